@@ -1,0 +1,48 @@
+"""The error tree and the exit codes of the command line.
+
+    GpnasError                 anything gpnas raises on purpose
+      InputError               the user's command, file or data is wrong        -> exit code 2
+        GenotypeError          a genotype that cannot be built
+        DataError              a dataset that cannot be trained on
+        LimitError             a limit that nothing in the space can meet
+      GraphError               an operation that does not fit its inputs
+      JournalError             a run directory that cannot be read or written   -> exit code 1
+
+An `InputError` is one line that names the value and the remedy; `cli.py` prints it and stops.
+"""
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+
+
+class GpnasError(Exception):
+    """Anything that gpnas raises on purpose."""
+
+    exit_code = EXIT_FAILED
+
+
+class InputError(GpnasError):
+    """The user's input is wrong; the message names the value and the remedy in one line."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class GenotypeError(InputError):
+    """A genotype, or its YAML, that describes no network."""
+
+
+class DataError(InputError):
+    """A dataset that cannot be trained on."""
+
+
+class LimitError(InputError):
+    """A limit that no architecture of the space can meet."""
+
+
+class GraphError(GpnasError):
+    """An operation that does not fit its inputs."""
+
+
+class JournalError(GpnasError):
+    """A run directory that cannot be read or written."""

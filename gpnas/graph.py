@@ -1,0 +1,288 @@
+"""One description of a network: a list of operations in topological order.
+
+Everything reads this graph (gradient paths, cost, the torch module, export), and nothing else describes a network, so
+nothing can disagree with it. A graph knows channels and strides but no image size: sizes belong to whoever asks for a cost.
+
+    b = GraphBuilder(channels=3)
+    x = b.conv(b.image, 16, kernel=3, stride=2)
+    y = b.conv(x, 16, kernel=3)
+    b.output(b.masked_add(y, x, kept=8), name="p1", stride=2)
+    graph = b.build()
+
+The operations are those of the gradient-path paper (arXiv:2211.04800): weighted layers, and around them the moves that
+decide where gradients go: concatenate, slice, add, masked add (section 2.2, Figure 3), stop gradient (section 3.3, Figure 9).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from gpnas.errors import GraphError
+
+ACTIVATIONS = ("", "silu", "relu", "leaky_relu")
+
+WEIGHTED = frozenset({"conv", "linear"})
+"""Kinds that are layers: a weighted operation with its normalisation and activation."""
+
+POOLINGS = frozenset({"max_pool", "avg_pool", "global_avg_pool"})
+"""Kinds that summarise pixels: they keep channel runs but are no identity for a gradient."""
+
+KINDS = WEIGHTED | POOLINGS | {"image", "act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient"}
+
+
+class Branch(enum.StrEnum):
+    """Which loss an output carries: the detector's own, or one that exists only while training (PGI)."""
+
+    MAIN = "main"
+    AUXILIARY = "auxiliary"
+
+
+class Op(NamedTuple):
+    """One operation. A NamedTuple, not a dataclass: the search builds millions, and it is several times faster to build.
+
+    `channels` is the number of output channels. Fields that a kind does not use keep their defaults, so that equal
+    operations are equal tuples.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    channels: int
+    name: str
+    kernel: int = 1
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    bias: bool = False
+    norm: bool = False
+    act: str = ""
+    rep: bool = False
+    """RepConv: a parallel 1x1 convolution with its own normalisation, merged into the kernel for inference."""
+    start: int = 0
+    """slice: the first channel taken."""
+    kept: int = 0
+    """masked_add: channels [0, kept) of the second input are added to those of the first."""
+    scale: int = 1
+    """upsample: nearest-neighbour factor."""
+
+    @property
+    def weighted(self) -> bool:
+        return self.kind in WEIGHTED
+
+
+class Output(NamedTuple):
+    """A tensor that carries a loss."""
+
+    op: int
+    name: str
+    branch: Branch
+    stride: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Operations in topological order; `ops[0]` is the image. Built and checked by `GraphBuilder`."""
+
+    ops: tuple[Op, ...]
+    outputs: tuple[Output, ...]
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits that two graphs share only when they compute the same function of weights (names do not count)."""
+        rows: list[Any] = [[*op[:3], *op[4:]] for op in self.ops]
+        rows.append([[out.op, out.branch.value, out.stride] for out in self.outputs])
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    @property
+    def layers(self) -> list[int]:
+        """Indices of the weighted operations."""
+        return [i for i, op in enumerate(self.ops) if op.weighted]
+
+    def reaching(self, branch: Branch | None = None) -> list[bool]:
+        """For each operation, whether an output of `branch` (any branch when None) is computed from it."""
+        reach = [False] * len(self.ops)
+        for out in self.outputs:
+            if branch is None or out.branch == branch:
+                reach[out.op] = True
+        for i in range(len(self.ops) - 1, -1, -1):
+            if reach[i]:
+                for j in self.ops[i].inputs:
+                    reach[j] = True
+        return reach
+
+    def inference(self) -> Graph:
+        """The graph without its auxiliary outputs and whatever then computes nothing."""
+        if all(out.branch == Branch.MAIN for out in self.outputs) and all(self.reaching()):
+            return self
+        kept = self.reaching(Branch.MAIN)
+        kept[0] = True
+        new_index = {old: new for new, old in enumerate(i for i, keep in enumerate(kept) if keep)}
+        ops = tuple(
+            op._replace(inputs=tuple(new_index[j] for j in op.inputs)) for i, op in enumerate(self.ops) if kept[i]
+        )
+        outputs = tuple(
+            out._replace(op=new_index[out.op]) for out in self.outputs if out.branch == Branch.MAIN
+        )
+        return Graph(ops, outputs)
+
+
+def output_size(op: Op, height: int, width: int) -> tuple[int, int]:
+    """Height and width, in pixels, after `op` on an input of `height` x `width`."""
+    if op.kind == "upsample":
+        return height * op.scale, width * op.scale
+    if op.kind in ("global_avg_pool", "linear"):
+        return 1, 1
+    if op.kind in ("conv", "max_pool", "avg_pool"):
+        reduce = 2 * op.padding - op.kernel
+        return (height + reduce) // op.stride + 1, (width + reduce) // op.stride + 1
+    return height, width
+
+
+class GraphBuilder:
+    """Appends operations and checks each as it comes; tensors are the indices it returns.
+
+    Raises GraphError, with the operation's name and the offending numbers, as soon as an operation does not fit.
+    """
+
+    image = 0
+
+    def __init__(self, channels: int = 3) -> None:
+        self._ops: list[Op] = [Op("image", (), channels, "image")]
+        self._outputs: list[Output] = []
+        self._scope = ""
+        self._names: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Prefix the names of the operations built inside with `name.`"""
+        outer, self._scope = self._scope, f"{self._scope}{name}."
+        try:
+            yield
+        finally:
+            self._scope = outer
+
+    def channels(self, x: int) -> int:
+        return self._ops[x].channels
+
+    def conv(
+        self,
+        x: int,
+        channels: int,
+        kernel: int = 1,
+        stride: int = 1,
+        *,
+        padding: int | None = None,
+        groups: int = 1,
+        act: str = "silu",
+        norm: bool = True,
+        bias: bool = False,
+        rep: bool = False,
+        name: str = "conv",
+    ) -> int:
+        """Convolution, then normalisation, then activation. Padding keeps the size at stride 1 unless given."""
+        have = self.channels(x)
+        where = self._scope + name
+        if channels < 1:
+            raise GraphError(f"{where}: a convolution needs at least 1 output channel, got {channels}")
+        if groups < 1 or have % groups or channels % groups:
+            raise GraphError(f"{where}: groups must divide {have} input and {channels} output channels, got {groups}")
+        if act not in ACTIVATIONS:
+            raise GraphError(f"{where}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}")
+        if rep and (kernel != 3 or not norm):
+            raise GraphError(f"{where}: a RepConv is a normalised 3x3 convolution, got kernel {kernel}, norm {norm}")
+        pad = kernel // 2 if padding is None else padding
+        return self._append(
+            "conv", (x,), channels, name,
+            kernel=kernel, stride=stride, padding=pad, groups=groups, bias=bias, norm=norm, act=act, rep=rep,
+        )  # fmt: skip
+
+    def linear(self, x: int, channels: int, *, bias: bool = True, act: str = "", name: str = "linear") -> int:
+        """Fully connected layer on a tensor of one pixel."""
+        return self._append("linear", (x,), channels, name, bias=bias, act=act)
+
+    def act(self, x: int, act: str, name: str = "act") -> int:
+        """An activation that belongs to no layer."""
+        if act not in ACTIVATIONS[1:]:
+            raise GraphError(
+                f"{self._scope}{name}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}"
+            )
+        return self._append("act", (x,), self.channels(x), name, act=act)
+
+    def max_pool(self, x: int, kernel: int, stride: int = 1, padding: int | None = None, name: str = "max_pool") -> int:
+        pad = kernel // 2 if padding is None else padding
+        return self._append("max_pool", (x,), self.channels(x), name, kernel=kernel, stride=stride, padding=pad)
+
+    def avg_pool(self, x: int, kernel: int, stride: int = 1, padding: int = 0, name: str = "avg_pool") -> int:
+        return self._append("avg_pool", (x,), self.channels(x), name, kernel=kernel, stride=stride, padding=padding)
+
+    def global_avg_pool(self, x: int, name: str = "global_avg_pool") -> int:
+        return self._append("global_avg_pool", (x,), self.channels(x), name)
+
+    def upsample(self, x: int, scale: int = 2, name: str = "upsample") -> int:
+        return self._append("upsample", (x,), self.channels(x), name, scale=scale)
+
+    def concat(self, xs: Sequence[int], name: str = "concat") -> int:
+        if len(xs) == 1:
+            return xs[0]
+        return self._append("concat", tuple(xs), sum(self.channels(x) for x in xs), name)
+
+    def slice(self, x: int, start: int, stop: int, name: str = "slice") -> int:
+        """Channels [start, stop) of `x`."""
+        have = self.channels(x)
+        if not 0 <= start < stop <= have:
+            raise GraphError(f"{self._scope}{name}: cannot take channels [{start}, {stop}) of {have}")
+        if stop - start == have:
+            return x
+        return self._append("slice", (x,), stop - start, name, start=start)
+
+    def split(self, x: int, first: int, name: str = "split") -> tuple[int, int]:
+        """The first `first` channels of `x`, and the rest."""
+        return self.slice(x, 0, first, name), self.slice(x, first, self.channels(x), name)
+
+    def add(self, x: int, y: int, name: str = "add") -> int:
+        if self.channels(x) != self.channels(y):
+            raise GraphError(
+                f"{self._scope}{name}: cannot add {self.channels(x)} and {self.channels(y)} channels; "
+                "use masked_add for an asymmetric residual"
+            )
+        return self._append("add", (x, y), self.channels(x), name)
+
+    def masked_add(self, block: int, identity: int, kept: int, name: str = "masked_add") -> int:
+        """`block`, with the first `kept` channels of `identity` added to its first `kept` channels.
+
+        PRN's masked residual layer (paper, section 2.2, Figure 3); with unequal channels, its asymmetric residual layer.
+        """
+        most = min(self.channels(block), self.channels(identity))
+        if not 0 <= kept <= most:
+            raise GraphError(f"{self._scope}{name}: kept must lie in [0, {most}], got {kept}")
+        if kept == 0:
+            return block
+        if kept == self.channels(block) == self.channels(identity):
+            return self.add(block, identity, name)
+        return self._append("masked_add", (block, identity), self.channels(block), name, kept=kept)
+
+    def stop_gradient(self, x: int, name: str = "stop_gradient") -> int:
+        return self._append("stop_gradient", (x,), self.channels(x), name)
+
+    def output(self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN) -> None:
+        """Attach a loss of `branch` to `x`, whose pixels stand `stride` input pixels apart."""
+        self._outputs.append(Output(x, self._scope + name, branch, stride))
+
+    def build(self) -> Graph:
+        """Raises GraphError when the network has no main output."""
+        if not any(out.branch == Branch.MAIN for out in self._outputs):
+            raise GraphError("a graph needs at least one main output; call output()")
+        return Graph(tuple(self._ops), tuple(self._outputs))
+
+    def _append(self, kind: str, inputs: tuple[int, ...], channels: int, name: str, **fields: Any) -> int:
+        name = self._scope + name
+        seen = self._names.get(name, 0)
+        self._names[name] = seen + 1
+        self._ops.append(Op(kind, inputs, channels, f"{name}{seen}" if seen else name, **fields))
+        return len(self._ops) - 1
