@@ -83,6 +83,8 @@ class Output(NamedTuple):
     name: str
     branch: Branch
     stride: int
+    weight: float = 1.0
+    """Share of this output's loss in the sum that is minimised."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Graph:
     def hash(self) -> str:
         """16 hex digits that two graphs share only when they compute the same function of weights (names do not count)."""
         rows: list[Any] = [[*op[:3], *op[4:]] for op in self.ops]
-        rows.append([[out.op, out.branch.value, out.stride] for out in self.outputs])
+        rows.append([[out.op, out.branch.value, out.stride, out.weight] for out in self.outputs])
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
 
     @property
@@ -152,7 +154,8 @@ class GraphBuilder:
 
     image = 0
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self, channels: int = 3, *, act: str = "silu") -> None:
+        self._act = act
         self._ops: list[Op] = [Op("image", (), channels, "image")]
         self._outputs: list[Output] = []
         self._scope = ""
@@ -179,14 +182,18 @@ class GraphBuilder:
         *,
         padding: int | None = None,
         groups: int = 1,
-        act: str = "silu",
+        act: str | None = None,
         norm: bool = True,
         bias: bool = False,
         rep: bool = False,
         name: str = "conv",
     ) -> int:
-        """Convolution, then normalisation, then activation. Padding keeps the size at stride 1 unless given."""
+        """Convolution, then normalisation, then activation (the builder's unless given; "" for none).
+
+        Padding keeps the size at stride 1 unless given.
+        """
         have = self.channels(x)
+        act = self._act if act is None else act
         where = self._scope + name
         if channels < 1:
             raise GraphError(f"{where}: a convolution needs at least 1 output channel, got {channels}")
@@ -270,9 +277,11 @@ class GraphBuilder:
     def stop_gradient(self, x: int, name: str = "stop_gradient") -> int:
         return self._append("stop_gradient", (x,), self.channels(x), name)
 
-    def output(self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN) -> None:
+    def output(
+        self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN, weight: float = 1.0
+    ) -> None:
         """Attach a loss of `branch` to `x`, whose pixels stand `stride` input pixels apart."""
-        self._outputs.append(Output(x, self._scope + name, branch, stride))
+        self._outputs.append(Output(x, self._scope + name, branch, stride, weight))
 
     def build(self) -> Graph:
         """Raises GraphError when the network has no main output."""
@@ -286,3 +295,16 @@ class GraphBuilder:
         self._names[name] = seen + 1
         self._ops.append(Op(kind, inputs, channels, f"{name}{seen}" if seen else name, **fields))
         return len(self._ops) - 1
+
+
+def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:
+    """Parameters of a layer: in the fused form kernel and bias; else those that are trained (RepConv branch, normalisation)."""
+    if op.kind == "linear":
+        return op.channels * (in_channels + op.bias)
+    weights = op.kernel * op.kernel * (in_channels // op.groups) * op.channels
+    if fused:
+        return weights + op.channels * (op.norm or op.bias)
+    weights += op.channels * (op.bias + 2 * op.norm)
+    if op.rep:
+        weights += (in_channels // op.groups) * op.channels + 2 * op.channels
+    return weights

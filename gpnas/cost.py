@@ -1,0 +1,67 @@
+"""What a network costs: parameters, multiply-accumulates, activation bytes; read off the graph, without torch.
+
+Published figures count the fused form at inference; FLOPs are 2 x MACs. Only weighted layers have MACs: additions,
+normalisations, activations and poolings are not counted, here as in the papers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpnas.errors import GraphError
+from gpnas.graph import Graph, output_size, parameters
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """params: count. macs: multiply-accumulates for one image. activation_bytes: float32 outputs of all operations that
+    make a new tensor, for one image (what training keeps)."""
+
+    params: int
+    macs: int
+    activation_bytes: int
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.macs
+
+
+def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
+    """Cost of `graph` as it stands on one image of `height` x `width` pixels.
+
+    fused: count the inference form of each layer (normalisation folded, RepConv merged), else the train form. Call it on
+    `graph.inference()` for what a deployed network costs. Raises GraphError when an operation shrinks to nothing or joins
+    tensors of different sizes.
+    """
+    sizes: list[tuple[int, int]] = [(height, width)]
+    params = macs = elements = 0
+    ops = graph.ops
+    for i in range(1, len(ops)):
+        op = ops[i]
+        h, w = output_size(op, *sizes[op.inputs[0]])
+        if h < 1 or w < 1:
+            raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
+        for j in op.inputs[1:]:
+            if sizes[j] != sizes[op.inputs[0]]:
+                raise GraphError(
+                    f"{op.name}: cannot join {_text(sizes[op.inputs[0]])} and {_text(sizes[j])} "
+                    f"on an image of {height}x{width}"
+                )
+        sizes.append((h, w))
+        if op.kind != "slice":
+            elements += op.channels * h * w
+        if op.weighted:
+            in_channels = ops[op.inputs[0]].channels
+            params += parameters(op, in_channels, fused=fused)
+            kernel = op.kernel * op.kernel if op.kind == "conv" else 1
+            weights = kernel * (in_channels // op.groups) * op.channels
+            if op.rep and not fused:
+                weights += (in_channels // op.groups) * op.channels
+            macs += weights * h * w
+    return Cost(params, macs, elements * FLOAT_BYTES)
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,253 @@
+"""The choices that make a detector, their strict YAML, and their canonical hash.
+
+A stage is a block family with the knobs that this family has: each of FAMILY_FIELDS must be given, and no other may be, so
+that two YAML texts with different choices never build the same stage by accident. Ratios are shares in (0, 1]; they become
+channels by one rule, `blocks.channels`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gpnas.errors import GenotypeError
+
+SCHEMA = 1
+
+Family = Literal["plain", "residual", "masked_residual", "csp", "elan", "gelan", "osa", "dense"]
+Unit = Literal["plain", "residual", "masked_residual", "rep_residual", "dense"]
+Fusion = Literal["csp", "first", "last", "none"]
+Downsample = Literal["strided", "max_pool", "aconv", "adown"]
+Ratio = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=32)]
+Width = Annotated[int, Field(ge=4, le=4096)]
+
+FAMILY_FIELDS: dict[str, tuple[str, ...]] = {
+    "plain": ("depth",),
+    "residual": ("depth", "hidden_ratio"),
+    "masked_residual": ("depth", "hidden_ratio", "mask_ratio"),
+    "csp": ("depth", "unit", "split_ratio", "hidden_ratio", "fusion"),
+    "elan": ("depth", "repeats", "split_ratio", "hidden_ratio"),
+    "gelan": ("depth", "repeats", "unit", "split_ratio", "hidden_ratio"),
+    "osa": ("depth", "repeats", "hidden_ratio"),
+    "dense": ("depth", "hidden_ratio"),
+}
+UNIT_FIELDS: dict[str, tuple[str, ...]] = {"masked_residual": ("mask_ratio",)}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Stage(_Strict):
+    """One stage at one resolution.
+
+    width: output channels. depth: units in a computational block (ELAN's stack in computational block, section 2.4).
+    repeats: computational blocks whose outputs are aggregated. unit: what a CSP or GELAN block computes.
+    split_ratio: share of the stage's channels that enters the computational path (CSPNet, section 2.3).
+    hidden_ratio: width inside a unit or block, as a share of its input. mask_ratio: share of an identity's channels that is
+    masked (PRN, section 2.2). fusion: Figure 5 (b) csp, (c) first, (d) last, or no transition.
+    """
+
+    family: Family
+    width: Width
+    depth: Count | None = None
+    repeats: Count | None = None
+    unit: Unit | None = None
+    split_ratio: Ratio | None = None
+    hidden_ratio: Ratio | None = None
+    mask_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    fusion: Fusion | None = None
+
+    @model_validator(mode="after")
+    def _has_the_fields_of_its_family(self) -> Stage:
+        needed = stage_fields(self.family, self.unit)
+        for name in ("depth", "repeats", "unit", "split_ratio", "hidden_ratio", "mask_ratio", "fusion"):
+            given = getattr(self, name) is not None
+            if given and name not in needed:
+                unit = f" with unit {self.unit}" if name == "mask_ratio" and self.unit else ""
+                raise ValueError(f"{name} has no effect in family {self.family}{unit}; remove it")
+            if not given and name in needed:
+                raise ValueError(f"family {self.family} needs {name}; add it")
+        return self
+
+
+def stage_fields(family: str, unit: str | None) -> tuple[str, ...]:
+    """The knobs that a stage of `family` has, given the unit inside it."""
+    fields = FAMILY_FIELDS[family]
+    return fields + UNIT_FIELDS.get(unit or "", ()) if "unit" in fields else fields
+
+
+class BackboneStage(Stage):
+    """A stage that halves the resolution first."""
+
+    downsample: Downsample
+
+
+class Neck(_Strict):
+    """Path aggregation (FPN and PAN): top_down at strides 16, 8; bottom_up at strides 16, 32."""
+
+    top_down: Annotated[list[Stage], Field(min_length=2, max_length=2)]
+    bottom_up: Annotated[list[Stage], Field(min_length=2, max_length=2)]
+
+
+class Head(_Strict):
+    """Decoupled anchor-free head on strides 8, 16, 32, with a distribution of `reg_max` bins for each box side.
+
+    width: channels of both branches. depth: 3x3 convolutions before each prediction.
+    """
+
+    classes: Annotated[int, Field(ge=1, le=10000)]
+    width: Width
+    depth: Annotated[int, Field(ge=0, le=4)]
+    reg_max: Annotated[int, Field(ge=4, le=32)] = 16
+
+
+class Pgi(_Strict):
+    """Programmable gradient information (YOLOv9, arXiv:2402.13616, section 3): a branch that exists only in training.
+
+    kind: none; deep_supervision (a second head on the backbone's levels); reversible (a second backbone on the image that
+    is fused with the main one's levels, and carries the second head). levels: strides that feed the branch.
+    integration: own (each auxiliary level is fused with the main branch's same level) or multi (with all deeper ones too).
+    weight: of the auxiliary loss.
+    """
+
+    kind: Literal["none", "deep_supervision", "reversible"] = "none"
+    levels: list[Literal[8, 16, 32]] | None = None
+    integration: Literal["own", "multi"] | None = None
+    weight: Annotated[float, Field(gt=0, le=10)] | None = None
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_rise(cls, levels: list[int] | None) -> list[int] | None:
+        if levels is not None and (not levels or levels != sorted(set(levels))):
+            raise ValueError(f"levels must be rising strides out of 8, 16, 32, got {levels}")
+        return levels
+
+    @model_validator(mode="after")
+    def _has_the_fields_of_its_kind(self) -> Pgi:
+        needed = PGI_FIELDS[self.kind]
+        for name in ("levels", "integration", "weight"):
+            given = getattr(self, name) is not None
+            if given != (name in needed):
+                problem = f"{name} has no effect in kind {self.kind}; remove it" if given else f"kind {self.kind} needs {name}"
+                raise ValueError(problem)
+        return self
+
+
+PGI_FIELDS: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "deep_supervision": ("levels", "weight"),
+    "reversible": ("levels", "integration", "weight"),
+}
+
+
+class Stem(_Strict):
+    """The first convolution: 3x3, stride 2."""
+
+    width: Width
+
+
+class Genotype(_Strict):
+    """A detector. `found` says how a search came to it and what it measured; it is not part of the architecture."""
+
+    schema_version: Annotated[int, Field(alias="schema", ge=SCHEMA, le=SCHEMA)] = SCHEMA
+    activation: Literal["silu", "relu", "leaky_relu"] = "silu"
+    stem: Stem
+    backbone: Annotated[list[BackboneStage], Field(min_length=4, max_length=4)]
+    spp: Literal["none", "sppf"]
+    neck: Neck
+    head: Head
+    pgi: Pgi = Pgi()
+    found: dict[str, Any] | None = None
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of the choices alone; the order of keys, comments and `found` do not count."""
+        text = json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _choices(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True, exclude={"found"}, by_alias=True)
+
+    def to_yaml(self, found: dict[str, Any] | None = None) -> str:
+        """YAML that `read_genotype` turns into an equal genotype."""
+        document = self._choices()
+        if found:
+            document["found"] = found
+        return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+
+
+def read_genotype(text: str, where: str = "genotype") -> Genotype:
+    """Parse YAML strictly. Raises GenotypeError, one line that names the key, the value and where it stands."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise GenotypeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise GenotypeError(f"{where}: expected a mapping with the keys {_keys(Genotype)}, got {_short(document)}")
+    if document.get("schema") != SCHEMA:
+        raise GenotypeError(
+            f"{where}: schema must be {SCHEMA}, got {_short(document.get('schema'))}; this file is of another gpnas version"
+        )
+    try:
+        return Genotype.model_validate(document)
+    except ValidationError as error:
+        raise GenotypeError(f"{where}: {_one_line(error)}") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    *place, key = first["loc"] or ("",)
+    at = f" in {_place(place)}" if place else ""
+    value = _short(first["input"])
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown key {key!r}{at}; remove it or check its spelling"
+    if kind == "missing":
+        return f"missing key {key!r}{at}"
+    if kind == "value_error":
+        return f"{context['error']} in {_place(first['loc'])}"
+    if kind in ("greater_than", "less_than_equal", "greater_than_equal"):
+        return f"{_place([key])} must lie in {_range(place, str(key))}, got {value}{at}"
+    if kind == "literal_error":
+        return f"{_place([key])} must be one of {context['expected']}, got {value}{at}"
+    return f"{_place([key])}: {first['msg']}, got {value}{at}"
+
+
+_RANGES = {
+    "split_ratio": "(0, 1]",
+    "hidden_ratio": "(0, 1]",
+    "mask_ratio": "[0, 1]",
+    "width": "[4, 4096]",
+    "depth": "[1, 32]",
+    "repeats": "[1, 32]",
+    "classes": "[1, 10000]",
+    "reg_max": "[4, 32]",
+    "weight": "(0, 10]",
+    "schema": f"[{SCHEMA}, {SCHEMA}]",
+}
+
+
+def _range(place: list[Any], key: str) -> str:
+    return "[0, 4]" if place == ["head"] and key == "depth" else _RANGES[key]
+
+
+def _place(parts: Any) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _keys(model: type[BaseModel]) -> str:
+    return ", ".join(field.alias or name for name, field in model.model_fields.items())
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
