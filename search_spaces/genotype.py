@@ -168,8 +168,11 @@ class Genotype(_Strict):
     @property
     def hash(self) -> str:
         """16 hex digits of the choices alone; the order of keys, comments and `found` do not count."""
-        text = json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """The choices in one canonical line: JSON is YAML, and a search writes it a hundred times faster."""
+        return json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
 
     def _choices(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True, exclude={"found"}, by_alias=True)
@@ -185,8 +188,8 @@ class Genotype(_Strict):
 def read_genotype(text: str, where: str = "genotype") -> Genotype:
     """Parse YAML strictly. Raises GenotypeError, one line that names the key, the value and where it stands."""
     try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        document = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise GenotypeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise GenotypeError(f"{where}: expected a mapping with the keys {_keys(Genotype)}, got {_short(document)}")

@@ -143,7 +143,7 @@ class GradientPathSpace:
                 points = [self._point(read_genotype(parent.genotype), rng) for parent in parents]
                 point = self._mutate(points[0], rng) if len(points) == 1 else self._cross(points, rng)
             _order_widths(point)
-            if not self._contains(point):
+            if not self.mutable.contains(point):
                 continue
             try:
                 return candidate(genotype_of(point, self.classes))
@@ -169,11 +169,6 @@ class GradientPathSpace:
                 best = (macs, found)
         assert best is not None  # a label always has values
         return best[1]
-
-    def _contains(self, point: Point) -> bool:
-        return all(
-            point[f"backbone.{i}.width"] <= point[f"backbone.{i + 1}.width"] for i in range(3)
-        )
 
     def _sample(self, rng: random.Random) -> Point:
         # One size for the whole candidate: independent widths would all be middling, and costs would cluster.
@@ -319,4 +314,4 @@ def _active_labels(point: Point) -> set[str]:
 
 def candidate(genotype: Genotype) -> Candidate:
     """The candidate that `genotype` describes."""
-    return Candidate(genotype.to_yaml(), genotype.hash, build_detector(genotype))
+    return Candidate(genotype.to_json(), genotype.hash, build_detector(genotype))

@@ -1,0 +1,69 @@
+"""Limits, dominance, the front, hypervolume. AP is maximised, MACs are minimised.
+
+Limits are hard: what exceeds one is infeasible and never compared. moocore does the geometry; no NaN may reach it (it answers
+0 without a word), so a point with one is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpnas.cost import Cost
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the fused network may cost on one image of the run's size; None is no limit. flops = 2 * MACs."""
+
+    max_flops: float | None = None
+    max_params: float | None = None
+
+    def allows(self, cost: Cost) -> bool:
+        return (self.max_flops is None or cost.flops <= self.max_flops) and (
+            self.max_params is None or cost.params <= self.max_params
+        )
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured trial: AP in [0, 1] and MACs on one image."""
+
+    id: int
+    ap: float
+    macs: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.ap) and math.isfinite(self.macs)):
+            raise ValueError(f"a point of the front must be finite, got ap {self.ap}, macs {self.macs} for trial {self.id}")
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The points that no other beats in AP and MACs, by rising MACs; of equal points the lowest id."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.macs, -p.ap, p.id)):
+        if not best or point.ap > best[-1].ap:
+            best.append(point)
+    return best
+
+
+def ranked(points: Sequence[Point]) -> list[Point]:
+    """All points, non-dominated rank first (NSGA-II's sorting), within a rank by falling AP, then by id."""
+    if not points:
+        return []
+    import moocore  # late: it loads a compiled library that `gpnas --help` does without
+
+    ranks = moocore.pareto_rank([[-p.ap, p.macs] for p in points])
+    order = sorted(range(len(points)), key=lambda i: (int(ranks[i]), -points[i].ap, points[i].id))
+    return [points[i] for i in order]
+
+
+def hypervolume(points: Sequence[Point], max_macs: float) -> float:
+    """Area that the points dominate in AP x MACs/max_macs, between AP 0 and `max_macs`: 1 is an AP of 1 for nothing."""
+    inside = [p for p in points if p.macs < max_macs]
+    if not inside:
+        return 0.0
+    import moocore
+
+    return float(moocore.hypervolume([[-p.ap, p.macs / max_macs] for p in inside], ref=[0.0, 1.0]))
