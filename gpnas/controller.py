@@ -118,6 +118,14 @@ class Controller:
         top = len(self._ladder.fidelities) - 1
         return {i for wave in self._waves for i in wave.rungs[-1] if len(wave.rungs) - 1 < top}
 
+    def on_top(self) -> set[int]:
+        """Trials that reached the top rung."""
+        top = len(self._ladder.fidelities) - 1
+        return {i for wave in self._waves if len(wave.rungs) > top for i in wave.rungs[top]}
+
+    def fidelity(self, rung: int) -> Fidelity:
+        return self._ladder.fidelities[rung]
+
     def _advance(self) -> None:
         """Decide every promotion, and propose every wave, whose results are all there."""
         for wave in self._waves:
@@ -249,9 +257,7 @@ def _choose_parents(parents: Sequence[Trial], rng: random.Random) -> tuple[list[
     return pair, f"cross {pair[0].id} {pair[1].id}"
 
 
-def _best_by_size(
-    pool: Sequence[_Proposal], wanted: int, limits: Limits
-) -> list[tuple[Candidate, str, Cost, float]]:
+def _best_by_size(pool: Sequence[_Proposal], wanted: int, limits: Limits) -> list[tuple[Candidate, str, Cost, float]]:
     """The best score at each of `wanted` sizes, spread evenly in log MACs up to the limit; the start comes first."""
     by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.candidate.hash))
     if not by_macs:

@@ -46,8 +46,7 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
         for j in op.inputs[1:]:
             if sizes[j] != sizes[op.inputs[0]]:
                 raise GraphError(
-                    f"{op.name}: cannot join {_text(sizes[op.inputs[0]])} and {_text(sizes[j])} "
-                    f"on an image of {height}x{width}"
+                    f"{op.name}: cannot join {_text(sizes[op.inputs[0]])} and {_text(sizes[j])} on an image of {height}x{width}"
                 )
         sizes.append((h, w))
         if op.kind != "slice":

@@ -16,6 +16,7 @@ Concatenation joins lists of runs, slicing cuts them, addition unites their writ
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -232,7 +233,7 @@ def _united(a: list[Run], b: list[Run]) -> list[Run]:
         return [(a[0][0], _union(a[0][1], b[0][1]))]
     borders = sorted(_borders(a) | _borders(b))
     result: list[Run] = []
-    for low, high in zip(borders, borders[1:], strict=False):
+    for low, high in itertools.pairwise(borders):
         result.append((high - low, _union(_cut(a, low, high)[0][1], _cut(b, low, high)[0][1])))
     return result
 
@@ -295,15 +296,14 @@ def _channel_groups(graph: Graph, links: list[Link], arrived: dict[int, LayerPat
         return (ChannelGroup(start, stop, tuple(sorted(Source(c, start + d, t) for _, _, c, d, t in spans))),)
     borders = sorted({border for span in spans for border in span[:2]})
     pieces: list[tuple[int, int, set[tuple[int, int, int]]]] = []
-    for low, high in zip(borders, borders[1:], strict=False):
+    for low, high in itertools.pairwise(borders):
         readers = {span[2:] for span in spans if span[0] <= low and high <= span[1]}
         if pieces and pieces[-1][1] == low and pieces[-1][2] == readers:
             pieces[-1] = (pieces[-1][0], high, readers)
         elif readers:
             pieces.append((low, high, readers))
     return tuple(
-        ChannelGroup(low, high, tuple(sorted(Source(c, low + d, t) for c, d, t in readers)))
-        for low, high, readers in pieces
+        ChannelGroup(low, high, tuple(sorted(Source(c, low + d, t) for c, d, t in readers))) for low, high, readers in pieces
     )
 
 

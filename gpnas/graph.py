@@ -125,12 +125,8 @@ class Graph:
         kept = self.reaching(Branch.MAIN)
         kept[0] = True
         new_index = {old: new for new, old in enumerate(i for i, keep in enumerate(kept) if keep)}
-        ops = tuple(
-            op._replace(inputs=tuple(new_index[j] for j in op.inputs)) for i, op in enumerate(self.ops) if kept[i]
-        )
-        outputs = tuple(
-            out._replace(op=new_index[out.op]) for out in self.outputs if out.branch == Branch.MAIN
-        )
+        ops = tuple(op._replace(inputs=tuple(new_index[j] for j in op.inputs)) for i, op in enumerate(self.ops) if kept[i])
+        outputs = tuple(out._replace(op=new_index[out.op]) for out in self.outputs if out.branch == Branch.MAIN)
         return Graph(ops, outputs)
 
 
@@ -216,9 +212,7 @@ class GraphBuilder:
     def act(self, x: int, act: str, name: str = "act") -> int:
         """An activation that belongs to no layer."""
         if act not in ACTIVATIONS[1:]:
-            raise GraphError(
-                f"{self._scope}{name}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}"
-            )
+            raise GraphError(f"{self._scope}{name}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}")
         return self._append("act", (x,), self.channels(x), name, act=act)
 
     def max_pool(self, x: int, kernel: int, stride: int = 1, padding: int | None = None, name: str = "max_pool") -> int:
@@ -277,9 +271,7 @@ class GraphBuilder:
     def stop_gradient(self, x: int, name: str = "stop_gradient") -> int:
         return self._append("stop_gradient", (x,), self.channels(x), name)
 
-    def output(
-        self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN, weight: float = 1.0
-    ) -> None:
+    def output(self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN, weight: float = 1.0) -> None:
         """Attach a loss of `branch` to `x`, whose pixels stand `stride` input pixels apart."""
         self._outputs.append(Output(x, self._scope + name, branch, stride, weight))
 

@@ -9,6 +9,8 @@ Fusing folds each normalisation into its convolution and the 1x1 branch of a Rep
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -49,12 +51,14 @@ class Convolution(nn.Module):
         self.act = _activation(op.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv(x)
+        y: Tensor = self.conv(x)
         if self.norm is not None:
             y = self.norm(y)
         if self.rep_conv is not None and self.rep_norm is not None:
             y = y + self.rep_norm(self.rep_conv(x))
-        return y if self.act is None else self.act(y)
+        if self.act is not None:
+            y = self.act(y)
+        return y
 
     def fused_weights(self) -> tuple[Tensor, Tensor | None]:
         """Kernel and bias of the one convolution that computes the same at inference."""
@@ -86,8 +90,10 @@ class Linear(nn.Module):
         self.act = _activation(op.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.linear(x.flatten(1))[:, :, None, None]
-        return y if self.act is None else self.act(y)
+        y: Tensor = self.linear(x.flatten(1))[:, :, None, None]
+        if self.act is not None:
+            y = self.act(y)
+        return y
 
 
 class Network(nn.Module):
@@ -119,8 +125,7 @@ class Network(nn.Module):
             values[i] = self._run(self.graph.ops[i], values)
             for j in dead:
                 values[j] = None
-        outputs = [values[i] for i in results]
-        return outputs  # type: ignore[return-value]  # results are never dropped
+        return [values[i] for i in results]  # type: ignore[misc]  # results are never dropped
 
     def fused(self) -> Network:
         """A copy in inference form, in evaluation mode: fused weights, no auxiliary branch."""
@@ -159,12 +164,16 @@ def _masked_add(op: Op, xs: list[Tensor]) -> Tensor:
     return torch.cat([block[:, : op.kept] + identity[:, : op.kept], block[:, op.kept :]], dim=1)
 
 
-_FUNCTIONS = {
+_ACTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
+    "relu": functional.relu,
+    "leaky_relu": lambda x: functional.leaky_relu(x, 0.1),
+}
+
+_FUNCTIONS: dict[str, Callable[[Op, list[Tensor]], Tensor]] = {
     "act": lambda op, xs: _ACTS[op.act](xs[0]),
     "max_pool": lambda op, xs: functional.max_pool2d(xs[0], op.kernel, op.stride, op.padding),
-    "avg_pool": lambda op, xs: functional.avg_pool2d(
-        xs[0], op.kernel, op.stride, op.padding, count_include_pad=False
-    ),
+    "avg_pool": lambda op, xs: functional.avg_pool2d(xs[0], op.kernel, op.stride, op.padding, count_include_pad=False),
     "global_avg_pool": lambda op, xs: xs[0].mean(dim=(2, 3), keepdim=True),
     "upsample": lambda op, xs: functional.interpolate(xs[0], scale_factor=float(op.scale), mode="nearest"),
     "concat": lambda op, xs: torch.cat(xs, dim=1),
@@ -172,12 +181,6 @@ _FUNCTIONS = {
     "add": lambda op, xs: xs[0] + xs[1],
     "masked_add": _masked_add,
     "stop_gradient": lambda op, xs: xs[0].detach(),
-}
-
-_ACTS = {
-    "silu": functional.silu,
-    "relu": functional.relu,
-    "leaky_relu": lambda x: functional.leaky_relu(x, 0.1),
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from gpnas.pareto import Point, ranked
 from gpnas.trial import Fidelity
 
-REDUCTION = 3
+REDUCTION: int = 3
 """One in so many is promoted (eta of Hyperband)."""
 
 WAVES = 3
@@ -36,7 +36,7 @@ class Ladder:
 
     def seats(self, rung: int) -> int:
         """How many candidates of one wave reach `rung`."""
-        return max(1, round(self.wave / REDUCTION**rung))
+        return max(1, round(self.wave / float(REDUCTION) ** rung))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,9 +51,7 @@ def promotions(points: Sequence[Point], seats: int) -> list[int]:
     return [point.id for point in ranked(points)[:seats]]
 
 
-def plan(
-    budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots: int, device: str
-) -> Ladder:
+def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots: int, device: str) -> Ladder:
     """The ladder for a budget.
 
     imgsz: pixels, of the final detector. images: in the training split. typical_macs: for one image at `imgsz`.

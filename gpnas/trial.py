@@ -131,6 +131,4 @@ class Evaluator(Protocol):
     NaN) come back as an Evaluation with a cause; anything raised is recorded by the caller with cause error.
     """
 
-    def evaluate(
-        self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report
-    ) -> Evaluation: ...
+    def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation: ...

@@ -61,7 +61,12 @@ _BACKBONE_WIDTHS = (
     (32, 48, 64, 96, 128, 192, 256, 384, 512),
     (48, 64, 96, 128, 192, 256, 384, 512),
 )
-_NECK_WIDTHS = (_BACKBONE_WIDTHS[2], _BACKBONE_WIDTHS[1], _BACKBONE_WIDTHS[2], _BACKBONE_WIDTHS[3])  # strides 16 8 16 32
+_NECK_WIDTHS = (
+    _BACKBONE_WIDTHS[2],
+    _BACKBONE_WIDTHS[1],
+    _BACKBONE_WIDTHS[2],
+    _BACKBONE_WIDTHS[3],
+)  # strides 16 8 16 32
 
 _STAGE_VALUES: dict[str, Sequence[Any]] = {
     "family": _FAMILIES,
@@ -124,9 +129,7 @@ def open_space(spec: str, classes: int) -> GradientPathSpace:
 class GradientPathSpace:
     """Detectors for `classes` classes over the union space, narrowed by `narrowed`."""
 
-    def __init__(
-        self, classes: int, narrowed: Mapping[str, Sequence[Any]] | None = None, where: str = "space"
-    ) -> None:
+    def __init__(self, classes: int, narrowed: Mapping[str, Sequence[Any]] | None = None, where: str = "space") -> None:
         self.classes = classes
         self.mutable = _declare(_narrow(union_values(), narrowed or {}, where))
         domain = self.mutable.simplify()
@@ -208,9 +211,7 @@ class GradientPathSpace:
         return point | _flat(genotype)
 
 
-def _narrow(
-    values: dict[str, Sequence[Any]], narrowed: Mapping[str, Sequence[Any]], where: str
-) -> dict[str, Sequence[Any]]:
+def _narrow(values: dict[str, Sequence[Any]], narrowed: Mapping[str, Sequence[Any]], where: str) -> dict[str, Sequence[Any]]:
     result = dict(values)
     for key, kept in narrowed.items():
         labels = [label for label in values if label == key or label.endswith(f".{key}")]
@@ -272,16 +273,13 @@ def _stage(point: Point, prefix: str) -> dict[str, Any]:
 def genotype_of(point: Mapping[str, Any], classes: int) -> Genotype:
     """The genotype of a point: only the choices that have an effect."""
     point = dict(point)
-    backbone = [
-        BackboneStage(downsample=point[f"backbone.{i}.downsample"], **_stage(point, f"backbone.{i}")) for i in range(4)
-    ]
+    backbone = [BackboneStage(downsample=point[f"backbone.{i}.downsample"], **_stage(point, f"backbone.{i}")) for i in range(4)]
     neck = [Stage(**_stage(point, f"neck.{i}")) for i in range(4)]
     kind = point["pgi.kind"]
     pgi = {name: point[f"pgi.{name}"] for name in PGI_FIELDS[kind]}
     if "levels" in pgi:
         pgi["levels"] = list(pgi["levels"])
     return Genotype(
-        schema=1,
         activation=point["activation"],
         stem=Stem(width=point["stem.width"]),
         backbone=backbone,

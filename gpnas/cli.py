@@ -1,0 +1,570 @@
+"""The command line, and the one place that joins the core with the search spaces and the evaluators.
+
+Heavy libraries (torch, nni, wandb, pycocotools) are imported inside the commands that need them, so that `gpnas --help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from gpnas import __version__
+from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, InputError
+
+if TYPE_CHECKING:
+    from gpnas.journal import Journal
+    from gpnas.trial import Candidate
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Neural architecture search for object detectors over the gradient-path design space.",
+)
+
+Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Out = Annotated[Path | None, typer.Option(help="folder for the results (default: runs/ and the time)")]
+
+
+def main() -> None:
+    """Entry point: one line on stderr and an exit code instead of a traceback for what a user can mend."""
+    try:
+        code = app(standalone_mode=False)
+    except GpnasError as error:
+        _complain(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        _complain("stopped", EXIT_FAILED)
+    except click.ClickException as error:
+        _complain(error.format_message(), EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        _complain("stopped", EXIT_FAILED)
+    sys.exit(code if isinstance(code, int) else EXIT_DONE)
+
+
+def _complain(message: str, code: int) -> None:
+    print("gpnas: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def search(
+    budget: Annotated[str, typer.Option(help="90s, 30m, 2h, 1d, 50trials or 400epochs")],
+    data: Data = "digits",
+    space: Annotated[str, typer.Option(help="a ready space or a YAML that narrows one")] = "gradient-path",
+    start: Annotated[Path | None, typer.Option(help="architecture YAML to search around")] = None,
+    imgsz: Annotated[int, typer.Option(help="image size, in pixels, of the final detector: limits hold at it")] = 640,
+    max_flops: Annotated[str | None, typer.Option(help="hard limit, 2 x MACs at --imgsz: 10G")] = None,
+    max_params: Annotated[str | None, typer.Option(help="hard limit on the fused network: 3M")] = None,
+    out: Out = None,
+    seed: int = 0,
+    device: Device = "auto",
+    workers: Annotated[str, typer.Option(help="auto or local:N (processes)")] = "auto",
+    wandb: Annotated[str, typer.Option(help="offline, online or off")] = "offline",
+) -> None:
+    """Search for architectures within limits; ends with a Pareto front and best.yaml."""
+    from evaluators.data import digest, open_data
+    from gpnas.controller import check_limits, typical_macs
+    from gpnas.journal import Journal
+    from gpnas.pareto import Limits
+    from gpnas.quantities import parse_budget, parse_count
+    from gpnas.rungs import plan
+    from search_spaces.space import open_space
+
+    wanted = parse_budget(budget)
+    limits = Limits(
+        parse_count(max_flops, "--max-flops") if max_flops else None,
+        parse_count(max_params, "--max-params") if max_params else None,
+    )
+    _check_imgsz(imgsz)
+    if wandb not in ("offline", "online", "off"):
+        raise InputError(f"--wandb {wandb}: must be offline, online or off")
+    run = out or _new_run_folder()
+    Journal.check_new(run)
+    place = _resolved_device(device)
+    slots = _slots(workers, place)
+    images = open_data(data)
+    choices = open_space(space, len(images.names))
+    start_text = _start_text(start, len(images.names)) if start else None
+    check_limits(choices, limits, imgsz)
+    typical = typical_macs(choices, limits, imgsz, seed)
+    ladder = plan(wanted, imgsz=imgsz, images=len(images.splits["train"]), typical_macs=typical, slots=slots, device=place)
+    settings = {
+        "version": __version__,
+        "budget": {"text": budget, "kind": wanted.kind, "amount": wanted.amount},
+        "data": data if data == "digits" else str(Path(data).resolve()),
+        "data_digest": digest(images),
+        "names": list(images.names),
+        "images": {split: len(records) for split, records in images.splits.items()},
+        "space": space if not Path(space).is_file() else str(Path(space).resolve()),
+        "start": start_text,
+        "imgsz": imgsz,
+        "max_flops": limits.max_flops,
+        "max_params": limits.max_params,
+        "ladder": ladder.to_dict(),
+        "seed": seed,
+        "device": place,
+        "slots": slots,
+        "wandb": wandb,
+        "wandb_id": f"gpnas-{int(time.time() * 1000):x}",
+    }
+    with Journal.create(run, settings) as journal:
+        _search(run, journal)
+
+
+@app.command()
+def resume(
+    run: Path,
+    budget: Annotated[str | None, typer.Option(help="a new total budget, counted from the start of the run")] = None,
+) -> None:
+    """Go on with a search that was stopped; what is finished is not repeated."""
+    from evaluators.data import digest, open_data
+    from gpnas.journal import Journal
+    from gpnas.quantities import parse_budget
+
+    with Journal.open(run, write=True) as journal:
+        settings = journal.settings
+        if digest(open_data(settings["data"])) != settings["data_digest"]:
+            raise InputError(f"{settings['data']}: the data changed since {run} began; start a new search on them")
+        if budget is not None:
+            wanted = parse_budget(budget)
+            if wanted.kind != settings["budget"]["kind"]:
+                raise InputError(f"--budget {budget}: this run counts {settings['budget']['kind']}; give a budget in them")
+            settings["budget"] = {"text": budget, "kind": wanted.kind, "amount": wanted.amount}
+            journal.update_settings(settings)
+        dropped = journal.drop_running()
+        done = sum(1 for row in journal.evaluations() if row.state.is_finished)
+        typer.echo(f"resuming {run}: {done} evaluations are finished, {dropped} were under way and start again")
+        _search(run, journal)
+
+
+def _search(run: Path, journal: Journal) -> None:
+    """Join space, evaluator, workers, tracker and display, and run the loop on a journal."""
+    from rich.console import Console
+
+    from evaluators.proxy import ProxyEvaluator
+    from gpnas.controller import Controller
+    from gpnas.display import front_table, open_display
+    from gpnas.pareto import Limits
+    from gpnas.report import write_report
+    from gpnas.results import best_of, front_of, measured, write_results
+    from gpnas.rungs import Budget, Ladder
+    from gpnas.search import Event
+    from gpnas.search import search as run_search
+    from gpnas.tracking import Tracker
+    from gpnas.workers import LocalWorkers
+    from search_spaces.space import open_space
+
+    settings = journal.settings
+    console = Console()
+    budget = Budget(settings["budget"]["kind"], settings["budget"]["amount"])
+    ladder = Ladder.from_dict(settings["ladder"])
+    space = open_space(settings["space"], len(settings["names"]))
+    controller = Controller(
+        space,
+        ladder,
+        Limits(settings["max_flops"], settings["max_params"]),
+        imgsz=settings["imgsz"],
+        seed=settings["seed"],
+        max_trials=budget.amount if budget.kind == "trials" else None,
+        start=space.read(settings["start"]) if settings["start"] else None,
+    )
+    evaluator = ProxyEvaluator(
+        data=settings["data"],
+        device=settings["device"],
+        threads=_threads(settings["slots"]),
+        seed=settings["seed"],
+    )
+    rungs = ", ".join(f"{f.epochs} epochs at {f.imgsz} px" for f in ladder.fidelities)
+    console.print(
+        f"gpnas {__version__}: searching {settings['space']} on {settings['data']} ({settings['images']['train']} images) "
+        f"for {settings['budget']['text']} with {settings['slots']} workers on {settings['device']}\n"
+        f"rungs: {rungs}; {ladder.wave} candidates a wave, out of thousands",
+        highlight=False,
+        soft_wrap=True,
+    )
+    journal.set_state("running")
+    tracker = Tracker(settings["wandb"], run, settings, run_id=settings["wandb_id"])
+    try:
+        with (
+            LocalWorkers(evaluator, settings["slots"]) as workers,
+            open_display(console, budget, journal.elapsed()) as display,
+        ):
+
+            def observe(event: Event) -> None:
+                display.show(event)
+                if event.kind == "finished":
+                    write_results(run, journal, _render)
+                    tracker.trial(_tracked(event, journal))
+
+            run_search(
+                controller,
+                journal,
+                workers,
+                budget,
+                run,
+                observe,
+                images=settings["images"]["train"],
+                device=settings["device"],
+            )
+        journal.set_state("done")
+    except BaseException:
+        journal.set_state("interrupted")
+        typer.echo(f"interrupted; go on with: gpnas resume {run}", err=True)
+        raise
+    finally:
+        found = measured(journal)
+        best, on_front = best_of(found), front_of(found)
+        tracker.front([_front_row(m) for m in on_front])
+        tracker.finish({"best_ap": best.ap if best else None, "trials": len(found)})
+        report = write_report(run, [m.trial.id for m in on_front], best.trial.id if best else None)
+    if best is None:
+        raise GpnasError(f"no candidate could be trained within the budget; see {report} and {run}/trials/*/error.txt")
+    console.print(front_table(on_front, best, settings["imgsz"]))
+    console.print(
+        f"{len(journal.trials())} candidates trained, {len(on_front)} on the front. Results:\n"
+        f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
+        f"  {run}/pareto.csv      the front\n"
+        f"  {run}/report.html     pictures and every trial\n"
+        f"next: gpnas train {run}/best.yaml --data {settings['data']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False) -> None:
+    """Print what a run has found so far; never starts work."""
+    from gpnas.journal import Journal
+    from gpnas.results import best_of, front_of, measured, summary
+
+    with Journal.open(run, write=False) as journal:
+        if as_json:
+            typer.echo(json.dumps(summary(run, journal)))
+            return
+        from rich.console import Console
+
+        from gpnas.display import front_table
+        from gpnas.quantities import clock
+
+        found = measured(journal)
+        budget = journal.settings["budget"]["text"]
+        typer.echo(
+            f"{run}: {journal.state}, {clock(journal.elapsed())} spent of {budget}, {len(found)} of "
+            f"{len(journal.trials())} candidates measured"
+        )
+        if found:
+            Console().print(front_table(front_of(found), best_of(found), journal.settings["imgsz"]))
+
+
+@app.command()
+def report(run: Path) -> None:
+    """Write RUN/report.html."""
+    from gpnas.journal import Journal
+    from gpnas.report import write_report
+    from gpnas.results import best_of, front_of, measured
+
+    with Journal.open(run, write=False) as journal:
+        found = measured(journal)
+    best = best_of(found)
+    typer.echo(write_report(run, [m.trial.id for m in front_of(found)], best.trial.id if best else None))
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="a run or an architecture YAML")],
+    trial: Annotated[int | None, typer.Option(help="trial of the run (default: the best)")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
+) -> None:
+    """Write an architecture as YAML that rebuilds exactly."""
+    from search_spaces.genotype import read_genotype
+
+    text = _trial_yaml(source, trial) if source.is_dir() else _architecture_text(source)
+    genotype = read_genotype(text, str(source))
+    document = genotype.to_yaml(genotype.found)
+    if to is None:
+        typer.echo(document, nl=False)
+    else:
+        to.write_text(document)
+
+
+@app.command()
+def analyze(
+    source: Annotated[Path, typer.Argument(help="an architecture YAML or a run (its best)")],
+    imgsz: Annotated[int, typer.Option("--imgsz", help="square image, in pixels")] = 640,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Print what an architecture costs and how gradients travel through it."""
+    from gpnas.cost import cost
+    from gpnas.gradient_paths import gradient_paths
+
+    _check_imgsz(imgsz)
+    graph = _architecture(source).graph
+    inference, train = graph.inference(), cost(graph, imgsz, imgsz, fused=False)
+    deployed = cost(inference, imgsz, imgsz)
+    figures = gradient_paths(graph).figures()
+    result: dict[str, Any] = {
+        "name": str(source),
+        "input": [3, imgsz, imgsz],
+        "params": deployed.params,
+        "macs": deployed.macs,
+        "flops": deployed.flops,
+        "layers": len(inference.layers),
+        "train": {"params": train.params, "macs": train.macs, "flops": train.flops},
+        "live_params": figures.pop("live_params"),
+        "gradient_paths": figures,
+    }
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    for name, value in {**result, **result.pop("gradient_paths"), "gradient_paths": None}.items():
+        if value is not None and not isinstance(value, dict):
+            typer.echo(f"{name:26} {value if not isinstance(value, float) else round(value, 4)}")
+
+
+@app.command()
+def train(
+    source: Annotated[Path, typer.Argument(help="an architecture YAML, or a run (its best)")],
+    data: Data = "digits",
+    epochs: int = 300,
+    imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that the search was for)")] = None,
+    batch: Annotated[int, typer.Option(help="images a step")] = 16,
+    out: Out = None,
+    seed: int = 0,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="go on from OUT/last.pt")] = False,
+) -> None:
+    """Train a found architecture in full."""
+    from evaluators.data import open_data
+    from evaluators.train import Recipe, train_detector
+
+    architecture = _architecture(source)
+    images = open_data(data)
+    architecture = _for_classes(architecture, len(images.names))
+    size = imgsz or _found_imgsz(architecture, source)
+    _check_imgsz(size)
+    if epochs < 1:
+        raise InputError(f"--epochs {epochs}: must be at least 1")
+    if resume and out is None:
+        raise InputError("--resume: name the folder to go on in with --out")
+    folder = out or _new_run_folder("train")
+    typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
+    result = train_detector(
+        architecture.graph,
+        architecture.genotype,
+        images,
+        Recipe(epochs=epochs, imgsz=size, batch_size=batch, seed=seed, device=_resolved_device(device)),
+        folder,
+        resume=resume,
+        report=_epoch_line(),
+    )
+    split = "test" if "test" in images.splits else "val"
+    typer.echo(f"{split}: {_metrics_text(result.metrics)}")
+    typer.echo(f"results: {folder}/best.pt, {folder}/results.csv")
+
+
+@app.command()
+def val(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train")],
+    data: Data = "digits",
+    split: str = "val",
+    imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that it was trained at)")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a trained detector: COCO metrics by pycocotools."""
+    from evaluators.data import open_data
+    from evaluators.train import load_detector, validate
+    from gpnas.network import Network
+    from search_spaces.genotype import read_genotype
+    from search_spaces.space import candidate
+
+    detector = load_detector(checkpoint)
+    images = open_data(data)
+    if split not in images.splits:
+        raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
+    if tuple(detector["names"]) != images.names:
+        raise InputError(f"{checkpoint} detects {', '.join(detector['names'])}; {data} has {', '.join(images.names)}")
+    network = Network(candidate(read_genotype(detector["genotype"], str(checkpoint))).graph)
+    network.load_state_dict(detector["model"])
+    size = imgsz or detector["imgsz"]
+    _check_imgsz(size)
+    metrics = validate(network, images, split, size, device=_resolved_device(device))
+    typer.echo(f"{split}: {_metrics_text(metrics)}")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        typer.echo(f"gpnas {__version__}")
+        raise typer.Exit
+
+
+def _check_imgsz(imgsz: int) -> None:
+    if imgsz < 32 or imgsz % 32:
+        raise InputError(f"--imgsz {imgsz}: must be a positive multiple of 32; try {max(32, round(imgsz / 32) * 32)}")
+
+
+def _new_run_folder(kind: str = "search") -> Path:
+    return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _resolved_device(device: str) -> str:
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if not device.startswith("cuda"):
+        raise InputError(f"--device {device}: must be auto, cpu or cuda")
+    if not available:
+        raise InputError(f"--device {device}: no CUDA device is here; use --device cpu")
+    return device
+
+
+def _slots(workers: str, device: str) -> int:
+    if workers == "auto":
+        return 1 if device.startswith("cuda") else _cores()
+    kind, _, number = workers.partition(":")
+    if kind != "local" or not number.isdigit() or int(number) < 1:
+        raise InputError(f"--workers {workers}: must be auto or local:N with N at least 1")
+    return int(number)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads(slots: int) -> int:
+    return max(1, _cores() // slots)
+
+
+def _start_text(path: Path, classes: int) -> str:
+    return _for_classes(_architecture(path), classes).genotype
+
+
+def _architecture_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as an architecture YAML ({error})") from None
+
+
+def _architecture(source: Path) -> Candidate:
+    """The architecture of a YAML file, or the best of a run."""
+    from search_spaces.genotype import read_genotype
+    from search_spaces.space import candidate
+
+    path = source / "best.yaml" if source.is_dir() else source
+    return candidate(read_genotype(_architecture_text(path), str(path)))
+
+
+def _for_classes(architecture: Candidate, classes: int) -> Candidate:
+    """The same architecture with a head for `classes`; says so when that changes it."""
+    from search_spaces.genotype import read_genotype
+    from search_spaces.space import candidate
+
+    genotype = read_genotype(architecture.genotype)
+    if genotype.head.classes == classes:
+        return architecture
+    typer.echo(f"the data have {classes} classes, the architecture was made for {genotype.head.classes}: its head changes")
+    head = genotype.head.model_copy(update={"classes": classes})
+    return candidate(genotype.model_copy(update={"head": head}))
+
+
+def _found_imgsz(architecture: Candidate, source: Path) -> int:
+    from search_spaces.genotype import read_genotype
+
+    path = source / "best.yaml" if source.is_dir() else source
+    found = read_genotype(_architecture_text(path), str(path)).found or {}
+    size = found.get("cost", {}).get("imgsz", 640)
+    return size if isinstance(size, int) else 640
+
+
+def _trial_yaml(run: Path, trial: int | None) -> str:
+    from gpnas.journal import Journal
+    from gpnas.results import best_of, best_yaml, measured
+
+    with Journal.open(run, write=False) as journal:
+        found = measured(journal)
+        chosen = best_of(found) if trial is None else next((m for m in found if m.trial.id == trial), None)
+        if chosen is None:
+            have = ", ".join(str(m.trial.id) for m in found) or "none"
+            raise InputError(f"{run}: no measured trial {'' if trial is None else trial}; measured trials: {have}")
+        return best_yaml(chosen, journal.settings, _render)
+
+
+def _render(genotype: str, found: dict[str, Any]) -> str:
+    from search_spaces.genotype import read_genotype
+
+    return read_genotype(genotype).to_yaml(found)
+
+
+def _tracked(event: Any, journal: Journal) -> dict[str, Any]:
+    """A finished evaluation as W&B gets it."""
+    from gpnas.pareto import Point, hypervolume
+    from gpnas.results import best_of, measured
+
+    trial, evaluation = event.suggestion.trial, event.evaluation
+    found = measured(journal)
+    best = best_of(found)
+    largest = (journal.settings["max_flops"] or 2 * max(row.macs for row in journal.trials())) / 2
+    return {
+        "trial": trial.id,
+        "rung": event.suggestion.rung,
+        "state": evaluation.state.value,
+        **evaluation.metrics,
+        "flops": trial.cost.flops,
+        "params": trial.cost.params,
+        "seconds": evaluation.seconds,
+        "score": trial.score,
+        "best_ap": best.ap if best else 0.0,
+        "hypervolume": hypervolume([Point(m.trial.id, m.ap, m.trial.macs) for m in found], largest),
+    }
+
+
+def _front_row(m: Any) -> dict[str, Any]:
+    return {
+        "trial": m.trial.id,
+        "ap": m.ap,
+        "ap50": m.evaluation.metrics.get("ap50"),
+        "flops": 2 * m.trial.macs,
+        "params": m.trial.params,
+        "epochs": m.fidelity.epochs,
+        "imgsz": m.fidelity.imgsz,
+        "hash": m.trial.hash,
+    }
+
+
+def _epoch_line() -> Callable[[dict[str, Any]], None]:
+    began = time.monotonic()
+
+    def line(data: dict[str, Any]) -> None:
+        from gpnas.quantities import clock
+
+        parts = [f"[{clock(time.monotonic() - began)}] epoch {data['epoch']}/{data['epochs']}"]
+        if "loss" in data:
+            parts.append(f"loss {data['loss']:.3f}")
+        parts += [f"{name.upper()} {data[name]:.3f}" for name in ("ap", "ap50") if name in data]
+        typer.echo("  ".join(parts))
+
+    return line
+
+
+def _metrics_text(metrics: Any) -> str:
+    return "  ".join(f"{name.replace('_', ' ').replace('ap', 'AP')} {value:.3f}" for name, value in metrics.items())
+
+
+if __name__ == "__main__":
+    main()

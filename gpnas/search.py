@@ -1,0 +1,218 @@
+"""The loop of a search: ask the controller, hand out work, journal what comes back, tell the controller.
+
+A search that was stopped, even by kill -9, is the same loop: the controller proposes again what it proposed (its choices
+depend on the seed and the results alone), and what the journal already knows is told instead of trained.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gpnas.controller import Controller, Suggestion
+from gpnas.cost import cost
+from gpnas.errors import JournalError
+from gpnas.journal import Journal, TrialRow
+from gpnas.rungs import NOMINAL_FLOPS, Budget
+from gpnas.trial import Evaluation
+from gpnas.workers import Done, Job, Progress
+
+POLL_SECONDS = 0.5
+GRACE = 0.05
+"""A job that outlasts a time budget is ended when this share of the budget has passed beyond it."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened: started, progress (data: the evaluator's report), finished (with its evaluation) or waiting."""
+
+    kind: str
+    suggestion: Suggestion | None = None
+    data: dict[str, Any] | None = None
+    evaluation: Evaluation | None = None
+
+
+class Workers(Protocol):
+    """Where evaluations run (gpnas.workers.LocalWorkers)."""
+
+    @property
+    def free(self) -> int: ...
+
+    def submit(self, job: Job) -> None: ...
+
+    def poll(self, timeout: float) -> list[Done | Progress]: ...
+
+
+def search(
+    controller: Controller,
+    journal: Journal,
+    workers: Workers,
+    budget: Budget,
+    run: Path,
+    observe: Callable[[Event], None],
+    *,
+    images: int,
+    device: str = "cpu",
+) -> None:
+    """Run until the budget is spent or nothing is left to evaluate. `observe` sees every event, after it is journaled.
+
+    images: in the training split; with `device` it gives the first guess of how long an evaluation takes.
+    """
+    replay(controller, journal)
+    nominal = images / NOMINAL_FLOPS["cuda" if device.startswith("cuda") else "cpu"]
+    session = _Session(controller, journal, workers, budget, run, nominal)
+    while True:
+        for suggestion in session.affordable():
+            session.start(suggestion)
+            observe(Event("started", suggestion))
+        if not session.running:
+            return
+        for message in workers.poll(POLL_SECONDS):
+            observe(session.receive(message))
+        session.keep_time()
+        observe(Event("waiting"))
+
+
+def replay(controller: Controller, journal: Journal) -> int:
+    """Tell the controller what the journal knows; returns how many evaluations that were.
+
+    Raises JournalError when the controller proposes other candidates than the journal holds.
+    """
+    told = 0
+    while True:
+        suggestions = controller.ask()
+        _record_trials(controller, journal)
+        known = [(s, result) for s in suggestions if (result := journal.lookup(s.trial.candidate.hash, s.fidelity)) is not None]
+        for suggestion, result in known:
+            controller.start(suggestion)
+            controller.tell(suggestion.trial, suggestion.rung, result)
+        told += len(known)
+        if not known:
+            return told
+
+
+def _record_trials(controller: Controller, journal: Journal) -> None:
+    """Journal the trials that are new, and check that the others are those that the journal holds."""
+    held = journal.trials()
+    for trial in controller.trials[: len(held)]:
+        if held[trial.id].hash != trial.candidate.hash:
+            raise JournalError(
+                f"trial {trial.id} was {held[trial.id].hash} and would now be {trial.candidate.hash}: this run was made by "
+                "another version of gpnas or of its libraries; resume it with that version"
+            )
+    for trial in controller.trials[len(held) :]:
+        journal.add_trial(
+            TrialRow(
+                id=trial.id,
+                hash=trial.candidate.hash,
+                genotype=trial.candidate.genotype,
+                origin=trial.origin,
+                score=trial.score,
+                params=trial.cost.params,
+                macs=trial.cost.macs,
+                wave=trial.wave,
+            )
+        )
+
+
+class _Session:
+    """One process's part of a search: what runs now, what time is left, how long an evaluation takes here."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        journal: Journal,
+        workers: Workers,
+        budget: Budget,
+        run: Path,
+        nominal_seconds_per_flop: float,
+    ) -> None:
+        self.controller, self.journal, self.workers, self.budget, self.run = controller, journal, workers, budget, run
+        self.running: dict[tuple[int, int], Suggestion] = {}
+        self._nominal = nominal_seconds_per_flop
+        self._seconds_per_flop: list[float] = []
+        self._epochs = sum(row.evaluation.epochs for row in journal.evaluations() if row.evaluation)
+        self._last = time.monotonic()
+
+    def affordable(self) -> list[Suggestion]:
+        """As many suggestions as there are free workers, out of those that the budget still pays for."""
+        suggestions = self.controller.ask()
+        _record_trials(self.controller, self.journal)
+        self.keep_time()
+        left = self.time_left()
+        promised = sum(self._new_epochs(s) for s in self.running.values())
+        chosen: list[Suggestion] = []
+        for suggestion in suggestions:
+            if len(chosen) == self.workers.free:
+                break
+            if left is not None and self._estimate(suggestion) > left:
+                continue
+            if self.budget.kind == "epochs":
+                promised += self._new_epochs(suggestion)
+                if self._epochs + promised > self.budget.amount:
+                    break
+            chosen.append(suggestion)
+        return chosen
+
+    def start(self, suggestion: Suggestion) -> None:
+        trial = suggestion.trial
+        trial_dir = self.run / "trials" / str(trial.id)
+        trial_dir.mkdir(parents=True, exist_ok=True)
+        left = self.time_left()
+        timeout = None if left is None else left + max(20.0, GRACE * self.budget.amount)
+        self.controller.start(suggestion)
+        self.journal.start_evaluation(trial.id, suggestion.rung, suggestion.fidelity)
+        key = (trial.id, suggestion.rung)
+        self.running[key] = suggestion
+        self.workers.submit(Job(key, trial.candidate, suggestion.fidelity, trial_dir, timeout))
+
+    def receive(self, message: Done | Progress) -> Event:
+        suggestion = self.running[message.key]
+        if isinstance(message, Progress):
+            return Event("progress", suggestion, data=message.data)
+        del self.running[message.key]
+        evaluation = message.evaluation
+        self.journal.finish_evaluation(suggestion.trial.id, suggestion.rung, evaluation)
+        self.controller.tell(suggestion.trial, suggestion.rung, evaluation)
+        self._epochs += evaluation.epochs
+        if evaluation.epochs:
+            self._seconds_per_flop.append(evaluation.seconds / self._flops(suggestion))
+        self._remove_checkpoints()
+        return Event("finished", suggestion, evaluation=evaluation)
+
+    def time_left(self) -> float | None:
+        """Seconds of a time budget that are not spent; None for another kind of budget."""
+        return self.budget.amount - self.journal.elapsed() if self.budget.kind == "seconds" else None
+
+    def keep_time(self) -> None:
+        now = time.monotonic()
+        if now - self._last >= POLL_SECONDS:
+            self.journal.add_elapsed(now - self._last)
+            self._last = now
+
+    def _estimate(self, suggestion: Suggestion) -> float:
+        """Seconds that an evaluation will take, from those that finished here (from the plan's nominal speed before)."""
+        rate = statistics.median(self._seconds_per_flop) if self._seconds_per_flop else self._nominal
+        return rate * self._flops(suggestion)
+
+    def _flops(self, suggestion: Suggestion) -> float:
+        """Training FLOPs per training image of an evaluation: three passes of the train form, 2 FLOPs a MAC."""
+        size = suggestion.fidelity.imgsz
+        macs = cost(suggestion.trial.candidate.graph, size, size, fused=False).macs
+        return 6.0 * macs * self._new_epochs(suggestion) * suggestion.fidelity.data_share
+
+    def _new_epochs(self, suggestion: Suggestion) -> int:
+        """Epochs beyond those of the rung below, whose checkpoint is continued."""
+        below = self.controller.fidelity(suggestion.rung - 1).epochs if suggestion.rung else 0
+        return suggestion.fidelity.epochs - below
+
+    def _remove_checkpoints(self) -> None:
+        """Free the disk of trials that will not climb; those that reached the top rung keep theirs."""
+        keep = self.controller.promotable() | self.controller.on_top() | {s.trial.id for s in self.running.values()}
+        for folder in (self.run / "trials").iterdir():
+            if folder.name.isdigit() and int(folder.name) not in keep:
+                (folder / "checkpoint.pt").unlink(missing_ok=True)

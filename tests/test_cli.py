@@ -1,0 +1,233 @@
+"""The command line as a person meets it: what it answers to bad input, and the ways in and out of a run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from gpnas.cli import main
+
+
+@pytest.fixture
+def gpnas(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["gpnas", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def refused(gpnas):
+    """Run what must be refused: exit code 2 and exactly one line on stderr, which is returned."""
+
+    def run(*arguments):
+        code, _, err = gpnas(*arguments)
+        assert code == 2, err
+        assert err.count("\n") == 1 and err.startswith("gpnas: ")
+        return err
+
+    return run
+
+
+def write_coco(folder: Path, change=lambda document: None, images=4) -> Path:
+    """A tiny COCO folder: grey images with one bright square each, for train and val."""
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "images").mkdir()
+    for split, first in (("train", 0), ("val", images)):
+        document = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "square"}]}
+        for i in range(first, first + images):
+            picture = np.full((64, 64, 3), 90, np.uint8)
+            picture[16:48, 16:48] = 220
+            cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
+            document["images"].append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})
+            box = {"id": i, "image_id": i, "category_id": 7, "bbox": [16, 16, 32, 32], "area": 1024, "iscrowd": 0}
+            document["annotations"].append(box)
+        if split == "train":
+            change(document)
+        (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture
+def architecture(tmp_path):
+    """A small architecture, as YAML."""
+    from search_spaces.space import open_space
+
+    path = tmp_path / "small.yaml"
+    space = open_space("gradient-path", classes=1)
+    path.write_text(yaml.safe_dump(json.loads(space.smallest().genotype)))
+    return path
+
+
+def test_help_lists_the_commands(gpnas):
+    code, out, _ = gpnas("--help")
+    assert code == 0
+    for command in ("search", "resume", "show", "report", "export", "analyze", "train", "val"):
+        assert command in out
+
+
+def test_a_budget_that_is_none(refused):
+    assert "--budget soon: not a budget; write 90s" in refused("search", "--budget", "soon")
+
+
+def test_an_impossible_limit_names_the_smallest_architecture(refused, tmp_path):
+    line = refused("search", "--budget", "1m", "--max-flops", "1", "--out", tmp_path / "run")
+    assert "--max-flops 1: nothing in the space is that small; its smallest architecture" in line
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-flops", "lots"], "--max-flops lots: not a positive number"),
+        (["--imgsz", "100"], "--imgsz 100: must be a positive multiple of 32"),
+        (["--space", "nowhere"], "--space nowhere: no such space or file; ready spaces are gradient-path"),
+        (["--workers", "many"], "--workers many: must be auto or local:N"),
+        (["--device", "cuda:0"], "--device cuda:0: no CUDA device is here"),
+        (["--wandb", "maybe"], "--wandb maybe: must be offline, online or off"),
+        (["--nonsense"], "No such option"),
+        (["--start", "absent.yaml"], "absent.yaml: cannot be read"),
+    ],
+)
+def test_options_out_of_range_are_named(refused, arguments, message):
+    assert message in refused("search", "--budget", "1m", *arguments)
+
+
+def test_a_budget_is_needed(refused):
+    assert "--budget" in refused("search")
+
+
+def test_an_out_that_is_no_run_is_left_alone(refused, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("mine")
+    line = refused("search", "--budget", "1m", "--out", tmp_path / "precious")
+    assert "exists and is not a gpnas run; choose another folder" in line
+    assert [p.name for p in (tmp_path / "precious").iterdir()] == ["file"]
+
+
+def missing_image(document):
+    document["images"][0]["file_name"] = "gone.png"
+
+
+def box_outside(document):
+    document["annotations"][0]["bbox"] = [50, 50, 40, 40]
+
+
+def unknown_category(document):
+    document["annotations"][0]["category_id"] = 99
+
+
+def empty_split(document):
+    document["images"].clear()
+    document["annotations"].clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (missing_image, ["gone.png"]),
+        (box_outside, ["50", "64"]),
+        (unknown_category, ["99"]),
+        (empty_split, ["train", "no image"]),
+    ],
+)
+def test_coco_data_that_cannot_be_trained_on(refused, tmp_path, change, words):
+    folder = write_coco(tmp_path / "data", change)
+    line = refused("search", "--budget", "1m", "--data", folder, "--out", tmp_path / "run")
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_folder_that_is_not_there(refused, tmp_path):
+    assert "absent" in refused("search", "--budget", "1m", "--data", tmp_path / "absent")
+
+
+@pytest.mark.parametrize("command", ["train", "analyze", "export"])
+def test_an_architecture_with_a_bad_key_or_ratio(refused, architecture, command):
+    document = yaml.safe_load(architecture.read_text())
+    document["backbone"][2] |= {"split_ratio": 1.5}
+    architecture.write_text(yaml.safe_dump(document))
+    assert "split_ratio must lie in (0, 1], got 1.5 in backbone[2]" in refused(command, architecture)
+    document["backbone"][2] |= {"split_ratio": 0.5, "colour": "red"}
+    architecture.write_text(yaml.safe_dump(document))
+    assert "unknown key 'colour' in backbone[2]" in refused(command, architecture)
+
+
+@pytest.mark.parametrize("command", ["show", "resume", "report"])
+def test_what_is_no_run_cannot_be_shown_or_resumed(refused, tmp_path, command):
+    assert "does not exist" in refused(command, tmp_path / "absent")
+    assert "is not a gpnas run" in refused(command, tmp_path)
+
+
+def test_a_missing_checkpoint(refused, tmp_path):
+    assert "best.pt" in refused("val", tmp_path / "best.pt")
+
+
+def test_analyze_prints_the_design_s_object(gpnas, architecture):
+    code, out, _ = gpnas("analyze", architecture, "--json", "--imgsz", "64")
+    told = json.loads(out)
+    assert code == 0
+    assert told["flops"] == 2 * told["macs"] and told["input"] == [3, 64, 64]
+    assert {"params", "layers", "train", "live_params"} <= set(told)
+    assert {"longest", "longest_shortest", "distinct_combinations", "poolings_per_path"} <= set(told["gradient_paths"])
+
+
+def test_export_writes_yaml_that_rebuilds_the_same_network(gpnas, architecture, tmp_path):
+    from search_spaces.genotype import read_genotype
+
+    code, _, _ = gpnas("export", architecture, "--out", tmp_path / "copy.yaml")
+    assert code == 0
+    assert read_genotype((tmp_path / "copy.yaml").read_text()).hash == read_genotype(architecture.read_text()).hash
+
+
+def test_a_search_from_data_to_best_yaml_then_training_and_validation(gpnas, tmp_path):
+    """The whole way on four tiny images; the numbers mean nothing, the files and the hand-overs are what is tested."""
+    from gpnas.cost import cost
+    from search_spaces.genotype import read_genotype
+    from search_spaces.space import candidate
+
+    data, run = write_coco(tmp_path / "data"), tmp_path / "run"
+    common = ["--data", data, "--imgsz", "64", "--seed", "1"]
+    code, out, err = gpnas("search", *common, "--budget", "2trials", "--max-flops", "60M", "--out", run, "--workers", "local:1")
+    assert code == 0, err
+    assert "best.yaml" in out and "Pareto front" in out
+    for name in ("journal.sqlite", "pareto.csv", "best.yaml", "report.html"):
+        assert (run / name).is_file()
+    assert list((run / "wandb").glob("offline-run-*"))
+
+    genotype = read_genotype((run / "best.yaml").read_text())
+    rebuilt = cost(candidate(genotype).graph.inference(), 64, 64)
+    assert genotype.found["hash"] == genotype.hash
+    assert (genotype.found["cost"]["flops"], genotype.found["cost"]["params"]) == (rebuilt.flops, rebuilt.params)
+    assert rebuilt.flops <= 60e6
+
+    code, out, _ = gpnas("show", run, "--json")
+    told = json.loads(out)
+    assert code == 0 and told["state"] == "done" and len(told["trials"]) == 2
+    assert all(trial["state"] == "complete" and trial["flops"] <= 60e6 for trial in told["trials"])
+
+    code, out, err = gpnas("train", run, "--data", data, "--epochs", "2", "--out", tmp_path / "full", "--device", "cpu")
+    assert code == 0, err
+    assert (tmp_path / "full" / "best.pt").is_file()
+    code, out, err = gpnas("val", tmp_path / "full" / "best.pt", "--data", data)
+    assert code == 0, err
+    assert "AP50" in out
+
+
+def test_help_loads_nothing_heavy():
+    heavy = "torch numpy nni wandb cv2 sklearn pycocotools pydantic moocore"
+    script = f"import sys, gpnas.cli; sys.exit(' '.join(m for m in '{heavy}'.split() if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"loaded: {done.stderr}"

@@ -1,0 +1,118 @@
+import json
+import random
+
+import pytest
+
+from gpnas.controller import Controller, check_limits, inference_cost, typical_macs
+from gpnas.errors import LimitError
+from gpnas.pareto import Limits
+from gpnas.rungs import Ladder
+from gpnas.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from tests.grid import GridSpace, true_ap
+
+LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
+
+
+def a_controller(seed=0, **changes):
+    options = {"limits": Limits(), "imgsz": 32, "seed": seed, "pool": 60} | changes
+    limits = options.pop("limits")
+    return Controller(GridSpace(), LADDER, limits, **options)
+
+
+def run(controller, evaluations, order=None):
+    """Tell the truth `evaluations` times; `order` picks which open suggestion is done next."""
+    asked = []
+    for _ in range(evaluations):
+        suggestions = controller.ask()
+        if not suggestions:
+            break
+        suggestion = suggestions[order.randrange(len(suggestions)) if order else 0]
+        controller.start(suggestion)
+        asked.append((suggestion.trial.id, suggestion.rung))
+        ap = true_ap(suggestion.trial.candidate, suggestion.fidelity)
+        controller.tell(suggestion.trial, suggestion.rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    return asked
+
+
+def test_the_same_seed_asks_the_same_candidates_in_the_same_order():
+    first, second, other = a_controller(3), a_controller(3), a_controller(4)
+    assert run(first, 30) == run(second, 30)
+    run(other, 30)
+    hashes = [[t.candidate.hash for t in c.trials] for c in (first, second, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_the_candidates_do_not_depend_on_the_order_in_which_results_come():
+    straight = a_controller()
+    run(straight, 40)
+    for seed in range(5):
+        shuffled = a_controller()
+        run(shuffled, 40, random.Random(seed))
+        both = min(len(straight.trials), len(shuffled.trials))
+        assert both >= 3 * LADDER.wave
+        assert [t.candidate.hash for t in straight.trials[:both]] == [t.candidate.hash for t in shuffled.trials[:both]]
+
+
+def test_no_candidate_and_fidelity_is_suggested_twice():
+    controller = a_controller()
+    asked = run(controller, 80)
+    assert len(asked) == len(set(asked)) == 80
+    hashes = [t.candidate.hash for t in controller.trials]
+    assert len(hashes) == len(set(hashes))
+
+
+def test_a_third_of_each_rung_climbs_and_the_best_are_among_them():
+    controller = a_controller()
+    asked = run(controller, 9)
+    climbed = [i for i, rung in asked if rung == 1]
+    assert [sum(rung == r for _, rung in asked) for r in range(3)] == [6, 2, 1]
+    aps = {i: controller.results[i, 0].metrics["ap"] for i in range(6)}
+    assert max(aps, key=aps.get) in climbed
+
+
+def test_limits_are_hard_for_everything_that_is_suggested():
+    limits = Limits(max_flops=4e6, max_params=20_000)
+    controller = a_controller(limits=limits)
+    run(controller, 40)
+    assert len(controller.trials) >= 12
+    for trial in controller.trials:
+        cost = inference_cost(trial.candidate, 32)
+        assert cost.flops <= 4e6 and cost.params <= 20_000
+
+
+def test_failed_trials_do_not_climb_and_do_not_stop_the_search():
+    controller = a_controller()
+    for suggestion in controller.ask():
+        controller.start(suggestion)
+        controller.tell(suggestion.trial, 0, failure(Cause.NAN, "loss is nan"))
+    assert all(s.rung == 0 and s.trial.wave == 1 for s in controller.ask())
+
+
+def test_nothing_is_suggested_beyond_the_budget_of_trials():
+    controller = a_controller(max_trials=8)
+    run(controller, 100)
+    assert len(controller.trials) == 8
+    assert controller.finished
+
+
+def test_a_start_is_the_first_trial():
+    start = GridSpace().read(json.dumps({"width": 20, "depth": 5}))
+    controller = a_controller(start=start)
+    assert controller.ask()[0].trial.candidate.hash == start.hash
+
+
+def test_a_limit_that_few_samples_meet_is_reached_from_the_smallest():
+    smallest = inference_cost(GridSpace().smallest(), 32)
+    controller = a_controller(limits=Limits(max_flops=1.5 * smallest.flops), pool=5)
+    assert controller.ask()[0].trial.candidate.hash == "w4d1"
+
+
+def test_an_impossible_limit_names_the_smallest_architecture():
+    with pytest.raises(LimitError, match=r"--max-flops 1: nothing in the space is that small; .*\(w4d1\)"):
+        check_limits(GridSpace(), Limits(max_flops=1), 32)
+    check_limits(GridSpace(), Limits(max_flops=1e9), 32)
+
+
+def test_typical_macs_lie_within_the_limits():
+    limits = Limits(max_flops=1e7)
+    assert 0 < 2 * typical_macs(GridSpace(), limits, 32, seed=0) <= 1e7

@@ -1,0 +1,48 @@
+import pytest
+
+from gpnas.pareto import Point
+from gpnas.rungs import Budget, Ladder, plan, promotions
+from gpnas.trial import Fidelity
+
+
+def a_plan(budget, **changes):
+    given = {"imgsz": 640, "images": 200, "typical_macs": 1e9, "slots": 2, "device": "cpu"} | changes
+    return plan(budget, **given)
+
+
+def test_epochs_triple_and_images_grow_from_rung_to_rung():
+    ladder = a_plan(Budget("seconds", 1200))
+    low, middle, top = ladder.fidelities
+    assert (middle.epochs, top.epochs) == (3 * low.epochs, 9 * low.epochs)
+    assert [f.imgsz for f in ladder.fidelities] == [160, 256, 320]
+
+
+def test_a_longer_budget_trains_longer_and_a_bigger_network_shorter():
+    epochs = [a_plan(Budget("seconds", s)).fidelities[0].epochs for s in (300, 1200, 4800)]
+    assert epochs == sorted(epochs) and epochs[0] < epochs[-1]
+    assert a_plan(Budget("seconds", 1200), typical_macs=1e10).fidelities[0].epochs < epochs[1]
+
+
+@pytest.mark.parametrize("imgsz", [32, 64, 96, 160, 320, 640, 1280])
+def test_image_sizes_never_exceed_that_of_the_final_detector(imgsz):
+    sizes = [f.imgsz for f in a_plan(Budget("seconds", 600), imgsz=imgsz).fidelities]
+    assert sizes == sorted(sizes) and sizes[-1] <= max(imgsz, 32)
+
+
+def test_seats_shrink_by_three_but_never_to_none():
+    ladder = Ladder((Fidelity(1, 64), Fidelity(3, 64), Fidelity(9, 64)), wave=9)
+    assert [ladder.seats(r) for r in range(3)] == [9, 3, 1]
+    assert [Ladder(ladder.fidelities, 2).seats(r) for r in range(3)] == [2, 1, 1]
+    assert Ladder.from_dict(ladder.to_dict()) == ladder
+
+
+def test_promotions_prefer_the_front_then_ap():
+    points = [Point(0, 0.5, 10), Point(1, 0.4, 20), Point(2, 0.2, 5), Point(3, 0.6, 30)]
+    assert promotions(points, 2) == [3, 0]
+    assert promotions(points, 9) == [3, 0, 2, 1]
+    assert promotions([], 3) == []
+
+
+def test_a_budget_of_trials_never_starts_more_than_it_pays_for():
+    assert a_plan(Budget("trials", 4)).wave == 4
+    assert a_plan(Budget("trials", 100)).wave == 9

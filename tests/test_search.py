@@ -1,0 +1,151 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpnas.controller import Controller
+from gpnas.errors import JournalError
+from gpnas.journal import Journal
+from gpnas.pareto import Limits
+from gpnas.results import best_of, front_of, measured, summary, write_results
+from gpnas.rungs import Budget, Ladder
+from gpnas.search import search
+from gpnas.trial import Fidelity, TrialState
+from gpnas.workers import LocalWorkers
+from tests.grid import GridEvaluator, GridSpace
+
+LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
+SETTINGS = {"imgsz": 32, "data": "grid", "names": ["a"], "seed": 0, "space": "grid", "budget": {"text": "", "kind": ""}}
+
+
+def a_controller(budget, seed=0):
+    trials = budget.amount if budget.kind == "trials" else None
+    return Controller(GridSpace(), LADDER, Limits(), imgsz=32, seed=seed, max_trials=trials, pool=60)
+
+
+def run_search(run: Path, evaluator, budget, slots=2, seed=0):
+    events = []
+    journal = Journal.open(run, write=True) if run.exists() else Journal.create(run, SETTINGS)
+    with journal, LocalWorkers(evaluator, slots) as workers:
+        journal.drop_running()
+        search(a_controller(budget, seed), journal, workers, budget, run, events.append, images=10)
+        write_results(run, journal, lambda genotype, found: f"{genotype}\n")
+        rows = journal.evaluations()
+    return events, rows
+
+
+def lines(log: Path):
+    return sorted(log.read_text().split("\n")[:-1])
+
+
+def test_a_search_measures_every_trial_of_its_budget_once(tmp_path):
+    log = tmp_path / "log"
+    _, rows = run_search(tmp_path / "run", GridEvaluator(str(log)), Budget("trials", 12))
+    assert sum(row.rung == 0 for row in rows) == 12
+    assert [sum(row.rung == r for row in rows) for r in (1, 2)] == [4, 2]
+    assert all(row.state is TrialState.COMPLETE for row in rows)
+    assert len(lines(log)) == len(set(lines(log))) == len(rows)
+    assert (tmp_path / "run" / "best.yaml").exists() and (tmp_path / "run" / "pareto.csv").exists()
+
+
+def test_a_second_search_on_the_same_run_repeats_nothing_and_goes_on(tmp_path):
+    log, run = tmp_path / "log", tmp_path / "run"
+    _, before = run_search(run, GridEvaluator(str(log)), Budget("trials", 6))
+    _, after = run_search(run, GridEvaluator(str(log)), Budget("trials", 12))
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
+    assert len(lines(log)) == len(set(lines(log))) == len(after)
+
+
+def test_one_worker_and_three_workers_find_the_same_candidates(tmp_path):
+    one = run_search(tmp_path / "one", GridEvaluator(str(tmp_path / "a")), Budget("trials", 12), slots=1)[1]
+    three = run_search(tmp_path / "three", GridEvaluator(str(tmp_path / "b")), Budget("trials", 12), slots=3)[1]
+    keys = [{(r.trial_id, r.rung, r.evaluation.metrics["ap"]) for r in rows} for rows in (one, three)]
+    assert keys[0] == keys[1]
+    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+
+
+def test_failures_are_journaled_with_their_cause_and_the_search_goes_on(tmp_path):
+    evaluator = GridEvaluator(str(tmp_path / "log"), broken_depth=12)
+    _, rows = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+    failed = [row for row in rows if row.state is TrialState.FAILED]
+    assert failed and all(row.evaluation.cause == "nan" for row in failed)
+    assert any(row.state is TrialState.COMPLETE for row in rows)
+
+
+def test_checkpoints_stay_only_where_a_trial_reached_the_top(tmp_path):
+    run = tmp_path / "run"
+    _, rows = run_search(run, GridEvaluator(str(tmp_path / "log")), Budget("trials", 6))
+    top = {row.trial_id for row in rows if row.rung == 2}
+    assert {int(p.parent.name) for p in run.glob("trials/*/checkpoint.pt")} == top
+
+
+def test_a_time_budget_is_kept(tmp_path):
+    run = tmp_path / "run"
+    run_search(run, GridEvaluator(str(tmp_path / "log"), seconds=0.2), Budget("seconds", 3))
+    with Journal.open(run, write=False) as journal:
+        assert 1.0 < journal.elapsed() < 10.0  # generous: the machine may be busy
+        assert len(journal.evaluations()) >= 2
+
+
+def test_a_budget_of_epochs_is_never_exceeded(tmp_path):
+    _, rows = run_search(tmp_path / "run", GridEvaluator(str(tmp_path / "log")), Budget("epochs", 12))
+    new_epochs = {0: 1, 1: 2, 2: 6}  # a promoted trial trains only what the rung below has not
+    assert 6 <= sum(new_epochs[row.rung] for row in rows) <= 12
+
+
+def test_a_journal_of_other_candidates_is_refused(tmp_path):
+    evaluator = GridEvaluator(str(tmp_path / "log"))
+    run_search(tmp_path / "run", evaluator, Budget("trials", 6), seed=0)
+    with pytest.raises(JournalError, match="another version"):
+        run_search(tmp_path / "run", evaluator, Budget("trials", 12), seed=1)
+
+
+def test_best_and_front_are_those_of_the_journal(tmp_path):
+    run = tmp_path / "run"
+    run_search(run, GridEvaluator(str(tmp_path / "log")), Budget("trials", 12))
+    with Journal.open(run, write=False) as journal:
+        found = measured(journal)
+        told = summary(run, journal)
+    top = [m for m in found if m.rung == 2]
+    assert best_of(found).ap == max(m.ap for m in top)
+    assert told["best"] == best_of(found).trial.id
+    assert told["front"] == [m.trial.id for m in front_of(found)]
+    assert len(told["trials"]) == 12
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.grid import GridEvaluator
+from tests.test_search import run_search
+from gpnas.rungs import Budget
+if __name__ == "__main__":
+    run_search(Path(sys.argv[1]), GridEvaluator(sys.argv[2], seconds=0.1), Budget("trials", 12))
+"""
+
+
+def test_after_kill_9_nothing_finished_is_repeated_and_nothing_is_lost(tmp_path):
+    run, log, script = tmp_path / "run", tmp_path / "log", tmp_path / "killed.py"
+    script.write_text(KILLED)
+    root = Path(__file__).parent.parent
+    process = subprocess.Popen([sys.executable, str(script), str(run), str(log)], cwd=root, env={"PYTHONPATH": str(root)})
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and len(lines(log)) >= 5):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    with Journal.open(run, write=False) as journal:
+        hashes = {trial.id: trial.hash for trial in journal.trials()}
+        before = {(r.trial_id, r.rung): r.evaluation for r in journal.evaluations() if r.state.is_finished}
+    assert before
+    _, rows = run_search(run, GridEvaluator(str(log)), Budget("trials", 12))
+    after = {(r.trial_id, r.rung): r.evaluation for r in rows}
+    assert before.items() <= after.items()
+    trained = log.read_text().split("\n")
+    for trial_id, rung in before:
+        assert trained.count(f"{hashes[trial_id]} {LADDER.fidelities[rung].epochs}") == 1
+    whole = run_search(tmp_path / "whole", GridEvaluator(str(tmp_path / "whole.log")), Budget("trials", 12))[1]
+    assert {(r.trial_id, r.rung): r.evaluation.metrics for r in whole} == {key: e.metrics for key, e in after.items()}
