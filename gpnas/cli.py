@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from gpnas import __version__
@@ -22,6 +21,9 @@ from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, Inp
 if TYPE_CHECKING:
     from gpnas.journal import Journal
     from gpnas.trial import Candidate
+
+# Newer typers carry their own click, older ones import it: this names the base of all usage errors of either.
+UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     add_completion=False,
@@ -41,11 +43,9 @@ def main() -> None:
         code = app(standalone_mode=False)
     except GpnasError as error:
         _complain(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        _complain("stopped", EXIT_FAILED)
-    except click.ClickException as error:
-        _complain(error.format_message(), EXIT_BAD_INPUT)
-    except KeyboardInterrupt:
+    except UsageProblem as error:
+        _complain(error.format_message(), EXIT_BAD_INPUT)  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
         _complain("stopped", EXIT_FAILED)
     sys.exit(code if isinstance(code, int) else EXIT_DONE)
 
@@ -156,7 +156,7 @@ def _search(run: Path, journal: Journal) -> None:
     from gpnas.pareto import Limits
     from gpnas.report import write_report
     from gpnas.results import best_of, front_of, measured, write_results
-    from gpnas.rungs import Budget, Ladder
+    from gpnas.rungs import PROXY_BATCH, Budget, Ladder
     from gpnas.search import Event
     from gpnas.search import search as run_search
     from gpnas.tracking import Tracker
@@ -181,6 +181,7 @@ def _search(run: Path, journal: Journal) -> None:
         data=settings["data"],
         device=settings["device"],
         threads=_threads(settings["slots"]),
+        batch_size=PROXY_BATCH,
         seed=settings["seed"],
     )
     rungs = ", ".join(f"{f.epochs} epochs at {f.imgsz} px" for f in ladder.fidelities)

@@ -49,7 +49,9 @@ class PlainDisplay:
 
     def show(self, event: Event) -> None:
         if event.kind == "finished":
-            self._console.print(f"[{clock(time.monotonic() - self._began)}] {finished_line(event)}", highlight=False)
+            self._console.print(
+                f"[{clock(time.monotonic() - self._began)}] {finished_line(event)}", highlight=False, soft_wrap=True
+            )
 
 
 class LiveDisplay:

@@ -324,7 +324,7 @@ def _spans(graph: Graph, link: Link, arrived: dict[int, LayerPaths]) -> list[tup
         timestamps = _timestamps_of(paths.groups, group * wide_out, (group + 1) * wide_out) << 1
         low = max(start, group * wide_in - shift)
         high = min(stop, (group + 1) * wide_in - shift)
-        if result and result[-1][4] == timestamps:
+        if result and result[-1][1] == low and result[-1][4] == timestamps:
             result[-1] = (result[-1][0], high, consumer, shift, timestamps)
         elif timestamps:
             result.append((low, high, consumer, shift, timestamps))

@@ -155,7 +155,8 @@ class GraphBuilder:
         self._ops: list[Op] = [Op("image", (), channels, "image")]
         self._outputs: list[Output] = []
         self._scope = ""
-        self._names: dict[str, int] = {}
+        self._taken = {"image"}
+        self._seen: dict[str, int] = {}
 
     @contextlib.contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -282,10 +283,14 @@ class GraphBuilder:
         return Graph(tuple(self._ops), tuple(self._outputs))
 
     def _append(self, kind: str, inputs: tuple[int, ...], channels: int, name: str, **fields: Any) -> int:
-        name = self._scope + name
-        seen = self._names.get(name, 0)
-        self._names[name] = seen + 1
-        self._ops.append(Op(kind, inputs, channels, f"{name}{seen}" if seen else name, **fields))
+        name = unique = self._scope + name
+        if "/" in name:
+            raise GraphError(f"{name}: an operation's name may hold no '/'")
+        while unique in self._taken:
+            self._seen[name] = self._seen.get(name, 0) + 1
+            unique = f"{name}{self._seen[name]}"
+        self._taken.add(unique)
+        self._ops.append(Op(kind, inputs, channels, unique, **fields))
         return len(self._ops) - 1
 
 

@@ -126,13 +126,18 @@ class Journal:
         self._writer_lives = writer_lives
         self._clock = clock
 
-    @classmethod
-    def create(cls, run: Path, settings: dict[str, Any], *, clock: Callable[[], float] = time.time) -> Journal:
-        """Make the folder `run` and open it for writing. Raises InputError when it exists or cannot be made."""
+    @staticmethod
+    def check_new(run: Path) -> None:
+        """Raises InputError when `run` exists: a search asks before it spends time on preparation."""
         if (run / DATABASE).exists():
             raise InputError(f"--out {run} already holds a run; use `gpnas resume {run}`")
         if run.exists() or run.is_symlink():
             raise InputError(f"--out {run} exists and is not a gpnas run; choose another folder")
+
+    @classmethod
+    def create(cls, run: Path, settings: dict[str, Any], *, clock: Callable[[], float] = time.time) -> Journal:
+        """Make the folder `run` and open it for writing. Raises InputError when it exists or cannot be made."""
+        cls.check_new(run)
         # Made under another name and renamed, so that a kill between two steps leaves no half run behind.
         try:
             run.parent.mkdir(parents=True, exist_ok=True)
@@ -198,9 +203,18 @@ class Journal:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the search was asked for; fixed when the run is created."""
+        """What the search was asked for."""
         settings: dict[str, Any] = json.loads(self._rows("SELECT settings FROM run")[0][0])
         return settings
+
+    def update_settings(self, settings: dict[str, Any]) -> None:
+        """Replace the settings (a resumed run may get a new budget); an event keeps the old and new values that differ."""
+        old = self.settings
+        changed = {k: [old.get(k), settings.get(k)] for k in sorted({*old, *settings}) if old.get(k) != settings.get(k)}
+        with self._transaction(durable=True) as connection:
+            connection.execute("UPDATE run SET settings = ?", (json.dumps(settings, allow_nan=False),))
+            if changed:
+                self._insert_event("settings", changed)
 
     @property
     def state(self) -> RunState:

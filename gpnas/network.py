@@ -185,7 +185,7 @@ _FUNCTIONS: dict[str, Callable[[Op, list[Tensor]], Tensor]] = {
 
 
 def _key(op: Op) -> str:
-    return op.name.replace(".", "_")  # a module name may hold no dot
+    return op.name.replace(".", "/")  # a module's name may hold no dot, an operation's no slash
 
 
 def _plan(graph: Graph, with_auxiliary: bool) -> tuple[list[tuple[int, tuple[int, ...]]], list[int]]:

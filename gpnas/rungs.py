@@ -7,6 +7,7 @@ a third of each rung goes on to the next.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,13 +18,25 @@ from gpnas.trial import Fidelity
 REDUCTION: int = 3
 """One in so many is promoted (eta of Hyperband)."""
 
+EPOCH_GROWTH = 2
+"""Epochs from rung to rung. With the images growing too, every rung of a wave costs about the same."""
+
 WAVES = 3
 """Waves that a budget is planned for, so that later ones can learn from earlier ones."""
 
-NOMINAL_FLOPS = {"cpu": 6e10, "cuda": 6e12}
-"""Training FLOPs a second that one worker is taken to reach; only the plan reads it."""
+WAVE_SIZES = (9, 6, 4)
+"""Candidates that start a wave: fewer when the budget is short."""
 
-EVALUATION_OVERHEAD = 3.0
+LEAST_STEPS = 200
+"""Optimiser steps on the lowest rung: after fewer a detector from scratch finds nothing, and there is nothing to compare."""
+
+PROXY_BATCH = 8
+"""Images a step of a proxy: small, for many steps in few epochs."""
+
+NOMINAL_FLOPS = {"cpu": 1.5e10, "cuda": 6e12}
+"""Training FLOPs a second that one worker is taken to reach; only the plan and the first estimate read it."""
+
+EVALUATION_OVERHEAD = 4.0
 """Seconds around a proxy's training (network, validation, checkpoint) that the plan allows for."""
 
 
@@ -58,24 +71,30 @@ def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots:
     slots: workers. A training step costs three forward passes, 2 FLOPs a MAC.
     """
     sizes = _sizes(imgsz)
-    if budget.kind != "seconds":
-        epochs = 5 if budget.kind == "trials" else max(1, budget.amount // 100)
-        wave = max(1, min(9, budget.amount)) if budget.kind == "trials" else 9
-        return Ladder(_fidelities(epochs, sizes), wave)
-    seconds = budget.amount * slots / WAVES  # worker-seconds for one wave
-    flops = 6 * typical_macs * images  # one epoch at imgsz
-    wave = 9
-    while wave > 3 and _wave_seconds(Ladder(_fidelities(1, sizes), wave), flops, imgsz, device) > seconds:
-        wave -= 1
-    epochs = 1
-    while epochs < 30 and _wave_seconds(Ladder(_fidelities(epochs + 1, sizes), wave), flops, imgsz, device) <= seconds:
-        epochs += 1
-    return Ladder(_fidelities(epochs, sizes), wave)
+    least = max(1, min(30, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
+    if budget.kind == "trials":
+        return Ladder(_fidelities(least, sizes), max(1, min(WAVE_SIZES[0], budget.amount)))
+    if budget.kind == "epochs":
+        wave = max(1, min(WAVE_SIZES[0], budget.amount // (2 * least)))
+        return Ladder(_fidelities(min(least, budget.amount), sizes), wave)
+    epoch_flops = 6 * typical_macs * images  # at imgsz
+
+    def seconds(ladder: Ladder) -> float:
+        return _wave_seconds(ladder, epoch_flops, imgsz, device) / slots
+
+    for wave in WAVE_SIZES:
+        for waves in range(WAVES, 0, -1):
+            epochs = 60
+            while epochs >= least and seconds(Ladder(_fidelities(epochs, sizes), wave)) > budget.amount / waves:
+                epochs -= 1
+            if epochs >= least:
+                return Ladder(_fidelities(epochs, sizes), wave)
+    return Ladder(_fidelities(least, sizes), WAVE_SIZES[-1])
 
 
 def _fidelities(epochs: int, sizes: tuple[int, int, int]) -> tuple[Fidelity, ...]:
-    """Three times the epochs on each higher rung, at a larger image."""
-    return tuple(Fidelity(epochs * REDUCTION**rung, size) for rung, size in enumerate(sizes))
+    """Twice the epochs on each higher rung, at a larger image."""
+    return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size) for rung, size in enumerate(sizes))
 
 
 def _sizes(imgsz: int) -> tuple[int, int, int]:

@@ -215,4 +215,5 @@ class _Session:
         keep = self.controller.promotable() | self.controller.on_top() | {s.trial.id for s in self.running.values()}
         for folder in (self.run / "trials").iterdir():
             if folder.name.isdigit() and int(folder.name) not in keep:
-                (folder / "checkpoint.pt").unlink(missing_ok=True)
+                for checkpoint in folder.glob("checkpoint*.pt"):
+                    checkpoint.unlink()

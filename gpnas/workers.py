@@ -8,7 +8,7 @@
 A worker is a spawned process that lives for many jobs, so imports and decoded data are paid once. Whatever happens to it
 comes back as an `Evaluation` with a cause: an exception is `error` (or `oom`), a late job is killed as `timeout`, a process
 that dies is `lost`. After any of these the slot gets a new process: one that raised the unexpected (a CUDA error, say) is not
-trusted with the next candidate. In its trial's folder an evaluation leaves what it prints (output.txt) and a traceback (error.txt).
+trusted with the next candidate. In a trial's folder are what its evaluations print (output.txt) and a traceback (error.txt).
 
 Workers ignore Ctrl-C (the parent decides) and die with the parent even when it is killed: on Linux by prctl(2)
 PR_SET_PDEATHSIG, which is bound to the *thread* that starts them, and everywhere by watching the parent. So make and use
@@ -47,6 +47,9 @@ START_TIMEOUT = 300.0
 
 CHECK_SECONDS = 1.0
 """How often a waiting parent looks whether workers live: a grandchild may keep a dead one's pipe open."""
+
+KILL_SECONDS = 10.0
+"""How long a killed process is waited for: one that hangs in a driver does not end until the driver lets it."""
 
 _OOM_NAMES = frozenset({"MemoryError", "OutOfMemoryError"})
 """Names of exception classes (Python's, torch's): torch is not imported to ask."""
@@ -163,7 +166,7 @@ class _Slot:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(_pid(process), signal.SIGKILL)
         process.kill()
-        process.join()
+        process.join(KILL_SECONDS)
         self.pipe.close()
         return process.exitcode
 
@@ -197,7 +200,7 @@ class _Slot:
         elif time.monotonic() >= self.deadline:
             self.stop()
             if self._ready:
-                yield self._fail(job, Cause.TIMEOUT, f"not done after {job.timeout:.0f} s")
+                yield self._fail(job, Cause.TIMEOUT, f"not done after {job.timeout:g} s")
             else:
                 yield self._fail(job, Cause.LOST, f"worker was not ready after {START_TIMEOUT:.0f} s")
 

@@ -122,6 +122,8 @@ def _reversible_branch(b: GraphBuilder, levels: dict[int, int], genotype: Genoty
     features = {}
     for i, stage in enumerate(genotype.backbone):
         stride = 4 << i
+        if stride > max(fed):
+            break  # nothing deeper carries a loss
         with b.scope(f"stage{i}"):
             x = _downsampled(b, x, stage)
             sources = [s for s in fed if (s >= stride if genotype.pgi.integration == "multi" else s == stride)]

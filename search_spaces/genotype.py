@@ -7,6 +7,7 @@ channels by one rule, `blocks.channels`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from typing import Annotated, Any, Literal
@@ -187,10 +188,7 @@ class Genotype(_Strict):
 
 def read_genotype(text: str, where: str = "genotype") -> Genotype:
     """Parse YAML strictly. Raises GenotypeError, one line that names the key, the value and where it stands."""
-    try:
-        document = json.loads(text) if text.startswith("{") else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise GenotypeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    document = _parse(text, where)
     if not isinstance(document, dict):
         raise GenotypeError(f"{where}: expected a mapping with the keys {_keys(Genotype)}, got {_short(document)}")
     if document.get("schema") != SCHEMA:
@@ -201,6 +199,27 @@ def read_genotype(text: str, where: str = "genotype") -> Genotype:
         return Genotype.model_validate(document)
     except ValidationError as error:
         raise GenotypeError(f"{where}: {_one_line(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key given twice is an error, as it is in the YAML specification (PyYAML takes the last)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, where: str) -> Any:
+    if text.startswith("{"):
+        with contextlib.suppress(json.JSONDecodeError):
+            return json.loads(text)  # what `to_json` wrote; other text that starts so is YAML in flow style
+    try:
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise GenotypeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _one_line(error: ValidationError) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
+from pydantic import ValidationError
 
+from gpnas.cost import cost
 from gpnas.errors import GenotypeError, GraphError
 from gpnas.trial import Candidate
 from search_spaces.detector import build_detector
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from nni.mutable import MutableDict
 
 Point = dict[str, Any]
+
+ATTEMPTS = 1000
+"""Draws for one proposal before the space counts as empty."""
 
 _FAMILIES: tuple[str, ...] = get_args(Family)
 _UNITS: tuple[str, ...] = get_args(Unit)
@@ -139,39 +144,56 @@ class GradientPathSpace:
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         """A new candidate: sampled without parents, mutated from one, crossed from two."""
-        while True:
-            if not parents:
+        points = [self._point(read_genotype(parent.genotype), rng) for parent in parents]
+        hashes = {parent.hash for parent in parents}
+        for attempt in range(ATTEMPTS):
+            if not points:
                 point = self._sample(rng)
+            elif len(points) == 1:
+                point = self._mutate(points[0], rng)
             else:
-                points = [self._point(read_genotype(parent.genotype), rng) for parent in parents]
-                point = self._mutate(points[0], rng) if len(points) == 1 else self._cross(points, rng)
-            _order_widths(point)
+                point = self._cross(points, rng)
+            self._order_widths(point)
             if not self.mutable.contains(point):
                 continue
             try:
-                return candidate(genotype_of(point, self.classes))
-            except GraphError:
-                continue  # a combination of choices that fits no channels, such as a split of too few
+                child = candidate(genotype_of(point, self.classes))
+            except GenotypeError:
+                continue  # choices that fit no channels, such as a split of too few
+            if child.hash not in hashes or attempt > ATTEMPTS // 2:  # a space of one point has no other child
+                return child
+        raise GenotypeError(f"no valid architecture in {ATTEMPTS} draws: the space is narrowed too far; allow more values")
 
     def read(self, text: str) -> Candidate:
         return candidate(read_genotype(text))
 
     def smallest(self) -> Candidate:
-        """The candidate with the fewest MACs: every size at its least, the leanest family."""
-        best: tuple[int, Candidate] | None = None
-        least = {label: _least(label, values) for label, values in self.values.items()}
-        for family in self.values["backbone.0.family"]:
-            point = dict(least)
+        """A candidate with so few MACs that no single choice makes them fewer."""
+        point = {label: _least(label, values) for label, values in self.values.items()}
+        self._order_widths(point)
+        found = candidate(genotype_of(point, self.classes))
+        while True:
+            before = _macs(found)
             for label, values in self.values.items():
-                if label.endswith(".family"):
-                    point[label] = family if family in values else values[0]
-            _order_widths(point)
-            found = candidate(genotype_of(point, self.classes))
-            macs = _macs(found)
-            if best is None or macs < best[0]:
-                best = (macs, found)
-        assert best is not None  # a label always has values
-        return best[1]
+                for value in values:
+                    changed = point | {label: value}
+                    if value == point[label] or not self.mutable.contains(changed):
+                        continue
+                    try:
+                        smaller = candidate(genotype_of(changed, self.classes))
+                    except GenotypeError:
+                        continue
+                    if _macs(smaller) < _macs(found):
+                        point, found = changed, smaller
+            if _macs(found) == before:
+                return found
+
+    def _order_widths(self, point: Point) -> None:
+        """Meet the constraint by widening: a stage is at least as wide as the one before it."""
+        for i in range(3):
+            before, after = f"backbone.{i}.width", f"backbone.{i + 1}.width"
+            if point[after] < point[before]:
+                point[after] = min((w for w in self.values[after] if w >= point[before]), default=point[after])
 
     def _sample(self, rng: random.Random) -> Point:
         # One size for the whole candidate: independent widths would all be middling, and costs would cluster.
@@ -208,7 +230,12 @@ class GradientPathSpace:
     def _point(self, genotype: Genotype, rng: random.Random) -> Point:
         """All labels of a genotype; those without effect in it are drawn, to be there when a mutation wakes them."""
         point = {label: rng.choice(values) for label, values in self.values.items()}
-        return point | _flat(genotype)
+        flat = {label: value for label, value in _flat(genotype).items() if label in point}
+        # A start from elsewhere may hold values that this space lacks: their nearest number, or the drawn one, stands in.
+        return point | {
+            label: value if value in self.values[label] else _nearest(value, self.values[label], point[label])
+            for label, value in flat.items()
+        }
 
 
 def _narrow(values: dict[str, Sequence[Any]], narrowed: Mapping[str, Sequence[Any]], where: str) -> dict[str, Sequence[Any]]:
@@ -224,8 +251,39 @@ def _narrow(values: dict[str, Sequence[Any]], narrowed: Mapping[str, Sequence[An
             unknown = [value for value in kept if value not in values[label]]
             if unknown and not isinstance(unknown[0], int | float):
                 raise GenotypeError(f"{where}: {label} must be among {list(values[label])}, got {unknown[0]!r}")
+            for value in kept:
+                _check_value(label, value, values, where)
             result[label] = kept
+    widest = 0
+    for i in range(4):
+        label = f"backbone.{i}.width"
+        if max(result[label]) < widest:
+            raise GenotypeError(
+                f"{where}: {label} has no value as wide as the stage before it ({widest}); widths may not shrink"
+            )
+        widest = min(width for width in result[label] if width >= widest)
     return result
+
+
+# A family, unit and kind in which a choice has an effect, so that its values can be checked.
+_AWAKE: dict[str, dict[str, Any]] = {
+    "fusion": {"family": "csp", "unit": "plain"},
+    "mask_ratio": {"family": "masked_residual"},
+    "depth": {"family": "plain"},
+}
+
+
+def _check_value(label: str, value: Any, values: Mapping[str, Sequence[Any]], where: str) -> None:
+    """Raises GenotypeError when no genotype can have `value` at `label`."""
+    prefix, _, name = label.rpartition(".")
+    point = {key: options[0] for key, options in values.items()} | {"pgi.kind": "reversible"}
+    if f"{prefix}.family" in values and name != "family":
+        awake = _AWAKE.get(name, {"family": "gelan", "unit": "plain"})
+        point |= {f"{prefix}.{key}": choice for key, choice in awake.items()}
+    try:
+        genotype_of(point | {label: value}, classes=1)
+    except ValidationError as error:
+        raise GenotypeError(f"{where}: {label} cannot be {value!r}: {error.errors()[0]['msg']}") from None
 
 
 def _endings(values: Mapping[str, Any]) -> str:
@@ -243,11 +301,10 @@ def _declare(values: dict[str, Sequence[Any]]) -> MutableDict:
     return MutableDict(choices)
 
 
-def _order_widths(point: Point) -> None:
-    """Meet the constraint by widening: a stage is at least as wide as the one before it."""
-    for i in range(3):
-        before, after = f"backbone.{i}.width", f"backbone.{i + 1}.width"
-        point[after] = max(point[before], point[after])
+def _nearest(value: Any, values: Sequence[Any], otherwise: Any) -> Any:
+    if isinstance(value, int | float) and all(isinstance(v, int | float) for v in values):
+        return min(values, key=lambda v: (abs(v - value), v))
+    return otherwise
 
 
 def _least(label: str, values: Sequence[Any]) -> Any:
@@ -259,8 +316,6 @@ def _least(label: str, values: Sequence[Any]) -> Any:
 
 
 def _macs(found: Candidate) -> int:
-    from gpnas.cost import cost
-
     return cost(found.graph.inference(), 640, 640).macs
 
 
@@ -311,5 +366,9 @@ def _active_labels(point: Point) -> set[str]:
 
 
 def candidate(genotype: Genotype) -> Candidate:
-    """The candidate that `genotype` describes."""
-    return Candidate(genotype.to_json(), genotype.hash, build_detector(genotype))
+    """The candidate that `genotype` describes. Raises GenotypeError when its choices fit no channels."""
+    try:
+        graph = build_detector(genotype)
+    except GraphError as error:
+        raise GenotypeError(f"the choices fit no network: {error}") from None
+    return Candidate(genotype.to_json(), genotype.hash, graph)

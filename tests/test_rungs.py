@@ -1,7 +1,7 @@
 import pytest
 
 from gpnas.pareto import Point
-from gpnas.rungs import Budget, Ladder, plan, promotions
+from gpnas.rungs import LEAST_STEPS, PROXY_BATCH, Budget, Ladder, plan, promotions
 from gpnas.trial import Fidelity
 
 
@@ -10,17 +10,24 @@ def a_plan(budget, **changes):
     return plan(budget, **given)
 
 
-def test_epochs_triple_and_images_grow_from_rung_to_rung():
+def test_epochs_double_and_images_grow_from_rung_to_rung():
     ladder = a_plan(Budget("seconds", 1200))
     low, middle, top = ladder.fidelities
-    assert (middle.epochs, top.epochs) == (3 * low.epochs, 9 * low.epochs)
+    assert (middle.epochs, top.epochs) == (2 * low.epochs, 4 * low.epochs)
     assert [f.imgsz for f in ladder.fidelities] == [160, 256, 320]
 
 
 def test_a_longer_budget_trains_longer_and_a_bigger_network_shorter():
-    epochs = [a_plan(Budget("seconds", s)).fidelities[0].epochs for s in (300, 1200, 4800)]
+    epochs = [a_plan(Budget("seconds", s)).fidelities[0].epochs for s in (1200, 2400, 4800)]
     assert epochs == sorted(epochs) and epochs[0] < epochs[-1]
-    assert a_plan(Budget("seconds", 1200), typical_macs=1e10).fidelities[0].epochs < epochs[1]
+    assert a_plan(Budget("seconds", 4800), typical_macs=4e9).fidelities[0].epochs < epochs[-1]
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 300, 3600])
+@pytest.mark.parametrize("images", [20, 200, 5000])
+def test_the_lowest_rung_always_takes_enough_steps_to_learn_something(seconds, images):
+    epochs = a_plan(Budget("seconds", seconds), images=images).fidelities[0].epochs
+    assert epochs >= 30 or epochs * images / PROXY_BATCH >= LEAST_STEPS
 
 
 @pytest.mark.parametrize("imgsz", [32, 64, 96, 160, 320, 640, 1280])

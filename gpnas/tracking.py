@@ -1,0 +1,168 @@
+"""What a search finds, in Weights & Biases: one W&B run for one run directory, offline unless asked otherwise.
+
+    tracker = Tracker("offline", run, settings, run_id=run_id)     # one id for all sessions of a run
+    tracker.trial({"trial": 7, "rung": 0, "ap": 0.31, ...})        # for each finished evaluation
+    tracker.front([{"trial": 7, "ap": 0.31, "flops": 4.1e9, ...}]) # when the Pareto front has changed
+    tracker.finish({"best": 7, "ap": 0.31})
+
+Tracking never ends a search: the first error is told on standard error and to `on_error`, and from then on nothing is sent.
+Offline nothing leaves this machine; `wandb sync RUN/wandb/offline-run-*` sends it later.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from gpnas.errors import InputError
+
+Mode = Literal["offline", "online", "off"]
+
+PROJECT = "gpnas"
+
+INIT_TIMEOUT = 60.0
+FINISH_TIMEOUT = 60.0
+"""Seconds that a search waits for the server at its start and its end; what was not sent by then stays in RUN/wandb."""
+
+Row = Mapping[str, float | int | str | None]
+
+
+class Tracker:
+    """Logs to one W&B run. With mode "off" it does nothing and imports nothing.
+
+    `error` is None, or the error after which nothing was logged any more. Raises InputError for an unknown mode, and for
+    mode "online" when nobody is logged in.
+    """
+
+    def __init__(
+        self,
+        mode: Mode,
+        run_dir: Path,
+        settings: Mapping[str, Any],
+        *,
+        run_id: str,
+        on_error: Callable[[str], None] | None = None,
+    ) -> None:
+        if mode not in get_args(Mode):
+            raise InputError(f"--wandb {mode}: not one of {', '.join(get_args(Mode))}")
+        self.error: str | None = None
+        self._on_error = on_error
+        self._run: Any = None
+        if mode == "off":
+            return
+        if mode == "online" and not _has_login():
+            raise InputError("--wandb online: nobody is logged in to W&B; run `wandb login`, or use --wandb offline")
+        try:
+            self._run = _start(mode, run_dir, settings, run_id)
+        except InputError:
+            raise
+        except Exception as error:
+            self._give_up(error)
+
+    def trial(self, row: Row) -> None:
+        """Log a finished evaluation: trial, rung, ap, ap50, flops, params, seconds, score, state, best_ap, hypervolume.
+
+        Whatever the row holds is logged under its own name; None is left out.
+        """
+        self._attempt(lambda run: run.log(_without_none(row)))
+
+    def front(self, rows: Sequence[Row]) -> None:
+        """Log the Pareto front, as a table of the rows' columns and as a chart of `ap` over `flops`."""
+        if rows:
+            self._attempt(lambda run: _log_front(run, rows))
+
+    def finish(self, summary: Row) -> None:
+        """Log `summary` and end the W&B run. A second call does nothing."""
+        self._attempt(lambda run: run.summary.update(_without_none(summary)))
+        self._attempt(lambda run: run.finish())
+        self._run = None
+
+    def _attempt(self, action: Callable[[Any], object]) -> None:
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except Exception as error:  # whatever it is, it is not worth a search
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._run = None  # wandb ends it when the process exits
+        self.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"warning: W&B tracking stops here and the search goes on ({self.error})", file=sys.stderr)
+        if self._on_error is not None:
+            self._on_error(self.error)
+
+
+def _start(mode: Literal["offline", "online"], run_dir: Path, settings: Mapping[str, Any], run_id: str) -> Any:
+    # Read by wandb when it is imported: no reports of its own errors to its makers.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb  # late: it takes a second
+
+    quiet = wandb.Settings(
+        console="off",
+        silent=True,
+        disable_code=True,
+        disable_git=True,
+        disable_job_creation=True,
+        save_code=False,
+        init_timeout=INIT_TIMEOUT,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+    )
+    if "finish_timeout" in wandb.Settings.model_fields:  # older versions wait for the server without an end
+        quiet.finish_timeout = FINISH_TIMEOUT
+    (run_dir / "wandb").mkdir(parents=True, exist_ok=True)  # without it wandb writes to a temporary folder
+    try:
+        run = wandb.init(
+            project=PROJECT,
+            name=run_dir.resolve().name,
+            id=run_id,
+            resume="allow",
+            mode=mode,
+            dir=run_dir,
+            config=dict(settings),
+            settings=quiet,
+        )
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+        if mode != "online":
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"--wandb online: {reason}; run `wandb login`, or use --wandb offline") from error
+    run.define_metric("ap", summary="max")
+    return run
+
+
+def _without_none(row: Row) -> dict[str, float | int | str]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _log_front(run: Any, rows: Sequence[Row]) -> None:
+    import wandb
+
+    columns = list(rows[0])
+    table = wandb.Table(columns=columns, data=[[row[name] for name in columns] for row in rows])
+    chart = wandb.plot.scatter(table, "flops", "ap", title="Pareto front: AP over FLOPs")
+    run.log({"front": table, "ap_over_flops": chart})
+
+
+def _has_login() -> bool:
+    """Whether W&B would find an API key without asking: in the environment, or where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    named = os.environ.get("NETRC")
+    paths = [Path(named).expanduser()] if named else [Path.home() / name for name in (".netrc", "_netrc")]
+    for path in paths:
+        try:
+            if netrc.netrc(str(path)).authenticators(host):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False
