@@ -10,7 +10,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 
-from gpnas.errors import EXIT_BAD_INPUT, GenotypeError, GraphError
+from gpnas.errors import EXIT_BAD_INPUT, GenotypeError
 from gpnas.graph import Graph
 from gpnas.trial import Candidate
 from search_spaces.detector import build_detector
@@ -217,6 +217,29 @@ def test_a_genotype_in_flow_style_is_yaml() -> None:
 def test_a_key_that_is_given_twice_is_an_error() -> None:
     with pytest.raises(GenotypeError):
         read_genotype(TEXT + "stem: {width: 64}\n")
+
+
+@pytest.mark.xfail(strict=True, reason="_parse sees a key given twice in YAML, not in JSON")
+def test_a_key_that_is_given_twice_is_an_error_in_json_too() -> None:
+    text = read_genotype(TEXT).to_json()
+    with pytest.raises(GenotypeError, match="'stem' is given twice"):
+        read_genotype(text.removesuffix("}") + ',"stem":{"width":64}}')
+
+
+@pytest.mark.xfail(strict=True, raises=GenotypeError, reason="_Loader constructs the merge key << as if it were a value")
+def test_stages_that_share_choices_may_be_merged() -> None:
+    merged = TEXT.replace("- {family: plain,", "- &first {family: plain,").replace(
+        "- {family: masked_residual, width: 24, depth: 2, hidden_ratio: 0.5, mask_ratio: 0.25, downsample: max_pool}",
+        "- {<<: *first, width: 24}",
+    )
+    assert read_genotype(merged).backbone[1].width == 24
+
+
+@pytest.mark.xfail(strict=True, raises=RecursionError, reason="_parse lets RecursionError through")
+@pytest.mark.parametrize("text", ["[" * 3000, '{"schema":' + "[" * 200_000])
+def test_text_that_is_nested_too_deeply_is_an_error(text: str) -> None:
+    with pytest.raises(GenotypeError):
+        read_genotype(text)
 
 
 def test_a_split_that_leaves_no_channels_is_an_error_of_the_genotype() -> None:

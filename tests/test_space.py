@@ -308,3 +308,17 @@ IMPOSSIBLE: list[Mapping[str, Sequence[Any]]] = [
 def test_values_that_no_genotype_can_have_are_an_error_when_the_space_is_opened(narrowed: Mapping[str, Sequence[Any]]) -> None:
     with pytest.raises(GenotypeError):
         GradientPathSpace(3, narrowed)
+
+
+@pytest.mark.xfail(strict=True, reason="_check_value catches ValidationError alone; a value given twice stops nni by assertion")
+@pytest.mark.parametrize("narrowed", [{"family": (1,)}, {"pgi.kind": (1,)}, {"pgi.levels": (8,)}, {"depth": (2, 2)}])
+def test_values_of_a_wrong_kind_or_given_twice_are_an_error_too(narrowed: Mapping[str, Sequence[Any]]) -> None:
+    with pytest.raises(GenotypeError):
+        GradientPathSpace(3, narrowed)
+
+
+@pytest.mark.xfail(strict=True, raises=GenotypeError, reason="smallest() starts from the least of every choice, fit or not")
+def test_smallest_exists_wherever_a_sample_does() -> None:
+    # 4 channels cannot be split with fusion last: its crossing path takes all of them.
+    thin = GradientPathSpace(3, {"width": (4, 16), "head.width": (16,), "family": ("csp",), "fusion": ("last",)})
+    assert macs(thin.smallest()) <= macs(thin.propose([], random.Random(0)))

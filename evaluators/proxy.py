@@ -1,0 +1,170 @@
+"""The evaluator of a search: a short training of the candidate, on a share of the data and at a fidelity's image size.
+
+A higher fidelity goes on from the weights that a lower one left in the trial's folder, on a learning rate schedule of its own,
+so that a promotion costs only the epochs that are new.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluators.data import DetectionData, ImageBank, load_bank, open_data, subset
+from evaluators.head import check_head
+from evaluators.train import (
+    FORMAT,
+    FitResult,
+    OutOfMemory,
+    Recipe,
+    Split,
+    TrainingDiverged,
+    fit,
+    is_out_of_memory,
+    load_split,
+    new_network,
+    pick_device,
+    read_checkpoint,
+    save_checkpoint,
+    write_table,
+)
+from gpnas.errors import InputError
+from gpnas.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+
+
+@dataclass(frozen=True)
+class ProxyEvaluator:
+    """Trains candidates on `data`, a spec of `open_data`. threads: of torch, in the process that evaluates."""
+
+    data: str
+    device: str = "auto"
+    threads: int = 1
+    seed: int = 0
+    batch_size: int = 16
+    precision: str = "auto"
+
+    def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
+        """Train `candidate` up to `fidelity`; AP is that of the averaged weights on the val split.
+
+        Leaves checkpoint.pt and log.csv in `trial_dir`. Raises ValueError when the network's head does not fit the data.
+        """
+        began = time.perf_counter()
+        torch.set_num_threads(self.threads)
+        epochs = 0
+
+        def count(row: dict[str, Any]) -> None:
+            nonlocal epochs
+            epochs += 1
+            report(row)
+
+        try:
+            metrics, message = self._trained(candidate, fidelity, trial_dir, count)
+        except TrainingDiverged as error:
+            return failure(Cause.NAN, str(error), time.perf_counter() - began, epochs)
+        except (OutOfMemory, RuntimeError, MemoryError) as error:
+            if not isinstance(error, OutOfMemory) and not is_out_of_memory(error):
+                raise
+            return failure(Cause.OOM, _first_line(error), time.perf_counter() - began, epochs)
+        seconds = time.perf_counter() - began
+        return Evaluation(TrialState.COMPLETE, metrics, seconds, epochs, message=message)
+
+    def _trained(
+        self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report
+    ) -> tuple[dict[str, float], str]:
+        data = _data(self.data)
+        check_head(candidate.graph, len(data.names), fidelity.imgsz)
+        path = trial_dir / "checkpoint.pt"
+        left, message = _left_by_lower_fidelity(path, candidate, fidelity)
+        done = left["epochs"] if left else 0
+        recipe = Recipe(
+            epochs=fidelity.epochs - done,
+            imgsz=fidelity.imgsz,
+            batch_size=self.batch_size,
+            eval_every=0,
+            seed=_seed(self.seed, candidate.hash, fidelity),
+            device=self.device,
+            precision=self.precision,
+        )
+        network = new_network(candidate.graph, len(data.names), fidelity.imgsz, recipe.seed)
+        history: list[dict[str, Any]] = []
+        if left:
+            network.load_state_dict(left["model"])
+            history = list(left["history"])
+
+        def shown(row: dict[str, Any]) -> None:
+            row = {**row, "epoch": done + row["epoch"], "epochs": fidelity.epochs}
+            history.append({key: value for key, value in row.items() if key != "epochs"} | {"imgsz": fidelity.imgsz})
+            write_table(trial_dir / "log.csv", history)
+            report(row)
+
+        device = str(pick_device(self.device))
+        train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, device)
+        val = _val_split(self.data, fidelity.imgsz, device)
+        result = fit(network, train, val, data.names, recipe, report=shown)
+        save_checkpoint(path, _checkpoint(candidate, fidelity, network.state_dict(), result, history))
+        return result.metrics, message
+
+
+def _checkpoint(
+    candidate: Candidate, fidelity: Fidelity, model: dict[str, Any], result: FitResult, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "hash": candidate.hash,
+        "genotype": candidate.genotype,
+        "epochs": fidelity.epochs,
+        "imgsz": fidelity.imgsz,
+        "model": model,
+        "ema": result.averaged.state_dict(),
+        "metrics": result.metrics,
+        "history": history,
+    }
+
+
+def _left_by_lower_fidelity(path: Path, candidate: Candidate, fidelity: Fidelity) -> tuple[dict[str, Any] | None, str]:
+    """The checkpoint to go on from, or None, and what a person should know about it."""
+    if not path.exists():
+        return None, ""
+    try:
+        left = read_checkpoint(path)
+    except InputError as error:
+        return None, f"trained from scratch: {error}"
+    if left.get("hash") != candidate.hash:
+        return None, f"trained from scratch: {path} is of candidate {left.get('hash')}, not {candidate.hash}"
+    if left["epochs"] >= fidelity.epochs:
+        return None, f"trained from scratch: {path} has {left['epochs']} epochs already"
+    return left, ""
+
+
+def _seed(seed: int, name: str, fidelity: Fidelity) -> int:
+    """A seed of its own for each candidate and fidelity, the same in every process."""
+    text = json.dumps([seed, name, fidelity.epochs, fidelity.imgsz, fidelity.data_share])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# A worker evaluates many candidates on the same images: what follows is read once in each process and shared, never changed.
+
+
+@functools.lru_cache(maxsize=2)
+def _data(spec: str) -> DetectionData:
+    return open_data(spec)
+
+
+@functools.lru_cache(maxsize=3)
+def _train_bank(spec: str, imgsz: int, share: float, seed: int, device: str) -> ImageBank:
+    return load_bank(subset(_data(spec).splits["train"], share, seed), imgsz, device)
+
+
+@functools.lru_cache(maxsize=3)
+def _val_split(spec: str, imgsz: int, device: str) -> Split:
+    return load_split(_data(spec).splits["val"], imgsz, device)

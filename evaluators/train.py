@@ -1,0 +1,546 @@
+"""The one training loop, for proxies of a few epochs and for full training, and what surrounds it.
+
+    train, val = load_bank(records, 320, device), load_split(val_records, 320, device)
+    result = fit(network, train, val, names, Recipe(epochs=8, imgsz=320), report=print)
+    result.metrics["ap"]                                     # of the averaged weights, in the fused form
+    train_detector(graph, genotype, data, Recipe(300, 640), Path("runs/full"), resume=False, report=print)
+
+Everything random comes from `Recipe.seed`: on the CPU the same recipe gives the same weights, and a training that was stopped
+after an epoch and resumed gives those of one that was not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import io
+import math
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evaluators.ap import coco_metrics
+from evaluators.augment import Augmentation, Batch, plain_batches, train_batches
+from evaluators.data import DetectionData, ImageBank, Record, load_bank
+from evaluators.head import check_head, decode, detections, initialise_head
+from evaluators.loss import network_loss
+from gpnas.errors import GpnasError, InputError
+from gpnas.graph import Branch, Graph
+from gpnas.network import Network
+
+FORMAT = 1
+"""Version of the checkpoints' contents."""
+
+_MOST_LOSS = 1e5  # per object; an untrained network has about 10 to 1000
+_EVALUATION_BATCH = 32
+
+
+class TrainingDiverged(GpnasError):
+    """A loss or gradient that is not finite, or absurd."""
+
+
+class OutOfMemory(GpnasError):
+    """Not even two images at a time fit into memory."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are for training from scratch; see `benchmarks` of the commit for how chosen.
+
+    imgsz: pixels. batch_size: images an optimiser step sees (in pieces, where memory is short). lr: the highest learning
+    rate, reached after `warmup_epochs` (at most a tenth of the epochs) and then brought down to `final_lr` times itself by a
+    cosine. momentum: SGD's, or AdamW's first beta. ema_decay: what the averaging of the weights ramps up to.
+    plain_epochs: the last ones, without mosaic (at most a quarter of the epochs). eval_every: epochs between evaluations; 0
+    evaluates after the last epoch only. patience: stop after so many epochs without a better AP; 0 never does.
+    device: auto, cpu, cuda or cuda:N. precision: fp32, bf16, or auto, which is bf16 where the hardware has it (CUDA, AMX).
+    """
+
+    epochs: int
+    imgsz: int
+    batch_size: int = 16
+    optimizer: str = "adamw"
+    lr: float = 2e-3
+    final_lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    warmup_epochs: float = 3.0
+    ema_decay: float = 0.9998
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    plain_epochs: int = 10
+    eval_every: int = 1
+    patience: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "imgsz", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.lr > 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+        if self.optimizer not in _OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {self.optimizer!r}")
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise ValueError(f"precision must be auto, bf16 or fp32, got {self.precision!r}")
+
+    def lr_at(self, epoch: float) -> float:
+        """The learning rate at a point of the training, in epochs from 0 to `epochs`."""
+        warmup = min(self.warmup_epochs, self.epochs / 10)
+        if epoch < warmup:
+            return self.lr * (0.05 + 0.95 * epoch / warmup)
+        done = (epoch - warmup) / (self.epochs - warmup)
+        return self.lr * (self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * done)) / 2)
+
+    def augmentation_at(self, epoch: int) -> Augmentation:
+        """What epoch `epoch`, counted from 0, does to its images."""
+        plain = min(self.plain_epochs, self.epochs // 4)
+        return self.augmentation if epoch < self.epochs - plain else replace(self.augmentation, mosaic=0.0)
+
+
+class Split(NamedTuple):
+    """Records, by which detections are judged, and their images."""
+
+    records: Sequence[Record]
+    bank: ImageBank
+
+
+def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device = "cpu") -> Split:
+    return Split(records, load_bank(records, imgsz, device))
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """metrics: of the averaged weights after the last epoch, or of the best ones where several were evaluated (see
+    `train_detector`); empty when nothing was evaluated. epochs: trained in all. best_epoch: counted from 1, 0 without
+    evaluation. seconds: wall clock of this call. averaged: the network with the averaged weights."""
+
+    metrics: dict[str, float]
+    epochs: int
+    best_epoch: int
+    seconds: float
+    averaged: Network
+
+
+Report = Callable[[dict[str, Any]], None]
+
+
+# --- where and how it is computed -------------------------------------------------------------------------------------
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+
+
+def pick_dtype(device: torch.device, precision: str) -> torch.dtype:
+    """What convolutions compute in. bf16 without AMX or CUDA is emulated, and slower than fp32."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" or _has_amx() else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _has_amx() -> bool:
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)  # private: absent in other versions of torch
+    return bool(supported and supported())
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    dtype = pick_dtype(device, precision)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python could not allocate: on the CPU torch says so in a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("not enough memory", "defaultcpuallocator", "out of memory")
+    )
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def new_network(graph: Graph, classes: int, imgsz: int, seed: int) -> Network:
+    """An untrained detector. Raises ValueError when its head does not fit `classes` and `imgsz` (pixels)."""
+    check_head(graph, classes, imgsz)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(graph)
+    initialise_head(network, classes, imgsz)
+    return network
+
+
+def fit(
+    network: Network,
+    train: ImageBank,
+    val: Split | None,
+    names: Sequence[str],
+    recipe: Recipe,
+    *,
+    report: Report,
+    save: Callable[[dict[str, Any]], None] | None = None,
+    start: Mapping[str, Any] | None = None,
+) -> FitResult:
+    """Train `network` in place on `train`, which must lie on the recipe's device.
+
+    After each epoch `report` gets the epoch's figures and `save` the whole state, tensors not copied; a training that gets
+    such a state as `start` goes on after its epoch. Raises TrainingDiverged and OutOfMemory.
+    """
+    began = time.perf_counter()
+    device = pick_device(recipe.device)
+    check_head(network.graph, len(names), recipe.imgsz)
+    network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    averaged = _Average(network, recipe.ema_decay)
+    optimizer = _OPTIMIZERS[recipe.optimizer](network, recipe)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    done, best, best_epoch, metrics, history = 0, -1.0, 0, {}, []
+    if start is not None:
+        network.load_state_dict(start["model"])
+        averaged.load(start["ema"], start["updates"])
+        optimizer.load_state_dict(start["optimizer"])
+        generator.set_state(start["generator"])
+        done, best, best_epoch = start["epoch"], start["best"], start["best_epoch"]
+        metrics, history = dict(start["metrics"]), list(start["history"])
+
+    pieces = 1  # of a batch, one at a time in memory
+    while done < recipe.epochs and not (recipe.patience and best_epoch and done - best_epoch >= recipe.patience):
+        row, pieces = _epoch(network, averaged, optimizer, train, recipe, done, generator, len(names), pieces)
+        done += 1
+        if val is not None and (done == recipe.epochs or (recipe.eval_every and done % recipe.eval_every == 0)):
+            metrics, _ = evaluate(averaged.network, val, names, precision=recipe.precision)
+            row.update(metrics)
+            if metrics["ap"] > best:
+                best, best_epoch = metrics["ap"], done
+        row["seconds"] = time.perf_counter() - began
+        history.append({"epoch": done, **row})
+        if save is not None:
+            save(
+                {
+                    "model": network.state_dict(),
+                    "ema": averaged.network.state_dict(),
+                    "updates": averaged.updates,
+                    "optimizer": optimizer.state_dict(),
+                    "generator": generator.get_state(),
+                    "epoch": done,
+                    "best": best,
+                    "best_epoch": best_epoch,
+                    "metrics": metrics,
+                    "history": history,
+                }
+            )
+        report({"epoch": done, "epochs": recipe.epochs, **row})
+    return FitResult(metrics, done, best_epoch, time.perf_counter() - began, averaged.network)
+
+
+def _epoch(
+    network: Network,
+    averaged: _Average,
+    optimizer: torch.optim.Optimizer,
+    train: ImageBank,
+    recipe: Recipe,
+    epoch: int,
+    generator: torch.Generator,
+    classes: int,
+    pieces: int,
+) -> tuple[dict[str, float], int]:
+    """One pass over the images: mean losses, and into how many pieces batches had to be cut in the end."""
+    parameters = list(network.parameters())
+    sums = np.zeros(4)
+    steps, images = 0, 0
+    for batch in train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr_at(epoch + images / len(train.pixels))
+        losses, pieces = _gradients(network, batch, classes, recipe.precision, pieces)
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm=10.0, foreach=True)
+        if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
+            raise TrainingDiverged(
+                f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {float(norm):g} at learning rate "
+                f"{optimizer.param_groups[0]['lr']:g}"
+            )
+        optimizer.step()
+        averaged.update(network)
+        sums += losses
+        steps += 1
+        images += len(batch.images)
+    means = dict(zip(("loss", "box", "classes", "distribution"), (sums / steps).tolist(), strict=True))
+    return {**means, "lr": optimizer.param_groups[0]["lr"]}, pieces
+
+
+def _gradients(network: Network, batch: Batch, classes: int, precision: str, pieces: int) -> tuple[list[float], int]:
+    """Accumulate the gradients of a batch's mean loss; the loss (total, box, classes, distribution), and the pieces.
+
+    When memory does not suffice the batch is done again in twice as many pieces, down to two images each.
+    """
+    while True:
+        try:
+            return _accumulated(network, batch, classes, precision, pieces), pieces
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            most = max(1, len(batch.images) // 2)
+            if pieces >= most:
+                pixels = batch.images.shape[-1]
+                raise OutOfMemory(f"{min(2, len(batch.images))} images of {pixels} pixels do not fit into memory") from error
+            pieces = min(2 * pieces, most)
+        # Outside of the handler the failed pass is no longer referred to, and its tensors are free.
+        if batch.images.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _accumulated(network: Network, batch: Batch, classes: int, precision: str, pieces: int) -> list[float]:
+    network.zero_grad(set_to_none=True)
+    total = np.zeros(4)
+    split = (tensor.tensor_split(pieces) for tensor in (batch.images, batch.boxes, batch.classes))
+    for images, boxes, labels in zip(*split, strict=True):
+        share = len(images) / len(batch.images)
+        with _autocast(images.device, precision):
+            outputs = network(images)
+        parts = network_loss(outputs, network.graph.outputs, boxes, labels, classes)
+        torch.autograd.backward(parts.total * share)
+        total += share * torch.stack([parts.total, *parts]).detach().cpu().numpy()
+    return [float(x) for x in total]
+
+
+class _Average:
+    """Exponential moving average of a network's weights and normalisation statistics.
+
+    The decay ramps up as (1 + n) / (10 + n) after n updates, so that the average spans about the last tenth of a training
+    of any length, and never contains the untrained weights.
+    """
+
+    def __init__(self, network: Network, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+        self._own = self._floats(self.network)
+
+    @staticmethod
+    def _floats(network: Network) -> list[Tensor]:
+        return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, network: Network) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self._own, self._floats(network), 1 - decay)
+
+    def load(self, state: Mapping[str, Tensor], updates: int) -> None:
+        self.network.load_state_dict(state)
+        self.updates = updates
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Kernels decay; biases and normalisation do not."""
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _adamw(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = _groups(network, recipe.weight_decay)
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.momentum, 0.999), fused=True)
+
+
+def _sgd(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = _groups(network, recipe.weight_decay)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True, fused=True)
+
+
+_OPTIMIZERS: dict[str, Callable[[nn.Module, Recipe], torch.optim.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def evaluate(
+    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
+) -> tuple[dict[str, float], list[NDArray[np.float64]]]:
+    """COCO metrics of a network, in its fused form, on a split that lies on its device; and the detections themselves, one
+    (n, 6) array for each image: x1, y1, x2, y2 in original pixels, score, class."""
+    fused = network if network.is_fused else network.fused()
+    fused.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    bank, device = split.bank, split.bank.pixels.device
+    strides = [out.stride for out in fused.graph.outputs if out.branch == Branch.MAIN]
+    sizes, scales = bank.sizes.tolist(), bank.scales.double().tolist()
+    found: list[NDArray[np.float64]] = []
+    for images, part in plain_batches(bank, _EVALUATION_BATCH):
+        with _autocast(device, precision):
+            outputs = fused(images)
+        boxes, scores = decode(outputs, strides, len(names))
+        # COCO looks at the best 100 of an image.
+        found += detections(boxes, scores, sizes[part], most=100)
+    for rows, scale, record in zip(found, scales, split.records, strict=True):
+        rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)
+    return coco_metrics(split.records, names, found), found
+
+
+def validate(
+    network: Network, data: DetectionData, split: str, imgsz: int, *, device: str = "auto", precision: str = "auto"
+) -> dict[str, float]:
+    """COCO metrics of `network` on a split of `data`, at `imgsz` pixels."""
+    place = pick_device(device)
+    _check_input(network.graph, len(data.names), imgsz)
+    loaded = load_split(data.splits[split], imgsz, place)
+    return evaluate(network.to(place), loaded, data.names, precision=precision)[0]
+
+
+# --- full training, and its files -------------------------------------------------------------------------------------
+
+
+def train_detector(
+    graph: Graph,
+    genotype: str,
+    data: DetectionData,
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    report: Report,
+) -> FitResult:
+    """Train the detector of `graph` in full; the result's metrics are those of the best epoch's weights on the test split, or
+    on val where there is none.
+
+    Writes into `out` after each epoch: results.csv, last.pt (to resume from) and best.pt (the averaged weights with the best
+    AP on val). Checkpoints carry `genotype`, the text that rebuilds the graph. Raises InputError when `out` holds another
+    training, or when there is nothing to resume.
+    """
+    began = time.perf_counter()
+    _check_input(graph, len(data.names), recipe.imgsz)
+    last, best = out / "last.pt", out / "best.pt"
+    start = _start(last, genotype, data.names, recipe) if resume else None
+    if not resume and last.exists():
+        raise InputError(f"{out} holds a training already; resume it, or name another folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    device = pick_device(recipe.device)
+    network = new_network(graph, len(data.names), recipe.imgsz, recipe.seed)
+    train = load_bank(data.splits["train"], recipe.imgsz, device)
+    val = load_split(data.splits["val"], recipe.imgsz, device)
+    about = {"format": FORMAT, "genotype": genotype, "names": list(data.names), "recipe": asdict(recipe)}
+
+    def save(state: dict[str, Any]) -> None:
+        if state["best_epoch"] == state["epoch"]:
+            kept = {key: state[key] for key in ("ema", "epoch", "metrics")}
+            save_checkpoint(best, {**about, **kept})
+        save_checkpoint(last, {**about, **state})
+        write_table(out / "results.csv", state["history"])
+
+    try:
+        result = fit(network, train, val, data.names, recipe, report=report, save=save, start=start)
+        averaged = result.averaged
+        load_weights(averaged, load_detector(best), best)
+        judge = load_split(data.splits["test"], recipe.imgsz, device) if "test" in data.splits else val
+        metrics, _ = evaluate(averaged, judge, data.names, precision=recipe.precision)
+    except KeyError as error:
+        raise InputError(f"{last} cannot be resumed: it lacks {error}; train anew in another folder") from error
+    return replace(result, metrics=metrics, seconds=time.perf_counter() - began)
+
+
+def _check_input(graph: Graph, classes: int, imgsz: int) -> None:
+    try:
+        check_head(graph, classes, imgsz)
+    except ValueError as error:
+        raise InputError(f"this network cannot be used here: {error}") from error
+
+
+def _start(last: Path, genotype: str, names: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+    """The state to resume from, checked to be that of the same training."""
+    if not last.exists():
+        raise InputError(f"{last} does not exist: nothing to resume; train without --resume")
+    state = read_checkpoint(last)
+    if "optimizer" not in state:
+        raise InputError(f"{last} is no state of a training, only its result; resume from the last.pt of gpnas train")
+    if state["genotype"] != genotype:
+        raise InputError(f"{last} is the training of another architecture; resume with its own, or train in another folder")
+    if tuple(state["names"]) != tuple(names):
+        raise InputError(f"{last} detects {', '.join(state['names'])}, the data have {', '.join(names)}; give its own data")
+    now = asdict(recipe)
+    for key in now.keys() - {"device", "precision"}:
+        if state["recipe"].get(key) != now[key]:
+            raise InputError(f"{last} was trained with {key} {state['recipe'].get(key)}, not {now[key]}; resume with the same")
+    return state
+
+
+def load_detector(checkpoint: Path) -> dict[str, Any]:
+    """A trained detector: `model` (averaged weights), `genotype` (text), `names`, `imgsz` (pixels), `epoch`, `metrics`.
+
+    Raises InputError for a file that is no checkpoint of gpnas train.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        return {
+            "model": content["ema"],
+            "genotype": content["genotype"],
+            "names": content["names"],
+            "imgsz": content["recipe"]["imgsz"],
+            "epoch": content["epoch"],
+            "metrics": content["metrics"],
+        }
+    except KeyError as error:
+        raise InputError(f"{checkpoint} lacks {error}; give the best.pt or last.pt of gpnas train") from error
+
+
+def load_weights(network: Network, detector: Mapping[str, Any], checkpoint: Path) -> None:
+    """Load the weights of `detector`, which was read from `checkpoint`; InputError when they are of another network."""
+    try:
+        network.load_state_dict(detector["model"])
+    except RuntimeError as error:
+        have = sum(p.numel() for p in network.parameters())
+        theirs = sum(t.numel() for k, t in detector["model"].items() if not k.endswith(("running_mean", "running_var")))
+        raise InputError(
+            f"the weights of {checkpoint} ({theirs} parameters) do not fit this network ({have} parameters); "
+            "rebuild it from the checkpoint's own genotype"
+        ) from error
+
+
+def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write all of it or nothing: a crash leaves what was there."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        torch.save(dict(content), temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a file by `save_checkpoint`, on the CPU. It is data only: nothing in it is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}; give a checkpoint of gpnas train") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{path} is broken or no checkpoint; give the best.pt or last.pt of gpnas train") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise InputError(f"{path} has checkpoint format {found}, not {FORMAT}; it was written by another program or version")
+    return content
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows as CSV, with a column for every key; replaced whole, so that a resumed training repeats no row."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with contextlib.closing(text):
+        temporary.write_text(text.getvalue())
+    os.replace(temporary, path)
