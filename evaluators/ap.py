@@ -67,7 +67,7 @@ def coco_results(
 
 def _judged(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> Any:
     """A COCOeval that has matched and accumulated. Images are known by their place: image ids need not be unique."""
-    from pycocotools.coco import COCO  # late: it brings matplotlib, and only judging needs it
+    from pycocotools.coco import COCO  # late: only judging needs it
     from pycocotools.cocoeval import COCOeval
 
     if all(record.crowd.all() for record in records):

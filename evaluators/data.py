@@ -141,7 +141,7 @@ def open_data(spec: str) -> DetectionData:
         if not records:
             raise DataError(f"{spec}: the split '{name}' has no images; add images to it or remove the split")
     for name in ("train", "val"):  # without boxes there is nothing to learn, and no AP
-        if not any(len(record.boxes) for record in data.splits[name]):
+        if all(record.crowd.all() for record in data.splits[name]):
             raise DataError(f"{spec}: no image of the split '{name}' has a box; check that its labels are in place")
     return data
 
@@ -347,6 +347,12 @@ def _open_coco(root: Path) -> DetectionData:
     contents = {split: _read_json(file) for split, file in files.items()}
     names = _coco_names(files["train"], contents["train"])
     labels = {category: i for i, category in enumerate(names)}
+    for split, file in files.items():
+        for category, name in _coco_names(file, contents[split]).items():
+            if names.get(category, name) != name:
+                raise DataError(
+                    f"{file} calls category {category} '{name}', the train file '{names[category]}'; make them agree"
+                )
     splits = {split: _coco_split(root, split, file, contents[split], labels) for split, file in files.items()}
     return DetectionData(str(root), tuple(names.values()), splits, tuple(names))
 
@@ -474,7 +480,7 @@ def _open_yaml(file: Path) -> DetectionData:
     if not isinstance(settings, dict):
         raise DataError(f"{file} holds no keys; give path, train, val and names")
     names = _yaml_names(file, settings)
-    root = file.parent / str(settings.get("path") or "")
+    root = file.parent / Path(str(settings.get("path") or "")).expanduser()
     splits: dict[str, tuple[Record, ...]] = {}
     first_id = 1
     for split in _SPLITS:
@@ -515,7 +521,7 @@ def _yaml_images(file: Path, root: Path, split: str, values: Sequence[Any]) -> l
         if source.is_dir():
             images += sorted(path for path in source.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
         elif source.is_file() and source.suffix == ".txt":
-            lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+            lines = [line.strip() for line in _lines(source)]
             listed = [source.parent / line for line in lines if line]
             missing = [path for path in listed if not path.is_file()]
             if missing:
@@ -524,6 +530,13 @@ def _yaml_images(file: Path, root: Path, split: str, values: Sequence[Any]) -> l
         else:
             raise DataError(f"{file}: {split} is {source}, no folder and no .txt list; correct the key 'path' or '{split}'")
     return images
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (ValueError, OSError) as error:
+        raise DataError(f"cannot read {file} as text ({error}); write it in UTF-8") from error
 
 
 def _image_size(path: Path) -> tuple[int, int]:
@@ -538,7 +551,7 @@ def _label_rows(image: Path, size: tuple[int, int], names: Sequence[str]) -> lis
     if not file.is_file():
         return []
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
         what = f"{file}, line {number},"

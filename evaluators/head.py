@@ -115,19 +115,26 @@ def detections(
         xyxy = torch.minimum(image_boxes[chosen // scores.shape[2]].clamp(min=0), limits).double().numpy()
         rows = np.column_stack([xyxy, flat[chosen].double().numpy(), (chosen % scores.shape[2]).numpy()])
         rows = rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
-        found.append(rows[_kept(rows, iou, most)])
+        found.append(_suppressed(rows[np.argsort(-rows[:, 4], kind="stable")], iou, most))
     return found
 
 
-def _kept(rows: NDArray[np.float64], iou: float, most: int) -> NDArray[np.int64]:
-    """Indices of the rows that non-maximum suppression keeps, best score first."""
+def _suppressed(rows: NDArray[np.float64], iou: float, most: int) -> NDArray[np.float64]:
+    """The `most` best rows that class-wise non-maximum suppression keeps of rows in order of their scores."""
+    # A row is only suppressed by better ones: where the first few yield enough, the others need not be looked at.
+    kept = _kept(rows[: 4 * most], iou)
+    if len(kept) < most and len(rows) > 4 * most:
+        kept = _kept(rows, iou)
+    return rows[kept[:most]]
+
+
+def _kept(rows: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
     if not len(rows):
         return np.zeros(0, dtype=np.int64)
     xywh = np.column_stack([rows[:, :2], rows[:, 2:4] - rows[:, :2]])
     suppress: Any = cv2.dnn.NMSBoxesBatched  # takes arrays, though its stub asks for lists
-    kept = np.array(suppress(xywh, rows[:, 4].astype(np.float32), rows[:, 5].astype(np.int32), 0.0, iou), dtype=np.int64)
-    best: NDArray[np.int64] = kept[np.argsort(-rows[kept, 4], kind="stable")][:most]
-    return best
+    kept = suppress(xywh, rows[:, 4].astype(np.float32), rows[:, 5].astype(np.int32), 0.0, iou)
+    return np.sort(np.array(kept, dtype=np.int64))
 
 
 def prediction_layers(graph: Graph) -> list[tuple[Op, Op]]:

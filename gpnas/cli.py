@@ -231,7 +231,7 @@ def _search(run: Path, journal: Journal) -> None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report} and {run}/trials/*/error.txt")
     console.print(front_table(on_front, best, settings["imgsz"]))
     console.print(
-        f"{len(journal.trials())} candidates trained, {len(on_front)} on the front. Results:\n"
+        f"{len(found)} candidates trained, {len(on_front)} on the front. Results:\n"
         f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
         f"  {run}/pareto.csv      the front\n"
         f"  {run}/report.html     pictures and every trial\n"

@@ -48,6 +48,8 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
                 raise GraphError(
                     f"{op.name}: cannot join {_text(sizes[op.inputs[0]])} and {_text(sizes[j])} on an image of {height}x{width}"
                 )
+        if op.kind == "linear" and sizes[op.inputs[0]] != (1, 1):
+            raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(sizes[op.inputs[0]])}; pool first")
         sizes.append((h, w))
         if op.kind != "slice":
             elements += op.channels * h * w

@@ -86,7 +86,8 @@ class LayerPaths:
 
 @dataclass(frozen=True)
 class GradientPaths:
-    """Every live layer of a network (it sees the image and reaches a loss), in order of the graph's operations."""
+    """Every live layer of a network, in order of the graph's operations: it reaches a loss, and as all operations start from
+    the image, it sees the image."""
 
     layers: tuple[LayerPaths, ...]
     auxiliary_only: int = 0
@@ -141,11 +142,11 @@ FIGURES = (
 
 def gradient_paths(graph: Graph, branch: Branch | None = None) -> GradientPaths:
     """Follow the gradients of the losses of `branch` (of all losses when None) through `graph`."""
-    links, aggregated, sees_image = _links(graph)
-    layers = _arrivals(graph, links, aggregated, sees_image, branch)
+    links, aggregated = _links(graph)
+    layers = _arrivals(graph, links, aggregated, branch)
     auxiliary_only = 0
     if branch is None and any(out.branch == Branch.AUXILIARY for out in graph.outputs):
-        main = _arrivals(graph, links, aggregated, sees_image, Branch.MAIN)
+        main = _arrivals(graph, links, aggregated, Branch.MAIN)
         auxiliary_only = distinct_combinations(layers) - distinct_combinations(main)
     return GradientPaths(layers, auxiliary_only)
 
@@ -160,14 +161,12 @@ def distinct_combinations(layers: Iterable[LayerPaths]) -> int:
     return sum(timestamps.bit_count() for timestamps in seen.values())
 
 
-def _links(graph: Graph) -> tuple[list[list[Link]], list[int], list[bool]]:
-    """Forward pass: for each operation, who reads what it writes; how many layers it reads; whether it sees the image."""
+def _links(graph: Graph) -> tuple[list[list[Link]], list[int]]:
+    """Forward pass: for each operation, who reads what it writes, and how many layers it reads."""
     links: list[list[Link]] = [[] for _ in graph.ops]
     aggregated = [0] * len(graph.ops)
-    sees_image = [False] * len(graph.ops)
     runs: list[list[Run]] = []
     for i, op in enumerate(graph.ops):
-        sees_image[i] = op.kind == "image" or any(sees_image[j] for j in op.inputs)
         if op.weighted:
             aggregated[i] = _read(runs[op.inputs[0]], i, links)
             runs.append([(op.channels, ((i, 0, 0),))])
@@ -175,7 +174,7 @@ def _links(graph: Graph) -> tuple[list[list[Link]], list[int], list[bool]]:
             runs.append(_moved(op, [runs[j] for j in op.inputs]))
     for k, out in enumerate(graph.outputs):
         _read(runs[out.op], len(graph.ops) + k, links)
-    return links, aggregated, sees_image
+    return links, aggregated
 
 
 def _read(runs: list[Run], consumer: int, links: list[list[Link]]) -> int:
@@ -251,9 +250,7 @@ def _borders(runs: list[Run]) -> set[int]:
     return borders
 
 
-def _arrivals(
-    graph: Graph, links: list[list[Link]], aggregated: list[int], sees_image: list[bool], branch: Branch | None
-) -> tuple[LayerPaths, ...]:
+def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], branch: Branch | None) -> tuple[LayerPaths, ...]:
     """Backward pass, last layer first: T(l) = OR over consumers c of T(c) << 1; a loss has path length 0."""
     n = len(graph.ops)
     arrived: dict[int, LayerPaths] = {}
@@ -283,7 +280,7 @@ def _arrivals(
             aggregated[i],
             poolings[i] / paths[i],
         )
-    return tuple(arrived[i] for i in sorted(arrived) if sees_image[i])
+    return tuple(arrived[i] for i in sorted(arrived))
 
 
 def _channel_groups(graph: Graph, links: list[Link], arrived: dict[int, LayerPaths]) -> tuple[ChannelGroup, ...]:

@@ -194,6 +194,8 @@ class GraphBuilder:
         where = self._scope + name
         if channels < 1:
             raise GraphError(f"{where}: a convolution needs at least 1 output channel, got {channels}")
+        if kernel < 1 or stride < 1:
+            raise GraphError(f"{where}: kernel and stride must be at least 1, got {kernel} and {stride}")
         if groups < 1 or have % groups or channels % groups:
             raise GraphError(f"{where}: groups must divide {have} input and {channels} output channels, got {groups}")
         if act not in ACTIVATIONS:
@@ -230,6 +232,8 @@ class GraphBuilder:
         return self._append("upsample", (x,), self.channels(x), name, scale=scale)
 
     def concat(self, xs: Sequence[int], name: str = "concat") -> int:
+        if not xs:
+            raise GraphError(f"{self._scope}{name}: nothing to concatenate")
         if len(xs) == 1:
             return xs[0]
         return self._append("concat", tuple(xs), sum(self.channels(x) for x in xs), name)

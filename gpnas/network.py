@@ -131,6 +131,9 @@ class Network(nn.Module):
         """A copy in inference form, in evaluation mode: fused weights, no auxiliary branch."""
         graph = self.graph.inference()
         network = Network(graph, is_fused=True)
+        mine = next(self.parameters(), None)
+        if mine is not None:
+            network.to(device=mine.device, dtype=mine.dtype)
         with torch.no_grad():
             for key, layer in network.layers.items():
                 source = self.layers[key]
@@ -142,8 +145,7 @@ class Network(nn.Module):
                 layer.conv.weight.copy_(kernel)
                 if layer.conv.bias is not None and bias is not None:
                     layer.conv.bias.copy_(bias)
-        device = next(self.parameters()).device
-        return network.to(device).eval()
+        return network.eval()
 
     def layer(self, op: int) -> nn.Module:
         """The module of the weighted operation `graph.ops[op]`."""

@@ -130,7 +130,7 @@ def _residual_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
 
 
 def _masked_residual_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
-    kept = width - round((stage.mask_ratio or 0) * width)
+    kept = width - channels(stage.mask_ratio or 0, width)
     return b.masked_add(_plain_unit(b, x, width, stage), x, kept)
 
 

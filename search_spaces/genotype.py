@@ -61,7 +61,7 @@ class Stage(_Strict):
     unit: Unit | None = None
     split_ratio: Ratio | None = None
     hidden_ratio: Ratio | None = None
-    mask_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
     fusion: Fusion | None = None
 
     @model_validator(mode="after")
@@ -205,21 +205,34 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key given twice is an error, as it is in the YAML specification (PyYAML takes the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        own = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in own]  # type: ignore[no-untyped-call]
         twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; raises ValueError when a key is given twice."""
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {key!r} is given twice")
+        result[key] = value
+    return result
+
+
 def _parse(text: str, where: str) -> Any:
-    if text.startswith("{"):
-        with contextlib.suppress(json.JSONDecodeError):
-            return json.loads(text)  # what `to_json` wrote; other text that starts so is YAML in flow style
     try:
+        if text.startswith("{"):
+            with contextlib.suppress(json.JSONDecodeError):
+                return json.loads(text, object_pairs_hook=_without_doubles)  # what `to_json` wrote; else YAML in flow style
         return yaml.load(text, _Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, TypeError) as error:
         raise GenotypeError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise GenotypeError(f"{where}: not a genotype: nested too deeply") from None
 
 
 def _one_line(error: ValidationError) -> str:
@@ -234,7 +247,7 @@ def _one_line(error: ValidationError) -> str:
         return f"missing key {key!r}{at}"
     if kind == "value_error":
         return f"{context['error']} in {_place(first['loc'])}"
-    if kind in ("greater_than", "less_than_equal", "greater_than_equal"):
+    if kind in ("greater_than", "less_than", "less_than_equal", "greater_than_equal"):
         return f"{_place([key])} must lie in {_range(place, str(key))}, got {value}{at}"
     if kind == "literal_error":
         return f"{_place([key])} must be one of {context['expected']}, got {value}{at}"
@@ -244,7 +257,7 @@ def _one_line(error: ValidationError) -> str:
 _RANGES = {
     "split_ratio": "(0, 1]",
     "hidden_ratio": "(0, 1]",
-    "mask_ratio": "[0, 1]",
+    "mask_ratio": "(0, 1)",
     "width": "[4, 4096]",
     "depth": "[1, 32]",
     "repeats": "[1, 32]",

@@ -47,6 +47,9 @@ Point = dict[str, Any]
 ATTEMPTS = 1000
 """Draws for one proposal before the space counts as empty."""
 
+MATES = 100
+"""Crossings to try before one of the parents is mutated: near twins have no child of their own."""
+
 _FAMILIES: tuple[str, ...] = get_args(Family)
 _UNITS: tuple[str, ...] = get_args(Unit)
 
@@ -98,6 +101,7 @@ def union_values() -> dict[str, Sequence[Any]]:
     values |= {
         "head.width": (16, 32, 48, 64),
         "head.depth": (1, 2),
+        "head.reg_max": (16,),
         "pgi.kind": ("none", "deep_supervision", "reversible"),
         "pgi.levels": ((8, 16, 32), (16, 32), (32,), (8, 16)),
         "pgi.integration": ("own", "multi"),
@@ -149,7 +153,7 @@ class GradientPathSpace:
         for attempt in range(ATTEMPTS):
             if not points:
                 point = self._sample(rng)
-            elif len(points) == 1:
+            elif len(points) == 1 or attempt > MATES:
                 point = self._mutate(points[0], rng)
             else:
                 point = self._cross(points, rng)
@@ -171,7 +175,12 @@ class GradientPathSpace:
         """A candidate with so few MACs that no single choice makes them fewer."""
         point = {label: _least(label, values) for label, values in self.values.items()}
         self._order_widths(point)
-        found = candidate(genotype_of(point, self.classes))
+        try:
+            found = candidate(genotype_of(point, self.classes))
+        except GenotypeError:  # the least of everything may leave no channels for a path
+            rng = random.Random(0)
+            found = self.propose([], rng)
+            point = self._point(read_genotype(found.genotype), rng)
         while True:
             before = _macs(found)
             for label, values in self.values.items():
@@ -247,6 +256,10 @@ def _narrow(values: dict[str, Sequence[Any]], narrowed: Mapping[str, Sequence[An
         if not isinstance(kept, list | tuple) or not kept:
             raise GenotypeError(f"{where}: {key} needs a list of at least one value, got {kept!r}")
         kept = [tuple(value) if isinstance(value, list) else value for value in kept]
+        if any(value in kept[:i] for i, value in enumerate(kept)):
+            raise GenotypeError(f"{where}: {key} names a value twice: {kept}")
+        if all(isinstance(value, int | float) for value in kept):
+            kept = sorted(kept)  # sampling and mutation step along rising values
         for label in labels:
             unknown = [value for value in kept if value not in values[label]]
             if unknown and not isinstance(unknown[0], int | float):
@@ -284,6 +297,8 @@ def _check_value(label: str, value: Any, values: Mapping[str, Sequence[Any]], wh
         genotype_of(point | {label: value}, classes=1)
     except ValidationError as error:
         raise GenotypeError(f"{where}: {label} cannot be {value!r}: {error.errors()[0]['msg']}") from None
+    except (KeyError, TypeError):
+        raise GenotypeError(f"{where}: {label} must be among {list(values[label])}, got {value!r}") from None
 
 
 def _endings(values: Mapping[str, Any]) -> str:
@@ -340,7 +355,7 @@ def genotype_of(point: Mapping[str, Any], classes: int) -> Genotype:
         backbone=backbone,
         spp=point["spp"],
         neck=Neck(top_down=neck[:2], bottom_up=neck[2:]),
-        head=Head(classes=classes, width=point["head.width"], depth=point["head.depth"]),
+        head=Head(classes=classes, width=point["head.width"], depth=point["head.depth"], reg_max=point["head.reg_max"]),
         pgi=Pgi(kind=kind, **pgi),
     )
 
@@ -353,7 +368,7 @@ def _flat(genotype: Genotype) -> Point:
     stages += [(f"neck.{i}", stage) for i, stage in enumerate(neck)]
     for prefix, stage in stages:
         point |= {f"{prefix}.{name}": value for name, value in stage if value is not None}
-    point |= {"head.width": genotype.head.width, "head.depth": genotype.head.depth}
+    point |= {f"head.{name}": value for name, value in genotype.head if name != "classes"}
     point |= {f"pgi.{name}": value for name, value in genotype.pgi if value is not None}
     if "pgi.levels" in point:
         point["pgi.levels"] = tuple(point["pgi.levels"])

@@ -34,7 +34,7 @@ def test_counts(text, value):
 
 @pytest.mark.parametrize("text", ["", "0", "-1G", "many", "10X", "nan", "inf"])
 def test_what_is_no_count_is_named(text):
-    with pytest.raises(InputError, match="--max-flops .*not a positive number"):
+    with pytest.raises(InputError, match=r"--max-flops .*not a positive number"):
         parse_count(text, "--max-flops")
 
 

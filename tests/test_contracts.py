@@ -1,0 +1,75 @@
+"""The contract suites over every implementation."""
+
+import random
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from evaluators.proxy import ProxyEvaluator
+from gpnas.trial import Candidate, Evaluator, Fidelity, Space
+from search_spaces.space import GradientPathSpace
+from tests.contracts import EvaluatorContract, SpaceContract
+from tests.grid import GridEvaluator, GridSpace
+
+NARROW = {"depth": (1,), "repeats": (1,), "stem.width": (8,), "width": (16,), "pgi.kind": ("none", "deep_supervision")}
+
+
+@pytest.fixture(scope="module")
+def narrow_space() -> GradientPathSpace:
+    return GradientPathSpace(1, NARROW)
+
+
+class TestGridSpace(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return GridSpace()
+
+
+class TestGradientPathSpace(SpaceContract):
+    @pytest.fixture
+    def space(self, narrow_space: GradientPathSpace) -> Space:
+        return narrow_space
+
+
+class TestGridEvaluator(EvaluatorContract):
+    @pytest.fixture
+    def evaluator(self, tmp_path: Path) -> Evaluator:
+        return GridEvaluator(str(tmp_path / "log"))
+
+    @pytest.fixture
+    def candidate(self) -> Candidate:
+        return GridSpace().propose([], random.Random(0))
+
+    @pytest.fixture
+    def fidelities(self) -> list[Fidelity]:
+        return [Fidelity(1, 32), Fidelity(3, 32)]
+
+
+class TestProxyEvaluator(EvaluatorContract):
+    @pytest.fixture(scope="class")
+    def evaluator(self, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
+        return ProxyEvaluator(str(yolo_folder(tmp_path_factory.mktemp("data"))))
+
+    @pytest.fixture
+    def candidate(self, narrow_space: GradientPathSpace) -> Candidate:
+        return narrow_space.propose([], random.Random(0))
+
+    @pytest.fixture
+    def fidelities(self) -> list[Fidelity]:
+        return [Fidelity(1, 32), Fidelity(2, 64)]
+
+
+def yolo_folder(folder: Path) -> Path:
+    """An Ultralytics-style data set of four images with one bright square each; returns its data.yaml."""
+    for split in ("train", "val"):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for i in range(4):
+            picture = np.full((64, 64, 3), 60, np.uint8)
+            picture[16:48, 8 * i : 8 * i + 32] = 230
+            cv2.imwrite(str(folder / "images" / split / f"{i}.png"), picture)
+            (folder / "labels" / split / f"{i}.txt").write_text(f"0 {(8 * i + 16) / 64} 0.5 0.5 0.5\n")
+    (folder / "data.yaml").write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames: [square]\n")
+    return folder / "data.yaml"
