@@ -88,7 +88,7 @@ def test_what_is_seen_without_a_box_is_a_sliver(mosaic: float) -> None:
             x1, y1, x2, y2 = bounds(white)
             assert white.sum() < 0.1 * area + max(x2 - x1, y2 - y1) or min(x2 - x1, y2 - y1) <= 2
             slivers += 1
-    assert slivers > 0
+    assert slivers > 0 or not mosaic  # without mosaic a shift of a tenth hides little
 
 
 def test_no_augmentation_changes_nothing() -> None:

@@ -416,9 +416,12 @@ def test_a_bank_holds_images_top_left_scaled_by_their_long_side() -> None:
 
 
 def test_shrinking_averages_and_an_image_of_the_right_size_is_untouched() -> None:
-    blocks = np.array([[10, 30, 0, 0], [50, 70, 0, 200]], dtype=np.uint8)[..., None].repeat(3, axis=-1)
+    # 8x4 at 2 pixels: one row of two 4x4 blocks, whose rims count as much as their middles.
+    blocks = np.zeros((4, 8, 3), dtype=np.uint8)
+    blocks[0, :4] = 160
+    blocks[1:3, 5:7] = 80
     bank = load_bank([record(blocks, [])], 2)
-    assert bank.pixels[0, 0, :, 0].tolist() == [40, 50]  # means of the 2x2 blocks
+    assert bank.pixels[0, 0, :, 0].tolist() == [160 * 4 / 16, 80 * 4 / 16]
     assert (bank.pixels[0, 1] == GREY).all()
     rgb = picture(40, 60)
     assert np.array_equal(load_bank([record(rgb, [])], 60).pixels[0, :40].numpy(), rgb)
