@@ -21,6 +21,8 @@ from evaluators.head import Anchors, anchors, boxes_around, expected_distances, 
 from gpnas.graph import Branch, Output
 
 BOX_GAIN, CLASS_GAIN, DISTRIBUTION_GAIN = 7.5, 1.0, 1.5
+"""The field's recipe has 0.5 for classes. In short trainings from scratch classes come last: with 1.5 instead of 0.5 digit
+scenes reached AP .33 instead of .22 in 15 epochs, blood cells .30 instead of .21 in 6 but .40 instead of .42 in 12."""
 
 
 class Parts(NamedTuple):

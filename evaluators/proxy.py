@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from evaluators.augment import Augmentation
 from evaluators.data import DetectionData, ImageBank, load_bank, open_data, subset
 from evaluators.head import check_head
 from evaluators.train import (
@@ -26,6 +27,7 @@ from evaluators.train import (
     Split,
     TrainingDiverged,
     fit,
+    for_data,
     is_out_of_memory,
     load_split,
     new_network,
@@ -36,6 +38,9 @@ from evaluators.train import (
 )
 from gpnas.errors import InputError
 from gpnas.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+
+PROXY_AUGMENTATION = Augmentation(mosaic=0.5)
+"""In few epochs half of the images are better seen as they are."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class ProxyEvaluator:
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
         """Train `candidate` up to `fidelity`; AP is that of the averaged weights on the val split.
 
-        Leaves checkpoint.pt and log.csv in `trial_dir`. Raises ValueError when the network's head does not fit the data.
+        Leaves checkpoint-EPOCHS.pt and log.csv in `trial_dir`. Raises ValueError when the network's head does not fit the data.
         """
         began = time.perf_counter()
         torch.set_num_threads(self.threads)
@@ -79,18 +84,19 @@ class ProxyEvaluator:
     ) -> tuple[dict[str, float], str]:
         data = _data(self.data)
         check_head(candidate.graph, len(data.names), fidelity.imgsz)
-        path = trial_dir / "checkpoint.pt"
-        left, message = _left_by_lower_fidelity(path, candidate, fidelity)
+        left, message = _left_by_lower_fidelity(trial_dir, candidate, fidelity)
         done = left["epochs"] if left else 0
         recipe = Recipe(
             epochs=fidelity.epochs - done,
             imgsz=fidelity.imgsz,
             batch_size=self.batch_size,
+            augmentation=PROXY_AUGMENTATION,
             eval_every=0,
             seed=_seed(self.seed, candidate.hash, fidelity),
             device=self.device,
             precision=self.precision,
         )
+        recipe = for_data(recipe, data)
         network = new_network(candidate.graph, len(data.names), fidelity.imgsz, recipe.seed)
         history: list[dict[str, Any]] = []
         if left:
@@ -107,6 +113,7 @@ class ProxyEvaluator:
         train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, device)
         val = _val_split(self.data, fidelity.imgsz, device)
         result = fit(network, train, val, data.names, recipe, report=shown)
+        path = _checkpoint_path(trial_dir, fidelity.epochs)
         save_checkpoint(path, _checkpoint(candidate, fidelity, network.state_dict(), result, history))
         return result.metrics, message
 
@@ -127,18 +134,25 @@ def _checkpoint(
     }
 
 
-def _left_by_lower_fidelity(path: Path, candidate: Candidate, fidelity: Fidelity) -> tuple[dict[str, Any] | None, str]:
-    """The checkpoint to go on from, or None, and what a person should know about it."""
-    if not path.exists():
+def _checkpoint_path(trial_dir: Path, epochs: int) -> Path:
+    """Every fidelity keeps its own file: an evaluation that was killed before the journal knew of it starts again from the
+    same weights as before."""
+    return trial_dir / f"checkpoint-{epochs}.pt"
+
+
+def _left_by_lower_fidelity(trial_dir: Path, candidate: Candidate, fidelity: Fidelity) -> tuple[dict[str, Any] | None, str]:
+    """The checkpoint of the highest lower fidelity, or None, and what a person should know about it."""
+    trained = [int(path.stem.rpartition("-")[2]) for path in trial_dir.glob("checkpoint-*.pt")]
+    below = max((epochs for epochs in trained if epochs < fidelity.epochs), default=None)
+    if below is None:
         return None, ""
+    path = _checkpoint_path(trial_dir, below)
     try:
         left = read_checkpoint(path)
     except InputError as error:
         return None, f"trained from scratch: {error}"
     if left.get("hash") != candidate.hash:
         return None, f"trained from scratch: {path} is of candidate {left.get('hash')}, not {candidate.hash}"
-    if left["epochs"] >= fidelity.epochs:
-        return None, f"trained from scratch: {path} has {left['epochs']} epochs already"
     return left, ""
 
 

@@ -17,7 +17,6 @@ import csv
 import io
 import math
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -36,13 +35,15 @@ from evaluators.head import check_head, decode, detections, initialise_head
 from evaluators.loss import network_loss
 from gpnas.errors import GpnasError, InputError
 from gpnas.graph import Branch, Graph
-from gpnas.network import Network
+from gpnas.network import NORM_MOMENTUM, Network
 
 FORMAT = 1
 """Version of the checkpoints' contents."""
 
+_STATE = ("model", "ema", "updates", "optimizer", "generator", "epoch", "best", "best_epoch", "metrics", "history")
 _MOST_LOSS = 1e5  # per object; an untrained network has about 10 to 1000
 _EVALUATION_BATCH = 32
+_NORM_SPANS, _MOST_NORM_MOMENTUM = 30.0, 0.3
 
 
 class TrainingDiverged(GpnasError):
@@ -108,6 +109,11 @@ class Recipe:
         return self.augmentation if epoch < self.epochs - plain else replace(self.augmentation, mosaic=0.0)
 
 
+def for_data(recipe: Recipe, data: DetectionData) -> Recipe:
+    """The recipe without mirroring where a mirrored object is another one."""
+    return recipe if data.may_flip else replace(recipe, augmentation=replace(recipe.augmentation, flip=0.0))
+
+
 class Split(NamedTuple):
     """Records, by which detections are judged, and their images."""
 
@@ -121,9 +127,9 @@ def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device
 
 @dataclass(frozen=True)
 class FitResult:
-    """metrics: of the averaged weights after the last epoch, or of the best ones where several were evaluated (see
-    `train_detector`); empty when nothing was evaluated. epochs: trained in all. best_epoch: counted from 1, 0 without
-    evaluation. seconds: wall clock of this call. averaged: the network with the averaged weights."""
+    """metrics: COCO's, of the last evaluation (of the best weights from `train_detector`); empty when there was none.
+    epochs: trained in all, before a resumption too. best_epoch: the one with the best AP on val, counted from 1; 0 without
+    evaluation. seconds: wall clock of this call. averaged: the network that was evaluated, with averaged weights."""
 
     metrics: dict[str, float]
     epochs: int
@@ -197,12 +203,14 @@ def fit(
     """Train `network` in place on `train`, which must lie on the recipe's device.
 
     After each epoch `report` gets the epoch's figures and `save` the whole state, tensors not copied; a training that gets
-    such a state as `start` goes on after its epoch. Raises TrainingDiverged and OutOfMemory.
+    such a state as `start` goes on after its epoch. `val` is evaluated by the averaged weights. Raises ValueError for a head
+    that does not fit, TrainingDiverged, OutOfMemory.
     """
     began = time.perf_counter()
     device = pick_device(recipe.device)
     check_head(network.graph, len(names), recipe.imgsz)
     network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    _set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
     averaged = _Average(network, recipe.ema_decay)
     optimizer = _OPTIMIZERS[recipe.optimizer](network, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -245,6 +253,18 @@ def fit(
     return FitResult(metrics, done, best_epoch, time.perf_counter() - began, averaged.network)
 
 
+def _set_norm_momentum(network: nn.Module, steps: int) -> None:
+    """Let normalisation statistics span a small part of a training of `steps` steps, however short.
+
+    At the usual momentum of NORM_MOMENTUM they span 33 steps, and a network that trains for 100 is evaluated with statistics
+    of weights that it no longer has.
+    """
+    momentum = min(max(_NORM_SPANS / steps, NORM_MOMENTUM), _MOST_NORM_MOMENTUM)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = momentum
+
+
 def _epoch(
     network: Network,
     averaged: _Average,
@@ -271,7 +291,7 @@ def _epoch(
                 f"{optimizer.param_groups[0]['lr']:g}"
             )
         optimizer.step()
-        averaged.update(network)
+        averaged.update()
         sums += losses
         steps += 1
         images += len(batch.images)
@@ -325,17 +345,16 @@ class _Average:
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
         self.updates = 0
-        self._own = self._floats(self.network)
-
-    @staticmethod
-    def _floats(network: Network) -> list[Tensor]:
-        return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+        # State dictionaries share memory with their networks, and training changes tensors in place.
+        self._own, self._source = (
+            [tensor for tensor in of.state_dict().values() if tensor.is_floating_point()] for of in (self.network, network)
+        )
 
     @torch.no_grad()
-    def update(self, network: Network) -> None:
+    def update(self) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._own, self._floats(network), 1 - decay)
+        torch._foreach_lerp_(self._own, self._source, 1 - decay)
 
     def load(self, state: Mapping[str, Tensor], updates: int) -> None:
         self.network.load_state_dict(state)
@@ -421,6 +440,7 @@ def train_detector(
     """
     began = time.perf_counter()
     _check_input(graph, len(data.names), recipe.imgsz)
+    recipe = for_data(recipe, data)
     last, best = out / "last.pt", out / "best.pt"
     start = _start(last, genotype, data.names, recipe) if resume else None
     if not resume and last.exists():
@@ -428,6 +448,8 @@ def train_detector(
     out.mkdir(parents=True, exist_ok=True)
     device = pick_device(recipe.device)
     network = new_network(graph, len(data.names), recipe.imgsz, recipe.seed)
+    if start is not None:
+        load_weights(network, start, last)
     train = load_bank(data.splits["train"], recipe.imgsz, device)
     val = load_split(data.splits["val"], recipe.imgsz, device)
     about = {"format": FORMAT, "genotype": genotype, "names": list(data.names), "recipe": asdict(recipe)}
@@ -439,14 +461,10 @@ def train_detector(
         save_checkpoint(last, {**about, **state})
         write_table(out / "results.csv", state["history"])
 
-    try:
-        result = fit(network, train, val, data.names, recipe, report=report, save=save, start=start)
-        averaged = result.averaged
-        load_weights(averaged, load_detector(best), best)
-        judge = load_split(data.splits["test"], recipe.imgsz, device) if "test" in data.splits else val
-        metrics, _ = evaluate(averaged, judge, data.names, precision=recipe.precision)
-    except KeyError as error:
-        raise InputError(f"{last} cannot be resumed: it lacks {error}; train anew in another folder") from error
+    result = fit(network, train, val, data.names, recipe, report=report, save=save, start=start)
+    load_weights(result.averaged, load_detector(best), best)
+    judge = load_split(data.splits["test"], recipe.imgsz, device) if "test" in data.splits else val
+    metrics, _ = evaluate(result.averaged, judge, data.names, precision=recipe.precision)
     return replace(result, metrics=metrics, seconds=time.perf_counter() - began)
 
 
@@ -462,8 +480,8 @@ def _start(last: Path, genotype: str, names: Sequence[str], recipe: Recipe) -> d
     if not last.exists():
         raise InputError(f"{last} does not exist: nothing to resume; train without --resume")
     state = read_checkpoint(last)
-    if "optimizer" not in state:
-        raise InputError(f"{last} is no state of a training, only its result; resume from the last.pt of gpnas train")
+    if missing := {"genotype", "names", "recipe", *_STATE} - state.keys():
+        raise InputError(f"{last} lacks {', '.join(sorted(missing))}; resume from the last.pt of gpnas train")
     if state["genotype"] != genotype:
         raise InputError(f"{last} is the training of another architecture; resume with its own, or train in another folder")
     if tuple(state["names"]) != tuple(names):
@@ -523,7 +541,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}; give a checkpoint of gpnas train") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+    except Exception as error:  # whatever bytes make of an unpickler: IndexError, KeyError, UnpicklingError ...
         raise InputError(f"{path} is broken or no checkpoint; give the best.pt or last.pt of gpnas train") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None

@@ -346,14 +346,15 @@ def train(
     """Train a found architecture in full."""
     from evaluators.data import open_data
     from evaluators.train import Recipe, train_detector
+    from gpnas.quantities import clock
 
     architecture = _architecture(source)
     images = open_data(data)
     architecture = _for_classes(architecture, len(images.names))
     size = imgsz or _found_imgsz(architecture, source)
     _check_imgsz(size)
-    if epochs < 1:
-        raise InputError(f"--epochs {epochs}: must be at least 1")
+    if epochs < 1 or batch < 1:
+        raise InputError(f"--epochs {epochs} --batch {batch}: both must be at least 1")
     if resume and out is None:
         raise InputError("--resume: name the folder to go on in with --out")
     folder = out or _new_run_folder("train")
@@ -362,12 +363,20 @@ def train(
         architecture.graph,
         architecture.genotype,
         images,
-        Recipe(epochs=epochs, imgsz=size, batch_size=batch, seed=seed, device=_resolved_device(device)),
+        Recipe(
+            epochs=epochs,
+            imgsz=size,
+            batch_size=batch,
+            eval_every=max(1, epochs // 40),
+            seed=seed,
+            device=_resolved_device(device),
+        ),
         folder,
         resume=resume,
         report=_epoch_line(),
     )
     split = "test" if "test" in images.splits else "val"
+    typer.echo(f"best epoch {result.best_epoch} of {result.epochs}, after {clock(result.seconds)}")
     typer.echo(f"{split}: {_metrics_text(result.metrics)}")
     typer.echo(f"results: {folder}/best.pt, {folder}/results.csv")
 
@@ -382,7 +391,7 @@ def val(
 ) -> None:
     """Measure a trained detector: COCO metrics by pycocotools."""
     from evaluators.data import open_data
-    from evaluators.train import load_detector, validate
+    from evaluators.train import load_detector, load_weights, validate
     from gpnas.network import Network
     from search_spaces.genotype import read_genotype
     from search_spaces.space import candidate
@@ -394,7 +403,7 @@ def val(
     if tuple(detector["names"]) != images.names:
         raise InputError(f"{checkpoint} detects {', '.join(detector['names'])}; {data} has {', '.join(images.names)}")
     network = Network(candidate(read_genotype(detector["genotype"], str(checkpoint))).graph)
-    network.load_state_dict(detector["model"])
+    load_weights(network, detector, checkpoint)
     size = imgsz or detector["imgsz"]
     _check_imgsz(size)
     metrics = validate(network, images, split, size, device=_resolved_device(device))

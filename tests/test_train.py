@@ -1,0 +1,345 @@
+import csv
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import evaluators.train
+from evaluators.augment import Augmentation
+from evaluators.data import load_bank
+from evaluators.train import (
+    OutOfMemory,
+    Recipe,
+    TrainingDiverged,
+    evaluate,
+    fit,
+    is_out_of_memory,
+    load_detector,
+    load_split,
+    load_weights,
+    new_network,
+    pick_dtype,
+    save_checkpoint,
+    train_detector,
+    validate,
+)
+from gpnas.errors import InputError
+from gpnas.network import Network
+from tests.small_detector import NAMES, small_graph, square_data, squares
+
+PLAIN = Augmentation(mosaic=0.0, scale=0.0, translate=0.0, flip=0.0, hue=0.0, saturation=0.0, value=0.0)
+QUICK = Recipe(3, 64, batch_size=4, device="cpu", precision="fp32")
+
+
+def nothing(row):
+    """A report that nobody reads."""
+
+
+def trained(recipe, graph=None, records=None, val=None, **options):
+    """A small network after `fit`, and the result."""
+    network = new_network(graph or small_graph(8), 3, recipe.imgsz, recipe.seed)
+    bank = load_bank(records or squares(8), recipe.imgsz)
+    split = load_split(val, recipe.imgsz) if val else None
+    return network, fit(network, bank, split, NAMES, recipe, **{"report": nothing, **options})
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_it_overfits_eight_images():
+    records = squares(8)
+    recipe = Recipe(40, 64, batch_size=4, lr=8e-3, augmentation=PLAIN, eval_every=0, device="cpu")
+    _, result = trained(recipe, small_graph(16), records, records)
+    assert result.metrics["ap50"] > 0.8
+    split = load_split(records, 64)
+    fused, _ = evaluate(result.averaged.fused(), split, NAMES, precision="fp32")
+    unfused, _ = evaluate(_Unfused(result.averaged), split, NAMES, precision="fp32")
+    assert fused.keys() == unfused.keys()
+    assert all(fused[key] == pytest.approx(unfused[key], abs=1e-3) for key in fused)
+
+
+class _Unfused(nn.Module):
+    """A network that claims to be fused already, so that it is evaluated as it stands."""
+
+    is_fused = True
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.graph = network, network.graph.inference()
+
+    def forward(self, images):
+        return self.network(images)
+
+
+def test_detections_are_in_pixels_of_the_original_image():
+    records = squares(4, size=128)
+    network, _ = trained(Recipe(30, 64, batch_size=2, lr=8e-3, augmentation=PLAIN, device="cpu"), small_graph(16), records)
+    metrics, found = evaluate(network, load_split(records, 64), NAMES)
+    assert metrics["ap50"] > 0.5
+    best = found[0][0]
+    centre = (best[:2] + best[2:4]) / 2
+    centres = (records[0].boxes[:, :2] + records[0].boxes[:, 2:]) / 2
+    assert np.abs(centres - centre).max(axis=1).min() < 12
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    (a, _), (b, _), (c, _) = (trained(replace(QUICK, epochs=1, seed=seed)) for seed in (0, 0, 1))
+    assert same(a.state_dict(), b.state_dict())
+    assert not same(a.state_dict(), c.state_dict())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(optimizer, tmp_path):
+    recipe = replace(QUICK, epochs=4, plain_epochs=1, optimizer=optimizer)
+    data, graph = square_data(), small_graph(8, auxiliary=0.25)
+
+    def stop(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    train_detector(graph, "g", data, recipe, tmp_path / "whole", resume=False, report=nothing)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=False, report=stop)
+    result = train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=True, report=nothing)
+    assert result.epochs == 4
+    whole, parts = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts"))
+    assert same(whole["model"], parts["model"]) and same(whole["ema"], parts["ema"])
+    assert torch.equal(whole["generator"], parts["generator"])
+    rows = list(csv.DictReader((tmp_path / "parts" / "results.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    for ours, theirs in zip(rows, csv.DictReader((tmp_path / "whole" / "results.csv").open()), strict=True):
+        assert {**ours, "seconds": ""} == {**theirs, "seconds": ""}
+
+
+def test_a_finished_training_is_a_detector(tmp_path):
+    data, graph = square_data(), small_graph(8)
+    result = train_detector(graph, "the genotype", data, QUICK, tmp_path, resume=False, report=nothing)
+    detector = load_detector(tmp_path / "best.pt")
+    assert detector["genotype"] == "the genotype" and detector["names"] == list(NAMES) and detector["imgsz"] == 64
+    assert detector["epoch"] == result.best_epoch
+    network = Network(graph)
+    load_weights(network, detector, tmp_path / "best.pt")
+    metrics = validate(network, data, "val", 64, device="cpu", precision="fp32")
+    assert metrics == result.metrics == detector["metrics"]
+    again = train_detector(graph, "the genotype", data, QUICK, tmp_path, resume=True, report=pytest.fail)
+    assert again.metrics == result.metrics and again.epochs == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "results.csv"]
+
+
+def test_the_test_split_is_judged_where_there_is_one(tmp_path):
+    data = square_data()
+    data = replace(data, splits={**data.splits, "test": squares(3, seed=2, first_id=2000)})
+    graph = small_graph(8)
+    result = train_detector(graph, "g", data, replace(QUICK, epochs=1), tmp_path, resume=False, report=nothing)
+    network = Network(graph)
+    load_weights(network, load_detector(tmp_path / "best.pt"), tmp_path / "best.pt")
+    assert result.metrics == validate(network, data, "test", 64, device="cpu", precision="fp32")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"recipe": replace(QUICK, lr=0.5)}, "trained with lr .*, not 0.5"),
+        ({"genotype": "h"}, "another architecture"),
+        ({"graph": small_graph(12)}, r"last.pt \(\d+ parameters\) do not fit this network \(\d+ parameters\)"),
+        ({"resume": False}, "holds a training already"),
+        ({"graph": small_graph(8, classes=4)}, "predicts 4 classes, but the data have 3"),
+        ({"data": replace(square_data(), names=("a", "b", "c"))}, "detects red, green, blue, the data have a, b, c"),
+    ],
+)
+def test_a_training_is_resumed_only_as_it_was(change, message, tmp_path):
+    as_it_was = {"graph": small_graph(8), "genotype": "g", "data": square_data(), "recipe": QUICK, "out": tmp_path}
+    train_detector(**as_it_was | {"recipe": replace(QUICK, epochs=1)}, resume=False, report=nothing)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    content["recipe"]["epochs"] = 3
+    save_checkpoint(tmp_path / "last.pt", content)
+    with pytest.raises(InputError, match=message):
+        train_detector(**{**as_it_was, "resume": True, **change}, report=nothing)
+
+
+def test_files_that_are_no_checkpoints_are_named(tmp_path):
+    path = tmp_path / "best.pt"
+    with pytest.raises(InputError, match=r"cannot read .*best\.pt: No such file"):
+        load_detector(path)
+    for broken in (b"", b"rubbish", b"PK\x03\x04rubbish"):
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match=r"best\.pt is broken or no checkpoint"):
+            load_detector(path)
+    torch.save({"format": 1, "model": Recipe}, path)  # a class: it would run code
+    with pytest.raises(InputError, match=r"best\.pt is broken or no checkpoint"):
+        load_detector(path)
+    torch.save({"format": 7}, path)
+    with pytest.raises(InputError, match="format 7, not 1"):
+        load_detector(path)
+    torch.save({"format": 1}, path)
+    with pytest.raises(InputError, match="lacks 'ema'"):
+        load_detector(path)
+    with pytest.raises(InputError, match=r"last.pt does not exist: nothing to resume"):
+        train_detector(small_graph(8), "g", square_data(), QUICK, tmp_path, resume=True, report=nothing)
+
+
+def test_a_failed_write_leaves_the_checkpoint_that_was_there(tmp_path):
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, {"epoch": 1})
+    with pytest.raises(Exception, match="pickle"):
+        save_checkpoint(path, {"epoch": 2, "x": lambda: None})
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_the_auxiliary_output_is_trained_and_absent_from_evaluation():
+    graph = small_graph(8, auxiliary=0.5)
+    before = new_network(graph, 3, 64, 0).state_dict()
+    network, result = trained(replace(QUICK, epochs=1), graph, val=squares(2))
+    after = network.state_dict()
+    prediction = next(key for key in after if "auxiliary8" in key and "class" in key and key.endswith("weight"))
+    assert not torch.equal(before[prediction], after[prediction])
+    assert len(network.train()(torch.zeros(2, 3, 64, 64))) == 3
+    assert len(result.averaged(torch.zeros(1, 3, 64, 64))) == 2
+    assert not any("auxiliary8" in key for key in result.averaged.fused().state_dict())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_training(value):
+    network = new_network(small_graph(8), 3, 64, 0)
+    nn.init.constant_(next(network.parameters()), value)
+    with pytest.raises(TrainingDiverged, match="epoch 1, step 1: loss nan"):
+        fit(network, load_bank(squares(4), 64), None, NAMES, QUICK, report=nothing)
+
+
+def test_a_loss_that_explodes_ends_the_training():
+    network = new_network(small_graph(8), 3, 64, 0)
+    for op, kind in enumerate(network.graph.ops):
+        if kind.name.endswith(".class"):
+            nn.init.constant_(network.layer(op).conv.bias, 1e6)
+    with pytest.raises(TrainingDiverged, match="epoch 1, step 1: loss"):
+        fit(network, load_bank(squares(4), 64), None, NAMES, QUICK, report=nothing)
+
+
+class _ShortOfMemory(Network):
+    """Takes at most `most` images at a time while it trains."""
+
+    most = 2
+
+    def forward(self, images):
+        if self.training and len(images) > self.most:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+        return super().forward(images)
+
+
+def test_a_batch_that_does_not_fit_is_accumulated_from_pieces():
+    batches = []
+
+    class Counting(_ShortOfMemory):
+        def forward(self, images):
+            if self.training:
+                batches.append(len(images))
+            return super().forward(images)
+
+    network = Counting(small_graph(8))
+    fit(network, load_bank(squares(8), 64), None, NAMES, replace(QUICK, epochs=1, batch_size=8), report=nothing)
+    assert batches == [8, 4, 2, 2, 2, 2]
+
+
+def test_two_images_that_do_not_fit_are_out_of_memory():
+    network = _ShortOfMemory(small_graph(8))
+    network.most = 1
+    with pytest.raises(OutOfMemory, match="2 images of 64 pixels do not fit into memory"):
+        fit(network, load_bank(squares(8), 64), None, NAMES, QUICK, report=nothing)
+
+
+def test_accumulated_gradients_are_those_of_the_mean_over_pieces():
+    # With equal target sums in both halves (the same image twice) pieces change nothing but the normalisation's statistics.
+    network = new_network(small_graph(8), 3, 64, 0)
+    bank = load_bank(squares(1) * 4, 64)
+    batch = next(evaluators.train.train_batches(bank, 4, PLAIN, torch.Generator().manual_seed(0)))
+    gradients = []
+    for pieces in (1, 2):
+        evaluators.train._gradients(network.train(), batch, 3, "fp32", pieces)
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for whole, halves in zip(*gradients, strict=True):
+        torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-4)
+
+
+def test_what_counts_as_out_of_memory():
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert is_out_of_memory(RuntimeError("not enough memory: you tried to allocate 1 bytes"))
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_the_learning_rate_warms_up_and_comes_down_by_a_cosine():
+    recipe = Recipe(100, 64, lr=1.0, final_lr=0.1, warmup_epochs=5)
+    assert recipe.lr_at(0) == pytest.approx(0.05)
+    assert recipe.lr_at(2.5) == pytest.approx(0.525)
+    assert recipe.lr_at(5) == pytest.approx(1.0)
+    assert recipe.lr_at(52.5) == pytest.approx(0.55)
+    assert recipe.lr_at(100) == pytest.approx(0.1)
+    assert Recipe(10, 64, lr=1.0, warmup_epochs=5).lr_at(1) == pytest.approx(1.0)  # a tenth of a short training
+
+
+def test_the_last_epochs_have_no_mosaic():
+    recipe = Recipe(8, 64, plain_epochs=10, augmentation=Augmentation(mosaic=0.7))
+    assert [recipe.augmentation_at(epoch).mosaic for epoch in range(8)] == [0.7] * 6 + [0, 0]
+
+
+def test_only_kernels_decay():
+    network = Network(small_graph(8))
+    kernels, others = evaluators.train._groups(network, 0.1)
+    assert kernels["weight_decay"] == 0.1 and {p.ndim for p in kernels["params"]} == {4}
+    assert others["weight_decay"] == 0.0 and {p.ndim for p in others["params"]} == {1}
+    assert len(kernels["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+
+def test_the_average_ramps_up():
+    network = nn.Module()
+    network.weight = nn.Parameter(torch.zeros(1))
+    averaged = evaluators.train._Average(network, decay=0.25)
+    network.weight.data.fill_(1.0)
+    averaged.update()  # decay 2 / 11
+    assert averaged.network.weight.item() == pytest.approx(9 / 11)
+    averaged.update()  # decay 3 / 12
+    assert averaged.network.weight.item() == pytest.approx(9 / 11 / 4 + 3 / 4)
+    averaged.update()  # 4 / 13 is more than 0.25
+    assert averaged.network.weight.item() == pytest.approx((9 / 11 / 4 + 3 / 4) / 4 + 3 / 4)
+
+
+def test_evaluation_happens_when_asked_and_after_the_last_epoch():
+    rows = []
+    trained(replace(QUICK, epochs=3, eval_every=2), val=squares(2), report=rows.append)
+    assert [(row["epoch"], row["epochs"], "ap" in row) for row in rows] == [(1, 3, False), (2, 3, True), (3, 3, True)]
+
+
+def test_training_stops_without_progress(monkeypatch):
+    monkeypatch.setattr(evaluators.train, "evaluate", lambda *args, **kwargs: ({"ap": 0.5}, []))
+    rows = []
+    recipe = replace(QUICK, epochs=9, patience=2)
+    _, result = trained(recipe, val=squares(2), report=rows.append)
+    assert result.epochs == len(rows) == 3 and result.best_epoch == 1
+
+
+def test_bf16_only_where_the_hardware_has_it(monkeypatch):
+    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(evaluators.train, "_has_amx", lambda has=has: has)
+        assert pick_dtype(torch.device("cpu"), "auto") == dtype
+    assert pick_dtype(torch.device("cuda"), "auto") == torch.bfloat16
+    assert pick_dtype(torch.device("cuda"), "fp32") == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("lr", 0.0, "lr must be positive, got 0.0"),
+        ("optimizer", "adam", "optimizer must be one of adamw, sgd, got 'adam'"),
+        ("precision", "fp16", "precision must be auto, bf16 or fp32, got 'fp16'"),
+    ],
+)
+def test_a_recipe_refuses_what_it_cannot_do(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        replace(QUICK, **{field: value})
