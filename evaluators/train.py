@@ -56,7 +56,8 @@ class OutOfMemory(GpnasError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. The defaults are for training from scratch; see `benchmarks` of the commit for how chosen.
+    """How a network is trained. The defaults are those of short trainings from scratch, chosen by AP after 8 epochs of 480
+    digit scenes at 128 pixels with a network of 0.3 M parameters.
 
     imgsz: pixels. batch_size: images an optimiser step sees (in pieces, where memory is short). lr: the highest learning
     rate, reached after `warmup_epochs` (at most a tenth of the epochs) and then brought down to `final_lr` times itself by a
@@ -70,7 +71,7 @@ class Recipe:
     imgsz: int
     batch_size: int = 16
     optimizer: str = "adamw"
-    lr: float = 2e-3
+    lr: float = 4e-3
     final_lr: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 0.05

@@ -33,7 +33,7 @@ LEAST_STEPS = 200
 PROXY_BATCH = 8
 """Images a step of a proxy: small, for many steps in few epochs."""
 
-NOMINAL_FLOPS = {"cpu": 1.5e10, "cuda": 6e12}
+NOMINAL_FLOPS = {"cpu": 1e10, "cuda": 6e12}
 """Training FLOPs a second that one worker is taken to reach; only the plan and the first estimate read it."""
 
 EVALUATION_OVERHEAD = 4.0

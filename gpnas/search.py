@@ -18,7 +18,7 @@ from gpnas.cost import cost
 from gpnas.errors import JournalError
 from gpnas.journal import Journal, TrialRow
 from gpnas.rungs import NOMINAL_FLOPS, Budget
-from gpnas.trial import Evaluation
+from gpnas.trial import Evaluation, TrialState
 from gpnas.workers import Done, Job, Progress
 
 POLL_SECONDS = 0.5
@@ -134,16 +134,25 @@ class _Session:
         self.controller, self.journal, self.workers, self.budget, self.run = controller, journal, workers, budget, run
         self.running: dict[tuple[int, int], Suggestion] = {}
         self._nominal = nominal_seconds_per_flop
-        self._seconds_per_flop: list[float] = []
+        self._seconds_per_flop: dict[int, float] = {}  # by trial, of its last evaluation
         self._epochs = sum(row.evaluation.epochs for row in journal.evaluations() if row.evaluation)
         self._last = time.monotonic()
 
     def affordable(self) -> list[Suggestion]:
-        """As many suggestions as there are free workers, out of those that the budget still pays for."""
-        suggestions = self.controller.ask()
-        _record_trials(self.controller, self.journal)
+        """As many suggestions as there are free workers, out of those that the budget still pays for.
+
+        A promotion that the time left does not pay for is pruned, so that its rung can be decided without it.
+        """
         self.keep_time()
         left = self.time_left()
+        while True:
+            suggestions = self.controller.ask()
+            too_long = [s for s in suggestions if s.rung and left is not None and self._estimate(s) > left]
+            if not too_long:
+                break
+            for suggestion in too_long:
+                self._prune(suggestion)
+        _record_trials(self.controller, self.journal)
         promised = sum(self._new_epochs(s) for s in self.running.values())
         chosen: list[Suggestion] = []
         for suggestion in suggestions:
@@ -180,9 +189,18 @@ class _Session:
         self.controller.tell(suggestion.trial, suggestion.rung, evaluation)
         self._epochs += evaluation.epochs
         if evaluation.epochs:
-            self._seconds_per_flop.append(evaluation.seconds / self._flops(suggestion))
+            self._seconds_per_flop[suggestion.trial.id] = evaluation.seconds / self._flops(suggestion)
         self._remove_checkpoints()
         return Event("finished", suggestion, evaluation=evaluation)
+
+    def _prune(self, suggestion: Suggestion) -> None:
+        trial, rung = suggestion.trial, suggestion.rung
+        evaluation = Evaluation(TrialState.PRUNED, message="the budget left no time for it")
+        _record_trials(self.controller, self.journal)
+        self.controller.start(suggestion)
+        self.journal.start_evaluation(trial.id, rung, suggestion.fidelity)
+        self.journal.finish_evaluation(trial.id, rung, evaluation)
+        self.controller.tell(trial, rung, evaluation)
 
     def time_left(self) -> float | None:
         """Seconds of a time budget that are not spent; None for another kind of budget."""
@@ -195,8 +213,11 @@ class _Session:
             self._last = now
 
     def _estimate(self, suggestion: Suggestion) -> float:
-        """Seconds that an evaluation will take, from those that finished here (from the plan's nominal speed before)."""
-        rate = statistics.median(self._seconds_per_flop) if self._seconds_per_flop else self._nominal
+        """Seconds that an evaluation will take: by the candidate's own speed on its lower rungs, else by that of the others
+        that finished here, else by the plan's nominal speed."""
+        own = self._seconds_per_flop.get(suggestion.trial.id)
+        others = self._seconds_per_flop.values()
+        rate = own or (statistics.median(others) if others else self._nominal)
         return rate * self._flops(suggestion)
 
     def _flops(self, suggestion: Suggestion) -> float:

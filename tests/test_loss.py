@@ -63,7 +63,7 @@ def test_without_objects_only_the_class_scores_are_pushed_down():
     leaves = outputs()
     parts = detection_loss(leaves, [8, 16], *targets([[[0, 0, 0, 0]]] * 2, [[-1]] * 2), CLASSES)
     logits = torch.cat([leaf[:, 4 * BINS :].flatten() for leaf in leaves])
-    expected = 0.5 * functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="sum")
+    expected = 1.0 * functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="sum")
     torch.testing.assert_close(parts.classes, expected)
     assert parts.box == 0 and parts.distribution == 0
     parts.total.backward()

@@ -149,3 +149,15 @@ def test_after_kill_9_nothing_finished_is_repeated_and_nothing_is_lost(tmp_path)
         assert trained.count(f"{hashes[trial_id]} {LADDER.fidelities[rung].epochs}") == 1
     whole = run_search(tmp_path / "whole", GridEvaluator(str(tmp_path / "whole.log")), Budget("trials", 12))[1]
     assert {(r.trial_id, r.rung): r.evaluation.metrics for r in whole} == {key: e.metrics for key, e in after.items()}
+
+
+def test_a_promotion_that_the_time_left_does_not_pay_for_is_pruned_and_its_rung_goes_on(tmp_path):
+    run = tmp_path / "run"
+    run_search(run, GridEvaluator(str(tmp_path / "log"), seconds=0.5), Budget("seconds", 5), slots=3)
+    with Journal.open(run, write=False) as journal:
+        rows = journal.evaluations()
+        told = summary(run, journal)
+    pruned = [row for row in rows if row.state is TrialState.PRUNED]
+    assert pruned and all(row.rung > 0 and row.evaluation.message for row in pruned)
+    assert {t["state"] for t in told["trials"] if t["id"] in {row.trial_id for row in pruned}} == {"pruned"}
+    assert all(t["ap"] is not None for t in told["trials"] if t["state"] == "pruned")
