@@ -15,15 +15,19 @@ from typing import Any, Protocol
 
 from gpnas.controller import Controller, Suggestion
 from gpnas.cost import cost
-from gpnas.errors import JournalError
+from gpnas.errors import GpnasError, JournalError
 from gpnas.journal import Journal, TrialRow
 from gpnas.rungs import NOMINAL_FLOPS, Budget
-from gpnas.trial import Evaluation, TrialState
+from gpnas.trial import Cause, Evaluation, TrialState
 from gpnas.workers import Done, Job, Progress
 
 POLL_SECONDS = 0.5
 GRACE = 0.05
 """A job that outlasts a time budget is ended when this share of the budget has passed beyond it."""
+
+
+MOST_BROKEN = 6
+"""Evaluations in a row that end in an error or a lost worker before the search gives up."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class _Session:
         self._seconds_per_flop: dict[int, float] = {}  # by trial, of its last evaluation
         self._epochs = sum(row.evaluation.epochs for row in journal.evaluations() if row.evaluation)
         self._last = time.monotonic()
+        self._broken_in_a_row = 0
 
     def affordable(self) -> list[Suggestion]:
         """As many suggestions as there are free workers, out of those that the budget still pays for.
@@ -188,6 +193,7 @@ class _Session:
         self.journal.finish_evaluation(suggestion.trial.id, suggestion.rung, evaluation)
         self.controller.tell(suggestion.trial, suggestion.rung, evaluation)
         self._epochs += evaluation.epochs
+        self._check_that_something_works(evaluation)
         if evaluation.epochs:
             self._seconds_per_flop[suggestion.trial.id] = evaluation.seconds / self._flops(suggestion)
         self._remove_checkpoints()
@@ -201,6 +207,16 @@ class _Session:
         self.journal.start_evaluation(trial.id, rung, suggestion.fidelity)
         self.journal.finish_evaluation(trial.id, rung, evaluation)
         self.controller.tell(trial, rung, evaluation)
+
+    def _check_that_something_works(self, evaluation: Evaluation) -> None:
+        """A candidate may break; when every one does, it is not the candidates: stop instead of spending the budget."""
+        broken = evaluation.cause in (Cause.ERROR, Cause.LOST)
+        self._broken_in_a_row = self._broken_in_a_row + 1 if broken else 0
+        if self._broken_in_a_row == MOST_BROKEN:
+            raise GpnasError(
+                f"the last {MOST_BROKEN} evaluations broke, the last one with: {evaluation.message} "
+                f"(see {self.run}/trials/*/error.txt); mend the cause, then start a new search"
+            )
 
     def time_left(self) -> float | None:
         """Seconds of a time budget that are not spent; None for another kind of budget."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpnas.controller import Controller
-from gpnas.errors import JournalError
+from gpnas.errors import GpnasError, JournalError
 from gpnas.journal import Journal
 from gpnas.pareto import Limits
 from gpnas.results import best_of, front_of, measured, summary, write_results
@@ -114,6 +114,12 @@ def test_best_and_front_are_those_of_the_journal(tmp_path):
     assert told["best"] == best_of(found).trial.id
     assert told["front"] == [m.trial.id for m in front_of(found)]
     assert len(told["trials"]) == 12
+
+
+def test_when_every_evaluation_breaks_the_search_says_so_instead_of_spending_its_budget(tmp_path):
+    evaluator = GridEvaluator(str(tmp_path / "no" / "such" / "folder"))
+    with pytest.raises(GpnasError, match=r"the last 6 evaluations broke, the last one with: .*No such file"):
+        run_search(tmp_path / "run", evaluator, Budget("trials", 100))
 
 
 KILLED = """
