@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: search test lint install clean
 
 search: $(VENV)/installed
-	$(BIN)/gpnas search --budget 5m --imgsz 160 --max-flops 250M --max-params 1M
+	$(BIN)/gpnas search --budget 5m --imgsz 192 --max-flops 100M
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
