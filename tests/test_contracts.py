@@ -48,7 +48,7 @@ class TestGridEvaluator(EvaluatorContract):
 
 
 class TestProxyEvaluator(EvaluatorContract):
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def evaluator(self, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
         return ProxyEvaluator(str(yolo_folder(tmp_path_factory.mktemp("data"))))
 

@@ -323,10 +323,9 @@ def test_training_stops_without_progress(monkeypatch):
     assert result.epochs == len(rows) == 3 and result.best_epoch == 1
 
 
-def test_bf16_only_where_the_hardware_has_it(monkeypatch):
-    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(evaluators.train, "_has_amx", lambda has=has: has)
-        assert pick_dtype(torch.device("cpu"), "auto") == dtype
+def test_bf16_is_chosen_on_cuda_alone():
+    assert pick_dtype(torch.device("cpu"), "auto") == torch.float32
+    assert pick_dtype(torch.device("cpu"), "bf16") == torch.bfloat16
     assert pick_dtype(torch.device("cuda"), "auto") == torch.bfloat16
     assert pick_dtype(torch.device("cuda"), "fp32") == torch.float32
 
