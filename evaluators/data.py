@@ -206,9 +206,6 @@ def digest(data: DetectionData) -> str:
     return sha.hexdigest()[:16]
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The image of a file as (height, width, 3) RGB bytes, turned as its EXIF tells; DataError if it is damaged.
 
@@ -300,9 +297,6 @@ def _padded(
     return boxes, classes
 
 
-# --- boxes ------------------------------------------------------------------------------------------------------------
-
-
 def _inside(x1: float, y1: float, x2: float, y2: float, width: int, height: int, what: str) -> list[float]:
     """The box clipped to its image; DataError if it has no size, or leaves the image by more than _OVERHANG pixels."""
     shown = f"{what} has the box [{x1:g}, {y1:g}, {x2:g}, {y2:g}] (x1, y1, x2, y2)"
@@ -337,9 +331,6 @@ def _record(image_id: int, size: tuple[int, int], path: Path, rows: Sequence[_Ro
         crowd=np.array([row.crowd for row in rows], dtype=np.bool_),
         areas=np.array([row.area for row in rows], dtype=np.float32),
     )
-
-
-# --- COCO: DIR/annotations/instances_{train,val,test}*.json (cocodataset.org, "Data format") --------------------------
 
 
 def _open_coco(root: Path) -> DetectionData:
@@ -467,9 +458,6 @@ def _integer(row: Mapping[str, Any], key: str, what: str, least: int | None = No
         wanted = "an integer" if least is None else f"an integer of at least {least}"
         raise DataError(f"{what} has {key} {value!r}; give {wanted}")
     return value
-
-
-# --- data.yaml: folders or lists of images, one label file an image (docs.ultralytics.com/datasets/detect) ------------
 
 
 def _open_yaml(file: Path) -> DetectionData:

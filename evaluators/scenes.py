@@ -91,9 +91,6 @@ def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-# --- digits -----------------------------------------------------------------------------------------------------------
-
-
 def _turned(glyph: Array, height: float, rng: np.random.Generator) -> Array:
     """The digit's opacity, turned and slanted a little, with ink about `height` pixels high, without empty borders."""
     ys = np.flatnonzero(glyph.max(axis=1) > _INK)
@@ -139,9 +136,6 @@ def _contrasting(canvas: Array, left: int, top: int, shape: tuple[int, ...], rng
 def _blend(canvas: Array, opacity: Array, left: int, top: int, colour: Array) -> None:
     view = canvas[top : top + opacity.shape[0], left : left + opacity.shape[1]]
     view += opacity[: view.shape[0], : view.shape[1], None] * (colour - view)
-
-
-# --- what is not a digit ----------------------------------------------------------------------------------------------
 
 
 def _background(size: int, rng: np.random.Generator) -> Array:

@@ -142,9 +142,6 @@ class FitResult:
 Report = Callable[[dict[str, Any]], None]
 
 
-# --- where and how it is computed -------------------------------------------------------------------------------------
-
-
 def pick_device(device: str) -> torch.device:
     """`auto` is CUDA where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
@@ -175,9 +172,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(
         sign in text for sign in ("not enough memory", "defaultcpuallocator", "out of memory")
     )
-
-
-# --- the loop ---------------------------------------------------------------------------------------------------------
 
 
 def new_network(graph: Graph, classes: int, imgsz: int, seed: int) -> Network:
@@ -383,9 +377,6 @@ def _sgd(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 _OPTIMIZERS: dict[str, Callable[[nn.Module, Recipe], torch.optim.Optimizer]] = {"adamw": _adamw, "sgd": _sgd}
 
 
-# --- evaluation -------------------------------------------------------------------------------------------------------
-
-
 @torch.no_grad()
 def evaluate(
     network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
@@ -417,9 +408,6 @@ def validate(
     _check_input(network.graph, len(data.names), imgsz)
     loaded = load_split(data.splits[split], imgsz, place)
     return evaluate(network.to(place), loaded, data.names, precision=precision)[0]
-
-
-# --- full training, and its files -------------------------------------------------------------------------------------
 
 
 def train_detector(

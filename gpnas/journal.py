@@ -199,8 +199,6 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    # --- the run -----------------------------------------------------------------------------------------------------
-
     @property
     def settings(self) -> dict[str, Any]:
         """What the search was asked for."""
@@ -240,8 +238,6 @@ class Journal:
         with self._transaction() as connection:
             connection.execute("UPDATE run SET elapsed = elapsed + ?", (seconds,))
 
-    # --- trials ------------------------------------------------------------------------------------------------------
-
     def add_trial(self, row: TrialRow) -> None:
         """Raises JournalError when the id is taken."""
         values = (row.id, row.hash, row.genotype, row.origin, row.score, row.params, row.macs, row.wave)
@@ -252,8 +248,6 @@ class Journal:
         """All trials, by id."""
         columns = "id, hash, genotype, origin, score, params, macs, wave"
         return [TrialRow(*row) for row in self._rows(f"SELECT {columns} FROM trials ORDER BY id")]
-
-    # --- evaluations -------------------------------------------------------------------------------------------------
 
     def start_evaluation(self, trial_id: int, rung: int, fidelity: Fidelity) -> None:
         """Raises JournalError for an unknown trial, and for a hash that was already evaluated at this fidelity."""
@@ -318,8 +312,6 @@ class Journal:
                 self._insert_event("dropped", {"evaluations": dropped})
         return len(dropped)
 
-    # --- events ------------------------------------------------------------------------------------------------------
-
     def add_event(self, kind: str, data: dict[str, Any]) -> None:
         """`data` must be JSON without NaN or infinity; ValueError otherwise."""
         with self._transaction():
@@ -328,8 +320,6 @@ class Journal:
     def events(self) -> list[EventRow]:
         rows = self._rows("SELECT time, kind, data FROM events ORDER BY number")
         return [EventRow(moment, kind, json.loads(data)) for moment, kind, data in rows]
-
-    # --- below: SQLite -----------------------------------------------------------------------------------------------
 
     def _insert_event(self, kind: str, data: dict[str, Any]) -> None:
         values = (self._clock(), kind, json.dumps(data, allow_nan=False))
@@ -419,7 +409,7 @@ def _in_memory(uri: str) -> sqlite3.Connection:
     return memory
 
 
-# --- the lock: flock(2) belongs to the open file, so the kernel drops it with the process ------------------------------
+# flock(2) belongs to the open file, so the kernel drops the lock with the process.
 
 _HELD = -1
 
@@ -463,9 +453,6 @@ def _owner(run: Path) -> str:
 def _release(descriptor: int | None) -> None:
     if descriptor is not None and descriptor != _HELD:
         os.close(descriptor)
-
-
-# --- rows <-> values ---------------------------------------------------------------------------------------------------
 
 
 def _key(fidelity: Fidelity) -> tuple[int, int, float]:

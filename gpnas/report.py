@@ -101,9 +101,6 @@ def write_report(run: Path, front: Sequence[int], best: int | None) -> Path:
     return run / "report.html"
 
 
-# --- what a report is made of ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Facts:
     run: str
@@ -255,9 +252,6 @@ def _metric(metrics: Any, name: str) -> str:
     return f"{metrics[name]:.3f}" if name in metrics else ""
 
 
-# --- drawings beside the front -----------------------------------------------------------------------------------------
-
-
 def _progress_drawing(evaluations: Sequence[EvaluationRow]) -> str:
     title = "AP over time"
     done = [row for row in evaluations if row.evaluation is not None and row.state is TrialState.COMPLETE]
@@ -331,9 +325,6 @@ def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
 def _ap(row: EvaluationRow) -> float:
     assert row.evaluation is not None  # only complete evaluations are drawn
     return row.evaluation.metrics["ap"]
-
-
-# --- SVG ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

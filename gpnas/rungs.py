@@ -1,8 +1,8 @@
 """Trials in, promotions out: successive halving over epochs and image size (Hyperband, arXiv:1603.06560; multi-objective).
 
-A ladder of fidelities is planned once, from the budget alone, never from measured speed: the same command gives the same
-ladder on every machine, and a slow machine climbs it less often. Every wave starts `wave` candidates on the lowest rung;
-a third of each rung goes on to the next.
+A ladder of fidelities is planned once, from the budget, the data, the limits and the kind and number of workers, never from
+measured speed: the same command gives the same ladder on two machines of a kind, and the slower one climbs it less often.
+Every wave starts `wave` candidates on the lowest rung; a third of each rung goes on to the next.
 """
 
 from __future__ import annotations

@@ -262,9 +262,6 @@ def _sigint_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# --- in the worker -----------------------------------------------------------------------------------------------------
-
-
 def _work(evaluator: Evaluator, pipe: connection.Connection, parent: int) -> None:
     _die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

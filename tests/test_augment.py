@@ -234,9 +234,6 @@ def test_the_pieces_in_which_a_processor_works_do_not_show(monkeypatch: pytest.M
     assert torch.equal(whole, augmented(bank, chosen, Augmentation(), seeded(3)).images)
 
 
-# --- colours ----------------------------------------------------------------------------------------------------------
-
-
 def colours(seed: int, **limits: float) -> Tensor:
     matrices = augment._colour_matrices(1, Augmentation(**(GEOMETRY | limits)), seeded(seed))
     assert matrices is not None
@@ -283,9 +280,6 @@ def test_colours_change_pixels_but_no_boxes() -> None:
     loud = augmented(bank, torch.arange(6), Augmentation(), seeded(4))
     assert torch.equal(quiet.boxes, loud.boxes)
     assert not torch.equal(quiet.images, loud.images)
-
-
-# --- evaluation, and refusals -----------------------------------------------------------------------------------------
 
 
 def test_plain_batches_are_the_images_in_order() -> None:

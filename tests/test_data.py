@@ -79,9 +79,6 @@ def refusal(spec: object) -> str:
     return str(refused.value)
 
 
-# --- COCO -------------------------------------------------------------------------------------------------------------
-
-
 def test_a_coco_folder_becomes_records_with_classes_in_the_order_of_their_category_ids(tmp_path: Path) -> None:
     data = open_data(str(write_coco(tmp_path)))
     assert data.names == ("dog", "cat")
@@ -213,9 +210,6 @@ def test_a_folder_without_annotations_is_refused(tmp_path: Path) -> None:
     assert f"give {write_yaml(tmp_path)} itself" in refusal(tmp_path)
 
 
-# --- data.yaml --------------------------------------------------------------------------------------------------------
-
-
 def test_a_data_yaml_becomes_records(tmp_path: Path) -> None:
     data = open_data(str(write_yaml(tmp_path)))
     assert data.names == ("cat", "dog")
@@ -310,9 +304,6 @@ def test_a_train_split_without_labels_is_refused(tmp_path: Path) -> None:
     assert "no image of the split 'train' has a box" in refusal(file)
 
 
-# --- images -----------------------------------------------------------------------------------------------------------
-
-
 def jpeg_with_exif(rgb: NDArray[np.uint8], orientation: int) -> bytes:
     """A JPEG with an orientation tag, and a false end marker in the same segment, as a thumbnail would have."""
     tiff = b"II*\x00\x08\x00\x00\x00" + struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
@@ -390,9 +381,6 @@ def test_an_image_of_another_size_than_annotated_is_refused_with_both(tmp_path: 
         load_bank(data.splits["train"], 32)
 
 
-# --- the bank ---------------------------------------------------------------------------------------------------------
-
-
 def record(rgb: NDArray[np.uint8], boxes: list[list[float]], image_id: int = 1) -> Record:
     height, width = rgb.shape[:2]
     array = np.array(boxes, dtype=np.float32).reshape(-1, 4)
@@ -449,9 +437,6 @@ def test_an_empty_split_and_a_size_of_nothing_are_refused() -> None:
         load_bank([], 32)
     with pytest.raises(ValueError, match="size must be positive, got 0"):
         load_bank([record(picture(), [])], 0)
-
-
-# --- records, subsets, digests ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("box", [[-1, 0, 5, 5], [0, 0, 61, 5], [0, 0, 5, 41], [5, 0, 5, 5], [0, 6, 5, 5]])
