@@ -476,8 +476,12 @@ def _architecture(source: Path) -> Candidate:
     from search_spaces.genotype import read_genotype
     from search_spaces.space import candidate
 
-    path = source / "best.yaml" if source.is_dir() else source
+    path = _yaml_of(source)
     return candidate(read_genotype(_architecture_text(path), str(path)))
+
+
+def _yaml_of(source: Path) -> Path:
+    return source / "best.yaml" if source.is_dir() else source
 
 
 def _for_classes(architecture: Candidate, classes: int) -> Candidate:
@@ -496,7 +500,7 @@ def _for_classes(architecture: Candidate, classes: int) -> Candidate:
 def _found_imgsz(architecture: Candidate, source: Path) -> int:
     from search_spaces.genotype import read_genotype
 
-    path = source / "best.yaml" if source.is_dir() else source
+    path = _yaml_of(source)
     found = read_genotype(_architecture_text(path), str(path)).found or {}
     size = found.get("cost", {}).get("imgsz", 640)
     return size if isinstance(size, int) else 640

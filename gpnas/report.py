@@ -20,7 +20,7 @@ from typing import Any
 
 from gpnas.journal import EvaluationRow, Journal, TrialRow
 from gpnas.quantities import brief, clock
-from gpnas.results import Measured, measured
+from gpnas.results import Measured, measured, replace_text
 from gpnas.trial import TrialState
 
 WIDTH, HEIGHT = 760, 400
@@ -96,8 +96,8 @@ def write_report(run: Path, front: Sequence[int], best: int | None) -> Path:
     if unknown:
         raise ValueError(f"the front and the best must be measured trials of {run}, got {unknown}")
     drawing = _front_drawing(facts)
-    _replace(run / "front.svg", drawing)
-    _replace(run / "report.html", _page(facts, drawing))
+    replace_text(run / "front.svg", drawing)
+    replace_text(run / "report.html", _page(facts, drawing))
     return run / "report.html"
 
 
@@ -522,10 +522,3 @@ td.wrap{white-space:normal;overflow-wrap:anywhere;min-width:200px}
 pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:12px;overflow-x:auto;font-size:13px}
 summary{cursor:pointer;color:var(--soft);margin-bottom:8px}
 """
-
-
-def _replace(path: Path, text: str) -> None:
-    """At once, so that a reader never sees half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

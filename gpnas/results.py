@@ -7,6 +7,7 @@ smaller images), so the rung stands beside every number. The best is the highest
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def write_results(run: Path, journal: Journal, render: Render) -> None:
     best = best_of(found)
     if best is None:
         return
-    _replace(run / "best.yaml", best_yaml(best, journal.settings, render))
+    replace_text(run / "best.yaml", best_yaml(best, journal.settings, render))
     rows = [
         {
             "id": m.trial.id,
@@ -80,12 +81,11 @@ def write_results(run: Path, journal: Journal, render: Render) -> None:
         }
         for m in front_of(found)
     ]
-    temporary = run / "pareto.csv.tmp"
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, run / "pareto.csv")
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_text(run / "pareto.csv", table.getvalue())
 
 
 def best_yaml(best: Measured, settings: dict[str, Any], render: Render) -> str:
@@ -146,7 +146,8 @@ def _trial_summary(
     }
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Write all of a file at once, so that a reader never sees half of it."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8", newline="")
     os.replace(temporary, path)

@@ -1,0 +1,44 @@
+"""bf16 beside fp32 in training on this machine's CPU: seconds an epoch of 64 images, and the ratio.
+
+    python benchmarks/precision.py [DATA] [IMGSZ]        # DATA as gpnas search takes it; default digits, 192
+
+The measurement behind `evaluators.train.pick_dtype`.
+"""
+
+import itertools
+import random
+import statistics
+import sys
+
+from evaluators.data import load_bank, open_data
+from evaluators.train import Recipe, fit, new_network
+from gpnas.controller import inference_cost
+from search_spaces.space import open_space
+
+NETWORKS, EPOCHS = 4, 4
+
+
+def main() -> None:
+    spec, imgsz = (sys.argv[1:] + ["digits", "192"][len(sys.argv) - 1 :])[:2]
+    data, size = open_data(spec), int(imgsz)
+    bank = load_bank(data.splits["train"][:64], size)
+    space, rng = open_space("gradient-path", len(data.names)), random.Random(0)
+    for _ in range(NETWORKS):
+        candidate = space.propose([], rng)
+        seconds = {}
+        for precision in ("bf16", "fp32"):
+            stamps: list[float] = []
+            network = new_network(candidate.graph, len(data.names), size, seed=0)
+            recipe = Recipe(EPOCHS, size, 8, precision=precision, device="cpu")
+            fit(network, bank, None, data.names, recipe, report=lambda row, stamps=stamps: stamps.append(row["seconds"]))
+            seconds[precision] = statistics.median(b - a for a, b in itertools.pairwise(stamps))
+        flops = inference_cost(candidate, size).flops / 1e9
+        print(
+            f"{len(candidate.graph.layers):4} layers {flops:6.2f}G FLOPs at {size} px: bf16 {seconds['bf16']:.2f} s, "
+            f"fp32 {seconds['fp32']:.2f} s, fp32 / bf16 {seconds['fp32'] / seconds['bf16']:.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
