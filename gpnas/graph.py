@@ -170,6 +170,16 @@ class GraphBuilder:
     def channels(self, x: int) -> int:
         return self._ops[x].channels
 
+    def stride(self, x: int) -> int:
+        """Input pixels between neighbouring pixels of `x`."""
+        reduced = enlarged = 1
+        while x:
+            op = self._ops[x]
+            reduced *= op.stride
+            enlarged *= op.scale
+            x = op.inputs[0]
+        return reduced // enlarged
+
     def conv(
         self,
         x: int,

@@ -1,7 +1,7 @@
 """Block families: each turns a stage's choices into operations.
 
 A family is one function (builder, input, stage) -> output and one line in BLOCKS; a computational unit is one function
-(builder, input, width, stage) -> output and one line in UNITS. Every output has `stage.width` channels.
+(builder, input, width, hidden, stage) -> output and one line in UNITS. Every output has `stage.width` channels.
 
 Sources: plain and residual (ResNet, Darknet); masked residual (PRN; gradient-path paper, section 2.2); CSP and its fusions
 (section 2.3, Figure 5); OSA (VoVNet, arXiv:1904.09730); ELAN (section 2.4, Figure 6); GELAN (arXiv:2402.13616, section 4.1:
@@ -39,7 +39,7 @@ def _stacked(b: GraphBuilder, x: int, stage: Stage) -> int:
     if b.channels(x) != stage.width:
         x = b.conv(x, stage.width, name="entry")
     for _ in range(stage.depth or 0):
-        x = UNITS[stage.family](b, x, stage.width, stage)
+        x = UNITS[stage.family](b, x, stage.width, channels(stage.hidden_ratio or 0, stage.width), stage)
     return x
 
 
@@ -53,7 +53,7 @@ def _csp(b: GraphBuilder, x: int, stage: Stage) -> int:
         inner = stage.width - crossing
     y = b.conv(x, inner, name="enter")
     for _ in range(stage.depth or 0):
-        y = UNITS[stage.unit or ""](b, y, inner, stage)
+        y = UNITS[stage.unit or ""](b, y, inner, channels(stage.hidden_ratio or 0, inner), stage)
     if fusion in ("csp", "last"):
         y = b.conv(y, inner, name="transition")
     y = b.concat([y, b.conv(x, crossing, name="cross")])
@@ -78,7 +78,7 @@ def _gelan(b: GraphBuilder, x: int, stage: Stage) -> int:
         inner = channels(0.5, width)
         z = b.conv(y, inner, name="enter")
         for _ in range(stage.depth or 0):
-            z = UNITS[stage.unit or ""](b, z, inner, stage)
+            z = UNITS[stage.unit or ""](b, z, inner, inner, stage)  # as in YOLOv9, units here have no bottleneck
         z = b.concat([z, b.conv(y, inner, name="cross")])
         return b.conv(b.conv(z, width, name="transition"), width, 3)
 
@@ -121,33 +121,38 @@ def _dense_growth(b: GraphBuilder, x: int, growth: int) -> int:
     return b.conv(b.conv(x, 2 * growth), growth, 3)
 
 
-def _plain_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
-    return b.conv(_bottleneck(b, x, width, stage), width, 3)
+def _plain_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    return b.conv(b.conv(x, hidden), width, 3)
 
 
-def _residual_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
-    return b.add(_plain_unit(b, x, width, stage), x)
+def _residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    return b.add(_plain_unit(b, x, width, hidden, stage), x)
 
 
-def _masked_residual_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
+def _masked_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
     kept = width - channels(stage.mask_ratio or 0, width)
-    return b.masked_add(_plain_unit(b, x, width, stage), x, kept)
+    return b.masked_add(_plain_unit(b, x, width, hidden, stage), x, kept)
 
 
-def _rep_residual_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
+def _stop_block_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    """Figure 9 (a): no gradient leaves the block, so that the identity alone carries it back."""
+    return b.add(_plain_unit(b, b.stop_gradient(x), width, hidden, stage), x)
+
+
+def _stop_identity_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    """Figure 9 (b): no gradient passes the identity, so that its paths are those of a plain network."""
+    return b.add(_plain_unit(b, x, width, hidden, stage), b.stop_gradient(x))
+
+
+def _rep_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
     """YOLOv9's: a RepConv, a 3x3 layer and the identity."""
-    hidden = channels(stage.hidden_ratio or 0, width)
     return b.add(b.conv(b.conv(x, hidden, 3, rep=True), width, 3), x)
 
 
-def _dense_unit(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
+def _dense_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
     """Grow by half the width, then back to the width so that units can be stacked on a path of one width."""
-    growth = channels((stage.hidden_ratio or 0) / 2, width)
+    growth = channels(0.5, hidden)
     return b.conv(b.concat([x, _dense_growth(b, x, growth)]), width)
-
-
-def _bottleneck(b: GraphBuilder, x: int, width: int, stage: Stage) -> int:
-    return b.conv(x, channels(stage.hidden_ratio or 0, width))
 
 
 BLOCKS: dict[str, Callable[[GraphBuilder, int, Stage], int]] = {
@@ -161,10 +166,12 @@ BLOCKS: dict[str, Callable[[GraphBuilder, int, Stage], int]] = {
     "dense": _dense,
 }
 
-UNITS: dict[str, Callable[[GraphBuilder, int, int, Stage], int]] = {
+UNITS: dict[str, Callable[[GraphBuilder, int, int, int, Stage], int]] = {
     "plain": _plain_unit,
     "residual": _residual_unit,
     "masked_residual": _masked_residual_unit,
     "rep_residual": _rep_residual_unit,
     "dense": _dense_unit,
+    "residual_stop_block": _stop_block_unit,
+    "residual_stop_identity": _stop_identity_unit,
 }

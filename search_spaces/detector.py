@@ -10,6 +10,7 @@ from __future__ import annotations
 from gpnas.graph import Branch, Graph, GraphBuilder
 from search_spaces.blocks import build_block
 from search_spaces.genotype import BackboneStage, Genotype, Head, Stage
+from search_spaces.pieces import DOWNSAMPLING, detect, sppf
 
 LEVELS = (8, 16, 32)
 """Strides, in pixels, of the levels that predict."""
@@ -22,7 +23,8 @@ def build_detector(genotype: Genotype) -> Graph:
         levels = _backbone(b, genotype.stem.width, genotype.backbone)
         if genotype.spp == "sppf":
             with b.scope("spp"):
-                levels[32] = _spp(b, levels[32])
+                width = b.channels(levels[32])
+                levels[32] = sppf(b, levels[32], width=width, hidden=width // 2)
     with b.scope("neck"):
         features = _neck(b, levels, genotype)
     _head(b, features, genotype.head, Branch.MAIN, 1.0)
@@ -45,27 +47,7 @@ def _backbone(b: GraphBuilder, stem: int, stages: list[BackboneStage]) -> dict[i
 def _downsampled(b: GraphBuilder, x: int, stage: BackboneStage) -> int:
     """Half the resolution, at the stage's width."""
     with b.scope("down"):
-        if stage.downsample == "strided":
-            return b.conv(x, stage.width, 3, 2)
-        if stage.downsample == "max_pool":
-            return b.conv(b.max_pool(x, 2, 2, padding=0), stage.width)
-        x = b.avg_pool(x, 2, 1)
-        if stage.downsample == "aconv":
-            return b.conv(x, stage.width, 3, 2)
-        # ADown: half of the channels through a strided layer, half through a pooling.
-        first, second = b.split(x, b.channels(x) // 2)
-        half = stage.width // 2
-        second = b.max_pool(second, 3, 2)
-        return b.concat([b.conv(first, stage.width - half, 3, 2), b.conv(second, half)])
-
-
-def _spp(b: GraphBuilder, x: int) -> int:
-    """Spatial pyramid pooling by three poolings of 5 in a row."""
-    width = b.channels(x)
-    parts = [b.conv(x, width // 2, name="enter")]
-    for _ in range(3):
-        parts.append(b.max_pool(parts[-1], 5))
-    return b.conv(b.concat(parts), width, name="transition")
+        return DOWNSAMPLING[stage.downsample](b, x, width=stage.width)
 
 
 def _neck(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> dict[int, int]:
@@ -87,18 +69,18 @@ def _neck(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> dict[i
 
 def _head(b: GraphBuilder, features: dict[int, int], head: Head, branch: Branch, weight: float) -> None:
     """Predictions on each level of LEVELS that `features` has."""
-    for stride in LEVELS:
-        if stride not in features:
-            continue
-        with b.scope(f"head{stride}"):
-            box = classes = features[stride]
-            for _ in range(head.depth):
-                box = b.conv(box, head.width, 3, name="box")
-            for _ in range(head.depth):
-                classes = b.conv(classes, head.width, 3, name="class")
-            box = b.conv(box, 4 * head.reg_max, act="", norm=False, bias=True, name="box_prediction")
-            classes = b.conv(classes, head.classes, act="", norm=False, bias=True, name="class_prediction")
-            b.output(b.concat([box, classes]), "output", stride=stride, branch=branch, weight=weight)
+    levels = [features[stride] for stride in LEVELS if stride in features]
+    detect(
+        b,
+        levels,
+        classes=head.classes,
+        box_width=head.width,
+        class_width=head.width,
+        depth=head.depth,
+        reg_max=head.reg_max,
+        branch=branch.value,
+        weight=weight,
+    )
 
 
 def _auxiliary_branch(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> None:

@@ -20,7 +20,9 @@ from gpnas.errors import GenotypeError
 SCHEMA = 1
 
 Family = Literal["plain", "residual", "masked_residual", "csp", "elan", "gelan", "osa", "dense"]
-Unit = Literal["plain", "residual", "masked_residual", "rep_residual", "dense"]
+Unit = Literal[
+    "plain", "residual", "masked_residual", "rep_residual", "dense", "residual_stop_block", "residual_stop_identity"
+]
 Fusion = Literal["csp", "first", "last", "none"]
 Downsample = Literal["strided", "max_pool", "aconv", "adown"]
 Ratio = Annotated[float, Field(gt=0, le=1)]
@@ -188,7 +190,7 @@ class Genotype(_Strict):
 
 def read_genotype(text: str, where: str = "genotype") -> Genotype:
     """Parse YAML strictly. Raises GenotypeError, one line that names the key, the value and where it stands."""
-    document = _parse(text, where)
+    document = parse(text, where)
     if not isinstance(document, dict):
         raise GenotypeError(f"{where}: expected a mapping with the keys {_keys(Genotype)}, got {_short(document)}")
     if document.get("schema") != SCHEMA:
@@ -198,7 +200,7 @@ def read_genotype(text: str, where: str = "genotype") -> Genotype:
     try:
         return Genotype.model_validate(document)
     except ValidationError as error:
-        raise GenotypeError(f"{where}: {_one_line(error)}") from None
+        raise GenotypeError(f"{where}: {one_line(error)}") from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -223,7 +225,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _parse(text: str, where: str) -> Any:
+def parse(text: str, where: str) -> Any:
     try:
         if text.startswith("{"):
             with contextlib.suppress(json.JSONDecodeError):
@@ -235,7 +237,7 @@ def _parse(text: str, where: str) -> Any:
         raise GenotypeError(f"{where}: not a genotype: nested too deeply") from None
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     *place, key = first["loc"] or ("",)
     at = f" in {_place(place)}" if place else ""

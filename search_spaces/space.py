@@ -51,7 +51,8 @@ MATES = 100
 """Crossings to try before one of the parents is mutated: near twins have no child of their own."""
 
 _FAMILIES: tuple[str, ...] = get_args(Family)
-_UNITS: tuple[str, ...] = get_args(Unit)
+# Stopped gradients are for ablation (gradient-path paper, Figure 9): a YAML may name them, a search does not draw them.
+_UNITS: tuple[str, ...] = tuple(unit for unit in get_args(Unit) if "stop" not in unit)
 
 SPACES: dict[str, dict[str, Sequence[Any]]] = {
     # What each ready space narrows of the union space: the values of every label that ends so.

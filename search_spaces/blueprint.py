@@ -1,0 +1,191 @@
+"""An architecture written block by block, for networks that the genotype's pattern does not hold: the published ones.
+
+    schema: 1
+    name: tiny
+    activation: silu
+    blocks:
+    - {name: stem, block: conv, width: 16, kernel: 3, stride: 2}
+    - {name: p2, block: csp, width: 32, depth: 1, unit: residual, split_ratio: 0.5, hidden_ratio: 1.0, fusion: csp}
+    - {block: detect, from: p2, classes: 3, box_width: 16, class_width: 16}
+
+A block reads the one before it unless `from` names others (`image` is the picture; `route.1` is a block's second output).
+`block` is a family of `blocks.BLOCKS`, with the knobs of a genotype's stage, or a piece of `pieces.PIECES`, with the options
+of its signature. Both are read strictly, as genotypes are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from gpnas.errors import GenotypeError, GraphError
+from gpnas.graph import Graph, GraphBuilder
+from search_spaces.blocks import BLOCKS, build_block
+from search_spaces.genotype import SCHEMA, Stage, one_line, parse
+from search_spaces.pieces import PIECES
+
+_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Block(BaseModel):
+    """One block: what it is, what it reads, and its options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    name: str | None = None
+    block: str
+    sources: Annotated[str | list[str] | None, Field(alias="from")] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class _Stage(Stage):
+    """A stage whose entry may be wider than what it returns, as in the last stage of YOLOv9-E's neck."""
+
+    split_ratio: Annotated[float, Field(gt=0, le=2)] | None = None
+
+
+class Blueprint(BaseModel):
+    """Blocks in topological order. `title`, `source`, `published` and `found` say where it is from; they do not count."""
+
+    model_config = _STRICT
+
+    schema_version: Annotated[int, Field(alias="schema", ge=SCHEMA, le=SCHEMA)] = SCHEMA
+    name: str
+    source: str | None = None
+    published: dict[str, Any] | None = None
+    activation: Literal["silu", "relu", "leaky_relu"] = "silu"
+    blocks: Annotated[list[Block], Field(min_length=1)]
+    found: dict[str, Any] | None = None
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of the activation and the blocks alone."""
+        return hashlib.sha256(json.dumps(self._choices(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    def _choices(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True, by_alias=True, include={"activation", "blocks"})
+
+    def to_json(self) -> str:
+        document = self.model_dump(exclude_none=True, exclude={"found", "published"}, by_alias=True)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+    def to_yaml(self, found: dict[str, Any] | None = None) -> str:
+        """YAML that `read_blueprint` turns into an equal blueprint, one line a block."""
+        document = self.model_dump(exclude_none=True, exclude={"found", "blocks"}, by_alias=True)
+        text = yaml.safe_dump(document, sort_keys=False, width=120) + "blocks:\n"
+        for block in self.blocks:
+            row = block.model_dump(exclude_none=True, by_alias=True)
+            text += "- " + yaml.safe_dump(row, sort_keys=False, default_flow_style=True, width=1000)
+        return text + (yaml.safe_dump({"found": found}, sort_keys=False) if found else "")
+
+
+def read_blueprint(text: str, where: str = "blueprint") -> Blueprint:
+    """Parse YAML strictly. Raises GenotypeError, one line that names the key, the value and where it stands."""
+    try:
+        blueprint = Blueprint.model_validate(parse(text, where))
+    except ValidationError as error:
+        raise GenotypeError(f"{where}: {one_line(error)}") from None
+    for i, block in enumerate(blueprint.blocks):
+        _checked_options(block, f"{where}: blocks[{i}]")
+    return blueprint
+
+
+def build_blueprint(blueprint: Blueprint) -> Graph:
+    """The graph of `blueprint`. Raises GenotypeError that names the block whose choices do not fit."""
+    b = GraphBuilder(act=blueprint.activation)
+    made: dict[str, list[int]] = {"image": [b.image]}
+    last = [b.image]
+    for i, block in enumerate(blueprint.blocks):
+        where = f"blocks[{i}]" + (f" ({block.name})" if block.name else "")
+        read = last if block.sources is None else [_tensor(made, ref, where) for ref in _listed(block.sources)]
+        if block.name in made or (block.name and "." in block.name):
+            raise GenotypeError(f"{where}: name {block.name!r} is taken or has a dot; choose another")
+        try:
+            with b.scope(block.name or f"{block.block}{i}"):
+                last = _built(b, block, read, where)
+        except GraphError as error:
+            raise GenotypeError(f"{where}: {error}") from None
+        if block.name:
+            made[block.name] = last
+    try:
+        return b.build()
+    except GraphError as error:
+        raise GenotypeError(f"{blueprint.name}: {error}") from None
+
+
+def is_blueprint(document: Any) -> bool:
+    return isinstance(document, dict) and "blocks" in document
+
+
+def catalogue() -> list[str]:
+    """Names of the published architectures that ship with gpnas."""
+    files = resources.files("search_spaces") / "catalogue"
+    return sorted(file.name.removesuffix(".yaml") for file in files.iterdir() if file.name.endswith(".yaml"))
+
+
+def open_catalogue(name: str) -> Blueprint:
+    """A published architecture by name. Raises GenotypeError that names those there are."""
+    if name not in catalogue():
+        raise GenotypeError(f"{name}: no such architecture in the catalogue; there are {', '.join(catalogue())}")
+    return read_blueprint((resources.files("search_spaces") / "catalogue" / f"{name}.yaml").read_text(), name)
+
+
+def _listed(sources: str | list[str]) -> list[str]:
+    return [sources] if isinstance(sources, str) else sources
+
+
+def _tensor(made: dict[str, list[int]], reference: str, where: str) -> int:
+    """The tensor that `reference` names: a block, or block.k for its k-th output."""
+    name, _, k = reference.partition(".")
+    if name not in made:
+        raise GenotypeError(f"{where}: from names {reference!r}, and no block before it is called so")
+    outputs = made[name]
+    if k and (not k.isdecimal() or int(k) >= len(outputs)):
+        raise GenotypeError(f"{where}: from names {reference!r}, and {name} has {len(outputs)} outputs, counted from 0")
+    return outputs[int(k or 0)]
+
+
+def _built(b: GraphBuilder, block: Block, read: list[int], where: str) -> list[int]:
+    options = _checked_options(block, where)
+    many = block.block in PIECES and "xs" in inspect.signature(PIECES[block.block]).parameters
+    if not many and len(read) != 1:
+        raise GenotypeError(f"{where}: {block.block} reads one tensor, got {len(read)}; concatenate or add them first")
+    if isinstance(options, Stage):
+        return [build_block(b, read[0], options)]
+    made = PIECES[block.block](b, read if many else read[0], **options)
+    return made if isinstance(made, list) else [made]
+
+
+def _checked_options(block: Block, where: str) -> Stage | dict[str, Any]:
+    """A family's stage, or a piece's keyword arguments. Raises GenotypeError."""
+    try:
+        if block.block in BLOCKS:
+            return _Stage.model_validate({"family": block.block, **block.options})
+        if block.block in PIECES:
+            return _schema(block.block).model_validate(block.options).model_dump()
+    except ValidationError as error:
+        raise GenotypeError(f"{where}: {one_line(error)}") from None
+    raise GenotypeError(f"{where}: no block is called {block.block!r}; there are {', '.join([*BLOCKS, *PIECES])}")
+
+
+@cache
+def _schema(piece: str) -> type[BaseModel]:
+    """The strict model of a piece's options, from its signature."""
+    function = PIECES[piece]
+    hints = get_type_hints(function)
+    fields: dict[str, Any] = {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    return create_model(piece, __config__=_STRICT, **fields)

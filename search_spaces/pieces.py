@@ -1,0 +1,219 @@
+"""What stands between the stages of a detector: layers, downsampling, pyramids of poolings, joins, routes and heads.
+
+A piece is one function (builder, input or inputs, options) -> output or outputs, and one line in PIECES; its signature is its
+schema. `detector.py` calls the pieces from a genotype's choices, `blueprint.py` from a list of named blocks.
+
+Sources: ADown, AConv, SPP-ELAN, CBLinear and CBFuse (YOLOv9, arXiv:2402.13616, and its configurations); SPPF and the
+prototype branch (YOLOv5; YOLACT, arXiv:1904.02689); CSP-SPP (Scaled-YOLOv4, arXiv:2011.08036); the decoupled head with a
+distribution for each box side (Generalized Focal Loss, arXiv:2006.04388); anchors (YOLOv3, arXiv:1804.02767).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from gpnas.errors import GraphError
+from gpnas.graph import Branch, GraphBuilder
+
+Activation = Literal["", "silu", "relu", "leaky_relu"]
+
+
+def conv(
+    b: GraphBuilder,
+    x: int,
+    *,
+    width: int,
+    kernel: int = 1,
+    stride: int = 1,
+    groups: int = 1,
+    padding: int | None = None,
+    act: Activation | None = None,
+) -> int:
+    """One layer; it keeps the size at stride 1 unless `padding` is given."""
+    return b.conv(x, width, kernel, stride, padding=padding, groups=groups, act=act)
+
+
+def strided(b: GraphBuilder, x: int, *, width: int) -> int:
+    return b.conv(x, width, 3, 2)
+
+
+def max_pool_down(b: GraphBuilder, x: int, *, width: int) -> int:
+    return b.conv(b.max_pool(x, 2, 2, padding=0), width)
+
+
+def aconv(b: GraphBuilder, x: int, *, width: int) -> int:
+    """Averaged, then a strided layer."""
+    return b.conv(b.avg_pool(x, 2, 1), width, 3, 2)
+
+
+def adown(b: GraphBuilder, x: int, *, width: int) -> int:
+    """Averaged; half of the channels then go through a strided layer, half through a pooling."""
+    x = b.avg_pool(x, 2, 1)
+    first, second = b.split(x, b.channels(x) // 2)
+    half = width // 2
+    return b.concat([b.conv(first, width - half, 3, 2), b.conv(b.max_pool(second, 3, 2), half)])
+
+
+def two_way_down(b: GraphBuilder, x: int, *, width: int) -> int:
+    """YOLOv7's: half of the result through a pooling and a layer, half through a layer and a strided one."""
+    half = width // 2
+    pooled = b.conv(b.max_pool(x, 2, 2, padding=0), half)
+    return b.concat([b.conv(b.conv(x, width - half), width - half, 3, 2), pooled])
+
+
+DOWNSAMPLING: dict[str, Callable[..., int]] = {
+    "strided": strided,
+    "max_pool": max_pool_down,
+    "aconv": aconv,
+    "adown": adown,
+}
+"""What a genotype's `downsample` may name."""
+
+
+def sppf(b: GraphBuilder, x: int, *, width: int, hidden: int) -> int:
+    """Spatial pyramid pooling by three poolings of 5 in a row; YOLOv9's SPP-ELAN is the same."""
+    parts = [b.conv(x, hidden, name="enter")]
+    for _ in range(3):
+        parts.append(b.max_pool(parts[-1], 5))
+    return b.conv(b.concat(parts), width, name="transition")
+
+
+def spp(b: GraphBuilder, x: int, *, width: int, hidden: int) -> int:
+    """Spatial pyramid pooling by poolings of 5, 9 and 13 side by side (SPPNet, as in YOLOv3-SPP)."""
+    x = b.conv(x, hidden, name="enter")
+    return b.conv(b.concat([x, *(b.max_pool(x, kernel) for kernel in (5, 9, 13))]), width, name="transition")
+
+
+def csp_spp(b: GraphBuilder, x: int, *, width: int) -> int:
+    """Spatial pyramid pooling in a cross-stage-partial block."""
+    y = b.conv(b.conv(b.conv(x, width, name="enter"), width, 3), width)
+    y = b.concat([y, *(b.max_pool(y, kernel) for kernel in (5, 9, 13))])
+    y = b.conv(b.conv(y, width), width, 3)
+    return b.conv(b.concat([y, b.conv(x, width, name="cross")]), width, name="transition")
+
+
+def csp_shared(b: GraphBuilder, x: int, *, width: int, depth: int) -> int:
+    """Scaled-YOLOv4's neck block: both paths of a CSP stage of plain units read one entry layer."""
+    entry = y = b.conv(x, width, name="enter")
+    for _ in range(depth):
+        y = b.conv(b.conv(y, width), width, 3)
+    return b.conv(b.concat([y, b.conv(entry, width, name="cross")]), width, name="transition")
+
+
+def upsample(b: GraphBuilder, x: int, *, scale: int = 2) -> int:
+    return b.upsample(x, scale)
+
+
+def max_pool(b: GraphBuilder, x: int, *, kernel: int, stride: int) -> int:
+    return b.max_pool(x, kernel, stride)
+
+
+def concat(b: GraphBuilder, xs: list[int]) -> int:
+    return b.concat(xs)
+
+
+def add(b: GraphBuilder, xs: list[int]) -> int:
+    """The sum; with unequal channels an asymmetric residual (PRN): the missing channels of later inputs count as masked."""
+    total = xs[0]
+    for x in xs[1:]:
+        total = b.masked_add(total, x, min(b.channels(total), b.channels(x)))
+    return total
+
+
+def route(b: GraphBuilder, x: int, *, widths: list[int]) -> list[int]:
+    """CBLinear: one layer without normalisation whose channels are dealt out to several levels of the auxiliary branch."""
+    y = b.conv(x, sum(widths), act="", norm=False, bias=True)
+    return [b.slice(y, sum(widths[:i]), sum(widths[: i + 1])) for i in range(len(widths))]
+
+
+def fuse(b: GraphBuilder, xs: list[int]) -> int:
+    """CBFuse: the sum of all inputs, each enlarged to the resolution of the last."""
+    *routed, total = xs
+    fine = b.stride(total)
+    for x in routed:
+        scale, rest = divmod(b.stride(x), fine)
+        if rest or scale < 1:
+            raise GraphError(f"fuse: cannot enlarge a level of stride {b.stride(x)} to stride {fine}")
+        total = b.add(total, b.upsample(x, scale) if scale > 1 else x)
+    return total
+
+
+def detect(
+    b: GraphBuilder,
+    xs: list[int],
+    *,
+    classes: int,
+    box_width: int,
+    class_width: int,
+    depth: int = 2,
+    reg_max: int = 16,
+    box_groups: int = 1,
+    branch: Literal["main", "auxiliary"] = "main",
+    weight: float = 1.0,
+) -> list[int]:
+    """Decoupled anchor-free head: each level gives 4 * reg_max box channels, then `classes` channels.
+
+    box_groups: of all box layers but the first (YOLOv9 uses 4: one group a side).
+    """
+    results = []
+    for x in xs:
+        with b.scope(f"head{b.stride(x)}"):
+            box = label = x
+            for i in range(depth):
+                box = b.conv(box, box_width, 3, groups=box_groups if i else 1, name="box")
+            for _ in range(depth):
+                label = b.conv(label, class_width, 3, name="class")
+            box = b.conv(box, 4 * reg_max, groups=box_groups, act="", norm=False, bias=True, name="box_prediction")
+            label = b.conv(label, classes, act="", norm=False, bias=True, name="class_prediction")
+            results.append(b.concat([box, label]))
+            b.output(results[-1], "output", stride=b.stride(x), branch=Branch(branch), weight=weight)
+    return results
+
+
+def anchors(b: GraphBuilder, xs: list[int], *, classes: int, masks: int = 0, each: int = 3) -> list[int]:
+    """Anchor-based head: one layer a level; `each` anchors of 4 sides, objectness, classes and mask coefficients."""
+    results = []
+    for x in xs:
+        with b.scope(f"anchors{b.stride(x)}"):
+            results.append(b.conv(x, each * (5 + classes + masks), act="", norm=False, bias=True, name="prediction"))
+            b.output(results[-1], "output", stride=b.stride(x))
+    return results
+
+
+def prototypes(b: GraphBuilder, x: int, *, width: int, masks: int) -> int:
+    """Prototype masks at twice the resolution (YOLACT, section 3.1), as in YOLOv5's instance segmentation head."""
+    y = b.upsample(b.conv(x, width, 3))
+    y = b.conv(b.conv(y, width, 3), masks, name="prediction")
+    b.output(y, "output", stride=b.stride(y))
+    return y
+
+
+def classifier(b: GraphBuilder, x: int, *, classes: int) -> int:
+    y = b.linear(b.global_avg_pool(x), classes, name="prediction")
+    b.output(y, "output", stride=1)
+    return y
+
+
+PIECES: dict[str, Callable[..., int | list[int]]] = {
+    "conv": conv,
+    **DOWNSAMPLING,
+    "two_way_down": two_way_down,
+    "pool": max_pool,
+    "upsample": upsample,
+    "concat": concat,
+    "add": add,
+    "sppf": sppf,
+    "spp": spp,
+    "csp_spp": csp_spp,
+    "csp_shared": csp_shared,
+    "route": route,
+    "fuse": fuse,
+    "detect": detect,
+    "anchors": anchors,
+    "prototypes": prototypes,
+    "classifier": classifier,
+}
+
+HEADS = ("detect", "anchors", "prototypes", "classifier")
+"""Pieces that carry a loss."""
