@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpnas.errors import GraphError
-from gpnas.graph import Graph, output_size, parameters
+from gpnas.graph import POOLINGS, WEIGHTED, Graph, output_size, parameters
 
 FLOAT_BYTES = 4
 
@@ -36,32 +36,39 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
     tensors of different sizes.
     """
     sizes: list[tuple[int, int]] = [(height, width)]
-    params = macs = elements = 0
+    macs = elements = 0
     ops = graph.ops
     for i in range(1, len(ops)):
         op = ops[i]
-        h, w = output_size(op, *sizes[op.inputs[0]])
-        if h < 1 or w < 1:
-            raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
-        for j in op.inputs[1:]:
-            if sizes[j] != sizes[op.inputs[0]]:
-                raise GraphError(
-                    f"{op.name}: cannot join {_text(sizes[op.inputs[0]])} and {_text(sizes[j])} on an image of {height}x{width}"
-                )
-        if op.kind == "linear" and sizes[op.inputs[0]] != (1, 1):
-            raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(sizes[op.inputs[0]])}; pool first")
-        sizes.append((h, w))
-        if op.kind != "slice":
-            elements += op.channels * h * w
-        if op.weighted:
-            in_channels = ops[op.inputs[0]].channels
-            params += parameters(op, in_channels, fused=fused)
-            kernel = op.kernel * op.kernel if op.kind == "conv" else 1
-            weights = kernel * (in_channels // op.groups) * op.channels
+        inputs = op.inputs
+        size = sizes[inputs[0]]
+        if op.kind in _RESIZING:
+            size = output_size(op, *size)
+            if size[0] < 1 or size[1] < 1:
+                raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
+        elif len(inputs) > 1:
+            for j in inputs:
+                if sizes[j] != size:
+                    raise GraphError(
+                        f"{op.name}: cannot join {_text(size)} and {_text(sizes[j])} on an image of {height}x{width}"
+                    )
+        sizes.append(size)
+        pixels = size[0] * size[1]
+        if op.kind in WEIGHTED:
+            in_channels = ops[inputs[0]].channels
+            if op.kind == "linear" and sizes[inputs[0]] != (1, 1):
+                raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(sizes[inputs[0]])}; pool first")
+            weights = op.kernel * op.kernel * (in_channels // op.groups) * op.channels
             if op.rep and not fused:
                 weights += (in_channels // op.groups) * op.channels
-            macs += weights * h * w
+            macs += weights * pixels
+        if op.kind != "slice":
+            elements += op.channels * pixels
+    params = sum(graph.parameters) if fused else sum(parameters(ops[i], ops[ops[i].inputs[0]].channels, fused=False) for i in graph.layers)
     return Cost(params, macs, elements * FLOAT_BYTES)
+
+
+_RESIZING = WEIGHTED | POOLINGS | {"upsample"}
 
 
 def _text(size: tuple[int, int]) -> str:

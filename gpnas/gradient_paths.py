@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gpnas.graph import POOLINGS, Branch, Graph, Op, parameters
+from gpnas.graph import POOLINGS, WEIGHTED, Branch, Graph, Op
 
 Writer = tuple[int, int, int]
 """(layer, channel offset in the layer's output, poolings passed since)."""
@@ -30,17 +30,9 @@ Run = tuple[int, tuple[Writer, ...]]
 """(number of channels, their writers)."""
 
 
-class Link(NamedTuple):
-    """Channels [start, stop) of a layer are read by `consumer` from its input channel `offset` on, after `poolings`.
-
-    A consumer is an operation's index, or len(graph.ops) + k for the loss of graph.outputs[k].
-    """
-
-    start: int
-    stop: int
-    consumer: int
-    offset: int
-    poolings: int
+Link = tuple[int, int, int, int, int]
+"""(start, stop, consumer, offset, poolings): channels [start, stop) of a layer are read by `consumer` from its input channel
+`offset` on, after `poolings`. A consumer is an operation's index, or len(graph.ops) + k for the loss of graph.outputs[k]."""
 
 
 class Source(NamedTuple):
@@ -59,8 +51,7 @@ class ChannelGroup(NamedTuple):
     sources: tuple[Source, ...]
 
 
-@dataclass(frozen=True)
-class LayerPaths:
+class LayerPaths(NamedTuple):
     """The gradients of one layer. `timestamps` is the union over its channel groups."""
 
     op: int
@@ -83,6 +74,11 @@ class LayerPaths:
     def combinations(self) -> int:
         return sum(source.timestamps.bit_count() for group in self.groups for source in group.sources)
 
+    @property
+    def sources(self) -> int:
+        """Number of different (consumer, offset) pairs over the channel groups."""
+        return len({source[:2] for group in self.groups for source in group.sources})
+
 
 @dataclass(frozen=True)
 class GradientPaths:
@@ -99,25 +95,36 @@ class GradientPaths:
         if not layers:
             return dict.fromkeys(FIGURES, 0.0)
         n = len(layers)
-        counts = [layer.timestamps.bit_count() for layer in layers]
-        live_params = sum(layer.parameters for layer in layers)
-        everything = sum(layer.combinations for layer in layers)
-        distinct = distinct_combinations(layers)
+        live_params = shortest = longest = longest_shortest = timestamps = weighted = sources = aggregated = 0
+        poolings = 0.0
+        for _, bits, groups, weights, features, passed in layers:
+            count = bits.bit_count()
+            first = (bits & -bits).bit_length() - 1
+            live_params += weights
+            shortest += first
+            if first > longest_shortest:
+                longest_shortest = first
+            longest |= bits
+            timestamps += count
+            weighted += count * weights
+            sources += len(groups[0][2]) if len(groups) == 1 else len({source[:2] for group in groups for source in group[2]})
+            aggregated += features
+            poolings += passed
+        distinct, everything = _combinations(layers)
         return {
             "live_layers": n,
             "live_params": live_params,
-            "longest": max(layer.longest for layer in layers),
-            "longest_shortest": max(layer.shortest for layer in layers),
-            "shortest_mean": sum(layer.shortest for layer in layers) / n,
-            "timestamps_mean": sum(counts) / n,
-            "timestamps_per_param": sum(c * layer.parameters for c, layer in zip(counts, layers, strict=True))
-            / max(live_params, 1),
-            "sources_mean": sum(len({s[:2] for g in layer.groups for s in g.sources}) for layer in layers) / n,
+            "longest": longest.bit_length() - 1,
+            "longest_shortest": longest_shortest,
+            "shortest_mean": shortest / n,
+            "timestamps_mean": timestamps / n,
+            "timestamps_per_param": weighted / max(live_params, 1),
+            "sources_mean": sources / n,
             "combinations": everything,
             "distinct_combinations": distinct,
             "duplicated_share": 1 - distinct / everything,
-            "poolings_per_path": sum(layer.poolings_per_path for layer in layers) / n,
-            "aggregated_features_mean": sum(layer.aggregated_features for layer in layers) / n,
+            "poolings_per_path": poolings / n,
+            "aggregated_features_mean": aggregated / n,
             "auxiliary_only": self.auxiliary_only,
         }
 
@@ -153,12 +160,23 @@ def gradient_paths(graph: Graph, branch: Branch | None = None) -> GradientPaths:
 
 def distinct_combinations(layers: Iterable[LayerPaths]) -> int:
     """Number of different (consumer, offset, timestamp) triples that the layers receive."""
+    return _combinations(layers)[0]
+
+
+def _combinations(layers: Iterable[LayerPaths]) -> tuple[int, int]:
+    """Distinct and all combinations."""
     seen: dict[tuple[int, int], int] = {}
+    everything = 0
     for layer in layers:
-        for group in layer.groups:
-            for consumer, offset, timestamps in group.sources:
-                seen[consumer, offset] = seen.get((consumer, offset), 0) | timestamps
-    return sum(timestamps.bit_count() for timestamps in seen.values())
+        for _, _, sources in layer[2]:
+            for consumer, offset, timestamps in sources:
+                everything += timestamps.bit_count()
+                key = (consumer, offset)
+                seen[key] = seen.get(key, 0) | timestamps
+    distinct = 0
+    for timestamps in seen.values():
+        distinct += timestamps.bit_count()
+    return distinct, everything
 
 
 def _links(graph: Graph) -> tuple[list[list[Link]], list[int]]:
@@ -167,9 +185,12 @@ def _links(graph: Graph) -> tuple[list[list[Link]], list[int]]:
     aggregated = [0] * len(graph.ops)
     runs: list[list[Run]] = []
     for i, op in enumerate(graph.ops):
-        if op.weighted:
+        kind = op.kind
+        if kind in WEIGHTED:
             aggregated[i] = _read(runs[op.inputs[0]], i, links)
             runs.append([(op.channels, ((i, 0, 0),))])
+        elif kind == "concat":
+            runs.append([run for j in op.inputs for run in runs[j]])
         else:
             runs.append(_moved(op, [runs[j] for j in op.inputs]))
     for k, out in enumerate(graph.outputs):
@@ -179,11 +200,15 @@ def _links(graph: Graph) -> tuple[list[list[Link]], list[int]]:
 
 def _read(runs: list[Run], consumer: int, links: list[list[Link]]) -> int:
     """Record that `consumer` reads `runs`; returns the number of different layers among their writers."""
+    if len(runs) == 1 and len(runs[0][1]) == 1:  # a chain: most reads of most networks
+        ((length, ((layer, start, poolings),)),) = runs
+        links[layer].append((start, start + length, consumer, 0, poolings))
+        return 1
     offset = 0
     layers = set()
     for length, writers in runs:
         for layer, start, poolings in writers:
-            links[layer].append(Link(start, start + length, consumer, offset, poolings))
+            links[layer].append((start, start + length, consumer, offset, poolings))
             layers.add(layer)
         offset += length
     return len(layers)
@@ -191,10 +216,6 @@ def _read(runs: list[Run], consumer: int, links: list[list[Link]]) -> int:
 
 def _moved(op: Op, inputs: list[list[Run]]) -> list[Run]:
     """The runs that an operation without weights makes of those of its inputs."""
-    if op.kind == "image":
-        return [(op.channels, ())]
-    if op.kind == "concat":
-        return [run for runs in inputs for run in runs]
     if op.kind == "slice":
         return _cut(inputs[0], op.start, op.start + op.channels)
     if op.kind == "add":
@@ -205,7 +226,7 @@ def _moved(op: Op, inputs: list[list[Run]]) -> list[Run]:
             *_united(_cut(block, 0, op.kept), _cut(identity, 0, op.kept)),
             *_cut(block, op.kept, op.channels),
         ]
-    if op.kind == "stop_gradient":
+    if op.kind in ("image", "stop_gradient"):
         return [(op.channels, ())]
     if op.kind in POOLINGS:
         return [(n, tuple((layer, start, p + 1) for layer, start, p in writers)) for n, writers in inputs[0]]
@@ -252,46 +273,75 @@ def _borders(runs: list[Run]) -> set[int]:
 
 def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], branch: Branch | None) -> tuple[LayerPaths, ...]:
     """Backward pass, last layer first: T(l) = OR over consumers c of T(c) << 1; a loss has path length 0."""
-    n = len(graph.ops)
-    arrived: dict[int, LayerPaths] = {}
-    paths = {n + k: 1 for k, out in enumerate(graph.outputs) if branch is None or out.branch == branch}
-    poolings = dict.fromkeys(paths, 0)
+    ops, n, weights = graph.ops, len(graph.ops), graph.parameters
+    arrived: list[LayerPaths | None] = [None] * n
+    later = [0] * (n + len(graph.outputs))  # T(c) << 1: what a consumer passes on
+    paths = [0] * len(later)  # paths from a loss to a consumer
+    poolings = [0] * len(later)  # poolings on all of them together
+    alike = [True] * len(later)  # whether a consumer passes the same timestamps to each of its input channels
+    for k, out in enumerate(graph.outputs):
+        if branch is None or out.branch == branch:
+            later[n + k], paths[n + k] = 1 << 1, 1
     for i in range(n - 1, 0, -1):
-        op = graph.ops[i]
-        if not op.weighted:
+        live = links[i]
+        if len(live) != 1:
+            live = [link for link in live if later[link[2]]]
+            if not live:
+                continue
+        start, stop, consumer, offset, passed = live[0]
+        op = ops[i]
+        timestamps, count = later[consumer], paths[consumer]
+        if not timestamps:
             continue
-        live = [link for link in links[i] if link.consumer in paths]
-        if not live:
-            continue
-        groups = _channel_groups(graph, live, arrived)
-        if not groups:
-            continue
-        timestamps = 0
-        for group in groups:
-            for source in group.sources:
-                timestamps |= source.timestamps
-        paths[i] = sum(paths[link.consumer] for link in live)
-        poolings[i] = sum(poolings[link.consumer] + link.poolings * paths[link.consumer] for link in live)
-        arrived[i] = LayerPaths(
-            i,
-            timestamps,
-            groups,
-            parameters(op, graph.ops[op.inputs[0]].channels),
-            aggregated[i],
-            poolings[i] / paths[i],
-        )
-    return tuple(arrived[i] for i in sorted(arrived))
+        pooled = poolings[consumer] + passed * count
+        groups: tuple[ChannelGroup, ...]
+        if len(live) == 1 and alike[consumer]:  # a chain: most layers of most networks
+            groups = (_new(ChannelGroup, (start, stop, (_new(Source, (consumer, offset, timestamps)),))),)
+        else:
+            groups = _channel_groups(ops, live, later, alike, arrived)
+            timestamps = 0
+            for _, _, sources in groups:
+                for source in sources:
+                    timestamps |= source[2]
+            if not timestamps:
+                continue
+            for _, _, consumer, _, passed in live[1:]:
+                count += paths[consumer]
+                pooled += poolings[consumer] + passed * paths[consumer]
+        later[i], paths[i], poolings[i] = timestamps << 1, count, pooled
+        if op.groups != 1:
+            alike[i] = len(groups) == 1 and groups[0][1] - groups[0][0] == op.channels
+        arrived[i] = _new(LayerPaths, (i, timestamps, groups, weights[i], aggregated[i], pooled / count if pooled else 0.0))
+    return tuple([layer for layer in arrived if layer])
 
 
-def _channel_groups(graph: Graph, links: list[Link], arrived: dict[int, LayerPaths]) -> tuple[ChannelGroup, ...]:
+_new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for what is made a million times
+
+
+def _channel_groups(
+    ops: tuple[Op, ...], links: list[Link], later: list[int], alike: list[bool], arrived: list[LayerPaths | None]
+) -> tuple[ChannelGroup, ...]:
     """Cut a layer's output where its consumers, their offsets or the arriving timestamps change."""
+    start, stop = links[0][:2]
+    for link in links:
+        if link[0] != start or link[1] != stop or not alike[link[2]]:
+            return _cut_groups(ops, links, later, alike, arrived)
+    # All read the same channels. A set, as a layer may be read twice the same, by way of different poolings.
+    readers = sorted({(consumer, offset, later[consumer]) for _, _, consumer, offset, _ in links})
+    return (_new(ChannelGroup, (start, stop, tuple([_new(Source, reader) for reader in readers]))),)
+
+
+def _cut_groups(
+    ops: tuple[Op, ...], links: list[Link], later: list[int], alike: list[bool], arrived: list[LayerPaths | None]
+) -> tuple[ChannelGroup, ...]:
     spans: set[tuple[int, int, int, int, int]] = set()  # (start, stop, consumer, offset - start, timestamps)
     for link in links:
-        spans.update(_spans(graph, link, arrived))
-    if len({span[:2] for span in spans}) == 1:
-        start, stop = next(iter(spans))[:2]
-        return (ChannelGroup(start, stop, tuple(sorted(Source(c, start + d, t) for _, _, c, d, t in spans))),)
-    borders = sorted({border for span in spans for border in span[:2]})
+        start, stop, consumer, offset, _ = link
+        if alike[consumer]:
+            spans.add((start, stop, consumer, offset - start, later[consumer]))
+        else:
+            spans.update(_grouped_spans(ops, link, arrived))
+    borders = sorted({span[0] for span in spans} | {span[1] for span in spans})
     pieces: list[tuple[int, int, set[tuple[int, int, int]]]] = []
     for low, high in itertools.pairwise(borders):
         readers = {span[2:] for span in spans if span[0] <= low and high <= span[1]}
@@ -300,25 +350,26 @@ def _channel_groups(graph: Graph, links: list[Link], arrived: dict[int, LayerPat
         elif readers:
             pieces.append((low, high, readers))
     return tuple(
-        ChannelGroup(low, high, tuple(sorted(Source(c, low + d, t) for c, d, t in readers))) for low, high, readers in pieces
+        [
+            _new(ChannelGroup, (low, high, tuple(sorted([_new(Source, (c, low + d, t)) for c, d, t in readers]))))
+            for low, high, readers in pieces
+        ]
     )
 
 
-def _spans(graph: Graph, link: Link, arrived: dict[int, LayerPaths]) -> list[tuple[int, int, int, int, int]]:
-    """A link with the timestamps that come through it; a grouped consumer may pass different ones to different channels."""
+def _grouped_spans(
+    ops: tuple[Op, ...], link: Link, arrived: list[LayerPaths | None]
+) -> list[tuple[int, int, int, int, int]]:
+    """A link with the timestamps that come through it: a grouped consumer may pass different ones to different channels."""
     start, stop, consumer, offset, _ = link
     shift = offset - start
-    if consumer >= len(graph.ops):
-        return [(start, stop, consumer, shift, 1 << 1)]
-    op = graph.ops[consumer]
+    op = ops[consumer]
     paths = arrived[consumer]
-    if op.groups == 1:
-        return [(start, stop, consumer, shift, paths.timestamps << 1)]
-    wide_in = graph.ops[op.inputs[0]].channels // op.groups
+    wide_in = ops[op.inputs[0]].channels // op.groups
     wide_out = op.channels // op.groups
     result: list[tuple[int, int, int, int, int]] = []
     for group in range(offset // wide_in, (offset + stop - start - 1) // wide_in + 1):
-        timestamps = _timestamps_of(paths.groups, group * wide_out, (group + 1) * wide_out) << 1
+        timestamps = _timestamps_of(paths.groups if paths else (), group * wide_out, (group + 1) * wide_out) << 1
         low = max(start, group * wide_in - shift)
         high = min(stop, (group + 1) * wide_in - shift)
         if result and result[-1][1] == low and result[-1][4] == timestamps:

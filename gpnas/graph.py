@@ -15,11 +15,11 @@ decide where gradients go: concatenate, slice, add, masked add (section 2.2, Fig
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -101,6 +101,12 @@ class Graph:
         rows.append([[out.op, out.branch.value, out.stride, out.weight] for out in self.outputs])
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
 
+    @cached_property
+    def parameters(self) -> list[int]:
+        """For each operation, the parameters of its fused form (kernel and bias); 0 for one that is no layer."""
+        ops = self.ops
+        return [parameters(op, ops[op.inputs[0]].channels) if op.kind in WEIGHTED else 0 for op in ops]
+
     @property
     def layers(self) -> list[int]:
         """Indices of the weighted operations."""
@@ -132,14 +138,17 @@ class Graph:
 
 def output_size(op: Op, height: int, width: int) -> tuple[int, int]:
     """Height and width, in pixels, after `op` on an input of `height` x `width`."""
+    if op.kind in _WINDOWED:
+        reduce, stride = 2 * op.padding - op.kernel, op.stride
+        return (height + reduce) // stride + 1, (width + reduce) // stride + 1
     if op.kind == "upsample":
         return height * op.scale, width * op.scale
     if op.kind in ("global_avg_pool", "linear"):
         return 1, 1
-    if op.kind in ("conv", "max_pool", "avg_pool"):
-        reduce = 2 * op.padding - op.kernel
-        return (height + reduce) // op.stride + 1, (width + reduce) // op.stride + 1
     return height, width
+
+
+_WINDOWED = frozenset({"conv", "max_pool", "avg_pool"})
 
 
 class GraphBuilder:
@@ -158,14 +167,9 @@ class GraphBuilder:
         self._taken = {"image"}
         self._seen: dict[str, int] = {}
 
-    @contextlib.contextmanager
-    def scope(self, name: str) -> Iterator[None]:
+    def scope(self, name: str) -> AbstractContextManager[None]:
         """Prefix the names of the operations built inside with `name.`"""
-        outer, self._scope = self._scope, f"{self._scope}{name}."
-        try:
-            yield
-        finally:
-            self._scope = outer
+        return _Scope(self, f"{self._scope}{name}.")
 
     def channels(self, x: int) -> int:
         return self._ops[x].channels
@@ -199,9 +203,20 @@ class GraphBuilder:
 
         Padding keeps the size at stride 1 unless given.
         """
-        have = self.channels(x)
-        act = self._act if act is None else act
-        where = self._scope + name
+        have = self._ops[x][2]
+        if act is None:
+            act = self._act
+        if channels < 1 or kernel < 1 or stride < 1 or act not in ACTIVATIONS or rep or groups != 1:
+            self._check_conv(self._scope + name, have, channels, kernel, stride, groups, act, norm, rep)
+        pad = kernel // 2 if padding is None else padding
+        values = ("conv", (x,), channels, self._unique(name), kernel, stride, pad, groups, bias, norm, act, rep)
+        ops = self._ops
+        ops.append(_new(Op, values + _AFTER_REP))
+        return len(ops) - 1
+
+    def _check_conv(
+        self, where: str, have: int, channels: int, kernel: int, stride: int, groups: int, act: str, norm: bool, rep: bool
+    ) -> None:
         if channels < 1:
             raise GraphError(f"{where}: a convolution needs at least 1 output channel, got {channels}")
         if kernel < 1 or stride < 1:
@@ -212,11 +227,6 @@ class GraphBuilder:
             raise GraphError(f"{where}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}")
         if rep and (kernel != 3 or not norm):
             raise GraphError(f"{where}: a RepConv is a normalised 3x3 convolution, got kernel {kernel}, norm {norm}")
-        pad = kernel // 2 if padding is None else padding
-        return self._append(
-            "conv", (x,), channels, name,
-            kernel=kernel, stride=stride, padding=pad, groups=groups, bias=bias, norm=norm, act=act, rep=rep,
-        )  # fmt: skip
 
     def linear(self, x: int, channels: int, *, bias: bool = True, act: str = "", name: str = "linear") -> int:
         """Fully connected layer on a tensor of one pixel."""
@@ -291,30 +301,59 @@ class GraphBuilder:
         self._outputs.append(Output(x, self._scope + name, branch, stride, weight))
 
     def build(self) -> Graph:
-        """Raises GraphError when the network has no main output."""
+        """Raises GraphError when the network has no main output, or a name has a slash (module keys use it for a dot)."""
         if not any(out.branch == Branch.MAIN for out in self._outputs):
             raise GraphError("a graph needs at least one main output; call output()")
+        slashed = next((name for name in self._taken if "/" in name), None)
+        if slashed is not None:
+            raise GraphError(f"{slashed}: an operation's name may hold no '/'")
         return Graph(tuple(self._ops), tuple(self._outputs))
 
     def _append(self, kind: str, inputs: tuple[int, ...], channels: int, name: str, **fields: Any) -> int:
-        name = unique = self._scope + name
-        if "/" in name:
-            raise GraphError(f"{name}: an operation's name may hold no '/'")
-        while unique in self._taken:
-            self._seen[name] = self._seen.get(name, 0) + 1
-            unique = f"{name}{self._seen[name]}"
-        self._taken.add(unique)
-        self._ops.append(Op(kind, inputs, channels, unique, **fields))
+        values = (kind, inputs, channels, self._unique(name)) + _AFTER_NAME  # noqa: RUF005 (faster than unpacking)
+        self._ops.append(_new(Op, values)._replace(**fields) if fields else _new(Op, values))
         return len(self._ops) - 1
+
+    def _unique(self, name: str) -> str:
+        """`name` in the scope, with a number when it is taken."""
+        unique = self._scope + name
+        if unique in self._taken:
+            unique = self._numbered(unique)
+        self._taken.add(unique)
+        return unique
+
+    def _numbered(self, name: str) -> str:
+        number = self._seen.get(name, 0) + 1
+        while f"{name}{number}" in self._taken:
+            number += 1
+        self._seen[name] = number
+        return f"{name}{number}"
+
+
+class _Scope(AbstractContextManager[None]):
+    """Written out, as contextlib's decorator takes five times as long, and a detector has dozens of scopes."""
+
+    def __init__(self, builder: GraphBuilder, scope: str) -> None:
+        self._builder, self._outer, self._inner = builder, builder._scope, scope
+
+    def __enter__(self) -> None:
+        self._builder._scope = self._inner
+
+    def __exit__(self, *exception: object) -> None:
+        self._builder._scope = self._outer
+
+
+_new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for what a search makes a million times
+
+_AFTER_NAME = tuple(Op._field_defaults.values())
+_AFTER_REP = _AFTER_NAME[list(Op._field_defaults).index("rep") + 1 :]
 
 
 def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:
     """Parameters of a layer: in the fused form kernel and bias; else those that are trained (RepConv branch, normalisation)."""
-    if op.kind == "linear":
-        return op.channels * (in_channels + op.bias)
-    weights = op.kernel * op.kernel * (in_channels // op.groups) * op.channels
+    weights = op.kernel * op.kernel * (in_channels // op.groups) * op.channels  # a linear layer has kernel 1 and one group
     if fused:
-        return weights + op.channels * (op.norm or op.bias)
+        return weights + op.channels if op.norm or op.bias else weights
     weights += op.channels * (op.bias + 2 * op.norm)
     if op.rep:
         weights += (in_channels // op.groups) * op.channels + 2 * op.channels

@@ -171,7 +171,7 @@ class Genotype(_Strict):
     @property
     def hash(self) -> str:
         """16 hex digits of the choices alone; the order of keys, comments and `found` do not count."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return hash_of(self.to_json())
 
     def to_json(self) -> str:
         """The choices in one canonical line: JSON is YAML, and a search writes it a hundred times faster."""
@@ -186,6 +186,11 @@ class Genotype(_Strict):
         if found:
             document["found"] = found
         return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+
+
+def hash_of(canonical: str) -> str:
+    """16 hex digits of a genotype's canonical line."""
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def read_genotype(text: str, where: str = "genotype") -> Genotype:

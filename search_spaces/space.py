@@ -35,6 +35,7 @@ from search_spaces.genotype import (
     Stage,
     Stem,
     Unit,
+    hash_of,
     read_genotype,
     stage_fields,
 )
@@ -387,4 +388,5 @@ def candidate(genotype: Genotype) -> Candidate:
         graph = build_detector(genotype)
     except GraphError as error:
         raise GenotypeError(f"the choices fit no network: {error}") from None
-    return Candidate(genotype.to_json(), genotype.hash, graph)
+    text = genotype.to_json()
+    return Candidate(text, hash_of(text), graph)
