@@ -19,8 +19,10 @@ from gpnas import __version__
 from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, InputError
 
 if TYPE_CHECKING:
+    from gpnas.graph import Graph
     from gpnas.journal import Journal
     from gpnas.trial import Candidate
+    from search_spaces.architecture import Architecture
 
 # Newer typers carry their own click, older ones import it: this names the base of all usage errors of either.
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
@@ -60,7 +62,7 @@ def search(
     budget: Annotated[str, typer.Option(help="90s, 30m, 2h, 1d, 50trials or 400epochs")],
     data: Data = "digits",
     space: Annotated[str, typer.Option(help="a ready space or a YAML that narrows one")] = "gradient-path",
-    start: Annotated[Path | None, typer.Option(help="architecture YAML to search around")] = None,
+    start: Annotated[str | None, typer.Option(help="architecture YAML or run to search around")] = None,
     imgsz: Annotated[int, typer.Option(help="image size, in pixels, of the final detector: limits hold at it")] = 640,
     max_flops: Annotated[str | None, typer.Option(help="hard limit, 2 x MACs at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="hard limit on the fused network: 3M")] = None,
@@ -281,16 +283,16 @@ def report(run: Path) -> None:
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="a run or an architecture YAML")],
+    source: Annotated[str, typer.Argument(help="a run, an architecture YAML or a catalogue name")],
     trial: Annotated[int | None, typer.Option(help="trial of the run (default: the best)")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
 ) -> None:
     """Write an architecture as YAML that rebuilds exactly."""
-    from search_spaces.genotype import read_genotype
-
-    text = _trial_yaml(source, trial) if source.is_dir() else _architecture_text(source)
-    genotype = read_genotype(text, str(source))
-    document = genotype.to_yaml(genotype.found)
+    if Path(source).is_dir():
+        document = _trial_yaml(Path(source), trial)
+    else:
+        architecture = _read(source)
+        document = architecture.to_yaml(architecture.found)
     if to is None:
         typer.echo(document, nl=False)
     else:
@@ -299,41 +301,113 @@ def export(
 
 @app.command()
 def analyze(
-    source: Annotated[Path, typer.Argument(help="an architecture YAML or a run (its best)")],
-    imgsz: Annotated[int, typer.Option("--imgsz", help="square image, in pixels")] = 640,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="a catalogue name, a YAML, a run (its best), RUN/trials/ID, or module:callable that makes a torch module"
+        ),
+    ],
+    size: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x640x640",
+    outputs: Annotated[
+        str | None, typer.Option(help="module:callable: outputs with the main loss, by commas (default: all)")
+    ] = None,
+    auxiliary: Annotated[str | None, typer.Option(help="module:callable: outputs with an auxiliary loss, by commas")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="a row a layer, too")] = False,
 ) -> None:
-    """Print what an architecture costs and how gradients travel through it."""
-    from gpnas.cost import cost
-    from gpnas.gradient_paths import gradient_paths
+    """Print what a network costs and how gradients travel through it."""
+    from gpnas.analysis import analyse, layer_rows
 
-    _check_imgsz(imgsz)
-    graph = _architecture(source).graph
-    inference, train = graph.inference(), cost(graph, imgsz, imgsz, fused=False)
-    deployed = cost(inference, imgsz, imgsz)
-    figures = gradient_paths(graph).figures()
-    result: dict[str, Any] = {
-        "name": str(source),
-        "input": [3, imgsz, imgsz],
-        "params": deployed.params,
-        "macs": deployed.macs,
-        "flops": deployed.flops,
-        "layers": len(inference.layers),
-        "train": {"params": train.params, "macs": train.macs, "flops": train.flops},
-        "live_params": figures.pop("live_params"),
-        "gradient_paths": figures,
-    }
+    channels, height, width = _input_size(size)
+    if ":" in source and not Path(source).exists():
+        graph = _traced(source, (channels, height, width), outputs, auxiliary)
+    elif outputs or auxiliary:
+        raise InputError(f"--outputs, --auxiliary: {source} says itself which of its outputs carry a loss; leave them out")
+    else:
+        graph = _architecture(source).graph
+    if channels != graph.ops[0].channels:
+        raise InputError(f"--input {size}: {source} reads {graph.ops[0].channels} channels, not {channels}")
+    result = analyse(graph, source, height, width)
+    if layers:
+        result["layer_rows"] = layer_rows(graph)
     if as_json:
         typer.echo(json.dumps(result))
-        return
-    for name, value in {**result, **result.pop("gradient_paths"), "gradient_paths": None}.items():
-        if value is not None and not isinstance(value, dict):
-            typer.echo(f"{name:26} {value if not isinstance(value, float) else round(value, 4)}")
+    else:
+        _print_analysis(result)
+
+
+def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxiliary: str | None) -> Graph:
+    """The graph of the torch module that `module:callable` returns; modules of the current folder are found."""
+    import importlib
+
+    import torch
+
+    from gpnas.trace import trace
+
+    module, _, name = source.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{source}: cannot be imported ({error}); give module:callable, found from this folder") from None
+    model = found if isinstance(found, torch.nn.Module) else found()
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{source}: returned {type(model).__name__}; it must return a torch.nn.Module")
+    chosen = outputs.split(",") if outputs else None
+    return trace(model, (torch.zeros(1, *size),), outputs=chosen, auxiliary=auxiliary.split(",") if auxiliary else ())
+
+
+def _input_size(text: str) -> tuple[int, int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--input {text}: must be channels x height x width, such as 3x640x640")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def _print_analysis(result: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from gpnas.tables import figures_table, layers_table, stages_table
+
+    plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
+    for name, value in (plain | {f"train {key}": value for key, value in result["train"].items()}).items():
+        typer.echo(f"{name:26} {value}")
+    console = Console()
+    columns = {"all losses": {"live_params": result["live_params"], **result["gradient_paths"]}, **result.get("branches", {})}
+    console.print(figures_table(columns))
+    console.print(stages_table(result["stages"]))
+    if "layer_rows" in result:
+        console.print(layers_table(result["layer_rows"]))
+
+
+@app.command()
+def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
+    """List the published architectures: cost and gradient-path figures beside the published figures."""
+    from rich.console import Console
+
+    from gpnas.analysis import analyse
+    from gpnas.tables import catalogue_table
+    from search_spaces.architecture import build
+    from search_spaces.blueprint import catalogue as names
+    from search_spaces.blueprint import open_catalogue
+
+    rows = []
+    for name in names():
+        entry = open_catalogue(name)
+        rows.append({**analyse(build(entry), name, 640, 640), "source": entry.source, "published": entry.published})
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+    else:
+        Console().print(catalogue_table(rows))
 
 
 @app.command()
 def train(
-    source: Annotated[Path, typer.Argument(help="an architecture YAML, or a run (its best)")],
+    source: Annotated[str, typer.Argument(help="a catalogue name, an architecture YAML, or a run (its best)")],
     data: Data = "digits",
     epochs: int = 300,
     imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that the search was for)")] = None,
@@ -347,11 +421,12 @@ def train(
     from evaluators.data import open_data
     from evaluators.train import Recipe, train_detector
     from gpnas.quantities import clock
+    from search_spaces.architecture import candidate
 
-    architecture = _architecture(source)
+    architecture = _read(source)
     images = open_data(data)
-    architecture = _for_classes(architecture, len(images.names))
-    size = imgsz or _found_imgsz(architecture, source)
+    size = imgsz or _found_imgsz(architecture)
+    trained = candidate(_for_classes(architecture, len(images.names)))
     _check_imgsz(size)
     if epochs < 1 or batch < 1:
         raise InputError(f"--epochs {epochs} --batch {batch}: both must be at least 1")
@@ -360,8 +435,8 @@ def train(
     folder = out or _new_run_folder("train")
     typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
     result = train_detector(
-        architecture.graph,
-        architecture.genotype,
+        trained.graph,
+        trained.genotype,
         images,
         Recipe(
             epochs=epochs,
@@ -393,8 +468,7 @@ def val(
     from evaluators.data import open_data
     from evaluators.train import load_detector, load_weights, validate
     from gpnas.network import Network
-    from search_spaces.genotype import read_genotype
-    from search_spaces.space import candidate
+    from search_spaces.architecture import candidate, read_architecture
 
     detector = load_detector(checkpoint)
     images = open_data(data)
@@ -402,7 +476,7 @@ def val(
         raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
     if tuple(detector["names"]) != images.names:
         raise InputError(f"{checkpoint} detects {', '.join(detector['names'])}; {data} has {', '.join(images.names)}")
-    network = Network(candidate(read_genotype(detector["genotype"], str(checkpoint))).graph)
+    network = Network(candidate(read_architecture(detector["genotype"], str(checkpoint))).graph)
     load_weights(network, detector, checkpoint)
     size = imgsz or detector["imgsz"]
     _check_imgsz(size)
@@ -460,8 +534,13 @@ def _threads(slots: int) -> int:
     return max(1, _cores() // slots)
 
 
-def _start_text(path: Path, classes: int) -> str:
-    return _for_classes(_architecture(path), classes).genotype
+def _start_text(source: str, classes: int) -> str:
+    from search_spaces.blueprint import Blueprint
+
+    architecture = _read(source)
+    if isinstance(architecture, Blueprint):
+        raise InputError(f"--start {source}: a search starts from a genotype, and this is a blueprint; use a run's best.yaml")
+    return _for_classes(architecture, classes).to_json()
 
 
 def _architecture_text(path: Path) -> str:
@@ -471,38 +550,53 @@ def _architecture_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read as an architecture YAML ({error})") from None
 
 
-def _architecture(source: Path) -> Candidate:
-    """The architecture of a YAML file, or the best of a run."""
-    from search_spaces.genotype import read_genotype
-    from search_spaces.space import candidate
+def _read(source: str) -> Architecture:
+    """The architecture that a catalogue name, a YAML file, a run (its best) or RUN/trials/ID names."""
+    from search_spaces.architecture import read_architecture
+    from search_spaces.blueprint import catalogue, open_catalogue
 
-    path = _yaml_of(source)
-    return candidate(read_genotype(_architecture_text(path), str(path)))
+    path = Path(source)
+    if not path.exists() and source in catalogue():
+        return open_catalogue(source)
+    if path.is_dir() and path.parent.name == "trials":
+        return read_architecture(_trial_text(path), source)
+    if not path.exists():
+        raise InputError(f"{source}: no such file, run or architecture; the catalogue has {', '.join(catalogue())}")
+    return read_architecture(_architecture_text(path / "best.yaml" if path.is_dir() else path), source)
 
 
-def _yaml_of(source: Path) -> Path:
-    return source / "best.yaml" if source.is_dir() else source
+def _architecture(source: str) -> Candidate:
+    from search_spaces.architecture import candidate
+
+    return candidate(_read(source))
 
 
-def _for_classes(architecture: Candidate, classes: int) -> Candidate:
-    """The same architecture with a head for `classes`; says so when that changes it."""
-    from search_spaces.genotype import read_genotype
-    from search_spaces.space import candidate
+def _trial_text(folder: Path) -> str:
+    from gpnas.journal import Journal
 
-    genotype = read_genotype(architecture.genotype)
-    if genotype.head.classes == classes:
+    with Journal.open(folder.parent.parent, write=False) as journal:
+        trial = next((trial for trial in journal.trials() if str(trial.id) == folder.name), None)
+    if trial is None:
+        raise InputError(f"{folder}: the run has no trial {folder.name}")
+    return trial.genotype
+
+
+def _for_classes(architecture: Architecture, classes: int) -> Architecture:
+    """The same architecture with a head for `classes` that gpnas trains; says so when that changes it."""
+    from search_spaces.architecture import classes_of, has_anchors, with_classes
+
+    had = classes_of(architecture)
+    if has_anchors(architecture):
+        typer.echo(f"the architecture's published heads (by anchors) give way to a decoupled one for {classes} classes")
+    elif had != classes:
+        typer.echo(f"the data have {classes} classes, the architecture was made for {had}: its head changes")
+    else:
         return architecture
-    typer.echo(f"the data have {classes} classes, the architecture was made for {genotype.head.classes}: its head changes")
-    head = genotype.head.model_copy(update={"classes": classes})
-    return candidate(genotype.model_copy(update={"head": head}))
+    return with_classes(architecture, classes)
 
 
-def _found_imgsz(architecture: Candidate, source: Path) -> int:
-    from search_spaces.genotype import read_genotype
-
-    path = _yaml_of(source)
-    found = read_genotype(_architecture_text(path), str(path)).found or {}
-    size = found.get("cost", {}).get("imgsz", 640)
+def _found_imgsz(architecture: Architecture) -> int:
+    size = (architecture.found or {}).get("cost", {}).get("imgsz", 640)
     return size if isinstance(size, int) else 640
 
 
@@ -520,9 +614,9 @@ def _trial_yaml(run: Path, trial: int | None) -> str:
 
 
 def _render(genotype: str, found: dict[str, Any]) -> str:
-    from search_spaces.genotype import read_genotype
+    from search_spaces.architecture import read_architecture
 
-    return read_genotype(genotype).to_yaml(found)
+    return read_architecture(genotype).to_yaml(found)
 
 
 def _tracked(event: Any, journal: Journal) -> dict[str, Any]:

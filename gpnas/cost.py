@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpnas.errors import GraphError
-from gpnas.graph import POOLINGS, WEIGHTED, Graph, output_size, parameters
+from gpnas.graph import POOLINGS, WEIGHTED, Graph, Op, output_size, parameters
 
 FLOAT_BYTES = 4
 
@@ -46,6 +46,8 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
             size = output_size(op, *size)
             if size[0] < 1 or size[1] < 1:
                 raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
+        elif op.kind in ("stack", "broadcast"):
+            size = _joined(op, [sizes[j] for j in inputs])
         elif len(inputs) > 1:
             for j in inputs:
                 if sizes[j] != size:
@@ -58,17 +60,32 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
             in_channels = ops[inputs[0]].channels
             if op.kind == "linear" and sizes[inputs[0]] != (1, 1):
                 raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(sizes[inputs[0]])}; pool first")
-            weights = op.kernel * op.kernel * (in_channels // op.groups) * op.channels
+            weights = op.kernel * (op.window[0] or op.kernel) * (in_channels // op.groups) * op.channels
             if op.rep and not fused:
                 weights += (in_channels // op.groups) * op.channels
-            macs += weights * pixels
+            # A transposed convolution applies its kernel to each pixel of its input.
+            read = sizes[inputs[0]]
+            macs += weights * (read[0] * read[1] if op.kind == "conv_transpose" else pixels)
         if op.kind != "slice":
             elements += op.channels * pixels
-    params = sum(graph.parameters) if fused else sum(parameters(ops[i], ops[ops[i].inputs[0]].channels, fused=False) for i in graph.layers)
+    params = sum(graph.parameters)
+    if not fused:
+        params += sum(_only_in_training(op, ops[op.inputs[0]].channels) for op in ops if op.kind in WEIGHTED)
     return Cost(params, macs, elements * FLOAT_BYTES)
 
 
-_RESIZING = WEIGHTED | POOLINGS | {"upsample"}
+def _only_in_training(op: Op, in_channels: int) -> int:
+    return parameters(op, in_channels, fused=False) - parameters(op, in_channels)
+
+
+def _joined(op: Op, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Pixels side by side, or the larger of two sizes of which one is repeated."""
+    if op.kind == "stack":
+        return sum(h * w for h, w in sizes), 1
+    return max(h for h, _ in sizes), max(w for _, w in sizes)
+
+
+_RESIZING = WEIGHTED | POOLINGS | {"upsample", "fit"}
 
 
 def _text(size: tuple[int, int]) -> str:

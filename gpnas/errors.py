@@ -40,6 +40,10 @@ class LimitError(InputError):
     """A limit that no architecture of the space can meet."""
 
 
+class TraceError(InputError):
+    """A network with an operation before a layer that the analysis does not know; it is named with its place."""
+
+
 class GraphError(GpnasError):
     """An operation that does not fit its inputs."""
 

@@ -218,8 +218,11 @@ def _moved(op: Op, inputs: list[list[Run]]) -> list[Run]:
     """The runs that an operation without weights makes of those of its inputs."""
     if op.kind == "slice":
         return _cut(inputs[0], op.start, op.start + op.channels)
-    if op.kind == "add":
-        return _united(inputs[0], inputs[1])
+    if op.kind in ("add", "join", "stack", "broadcast"):
+        united = inputs[0]
+        for other in inputs[1:]:
+            united = _united(_spread(united, op.channels), _spread(other, op.channels))
+        return united
     if op.kind == "masked_add":
         block, identity = inputs
         return [
@@ -230,7 +233,15 @@ def _moved(op: Op, inputs: list[list[Run]]) -> list[Run]:
         return [(op.channels, ())]
     if op.kind in POOLINGS:
         return [(n, tuple((layer, start, p + 1) for layer, start, p in writers)) for n, writers in inputs[0]]
-    return inputs[0]  # an activation or a resampling keeps its runs
+    if op.kind == "shuffle":
+        each = op.channels // op.scale
+        return [_cut(inputs[0], k * each + i, k * each + i + 1)[0] for i in range(each) for k in range(op.scale)]
+    return inputs[0]  # an activation, a normalisation or a resampling keeps its runs
+
+
+def _spread(runs: list[Run], channels: int) -> list[Run]:
+    """One channel that is repeated over `channels` (a spatial gate) writes each of them."""
+    return runs * channels if len(runs) == 1 and runs[0][0] == 1 else runs
 
 
 def _cut(runs: list[Run], start: int, stop: int) -> list[Run]:
@@ -357,9 +368,7 @@ def _cut_groups(
     )
 
 
-def _grouped_spans(
-    ops: tuple[Op, ...], link: Link, arrived: list[LayerPaths | None]
-) -> list[tuple[int, int, int, int, int]]:
+def _grouped_spans(ops: tuple[Op, ...], link: Link, arrived: list[LayerPaths | None]) -> list[tuple[int, int, int, int, int]]:
     """A link with the timestamps that come through it: a grouped consumer may pass different ones to different channels."""
     start, stop, consumer, offset, _ = link
     shift = offset - start

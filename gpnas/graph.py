@@ -28,13 +28,17 @@ from gpnas.errors import GraphError
 
 ACTIVATIONS = ("", "silu", "relu", "leaky_relu")
 
-WEIGHTED = frozenset({"conv", "linear"})
+WEIGHTED = frozenset({"conv", "linear", "conv_transpose"})
 """Kinds that are layers: a weighted operation with its normalisation and activation."""
 
 POOLINGS = frozenset({"max_pool", "avg_pool", "global_avg_pool"})
 """Kinds that summarise pixels: they keep channel runs but are no identity for a gradient."""
 
-KINDS = WEIGHTED | POOLINGS | {"image", "act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient"}
+KINDS = POOLINGS | {"image", "conv", "linear", "act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient"}
+"""Kinds that `GraphBuilder` makes and `network.py` runs."""
+
+TRACED_KINDS = frozenset({"conv_transpose", "norm", "join", "broadcast", "fit", "shuffle", "stack"})
+"""Kinds that only `trace.py` makes, of networks that were written elsewhere."""
 
 
 class Branch(enum.StrEnum):
@@ -69,7 +73,15 @@ class Op(NamedTuple):
     kept: int = 0
     """masked_add: channels [0, kept) of the second input are added to those of the first."""
     scale: int = 1
-    """upsample: nearest-neighbour factor."""
+    """upsample: nearest-neighbour factor. shuffle: groups whose channels are interleaved."""
+    dilation: int = 1
+    window: tuple[int, int, int] = (0, 0, 0)
+    """Kernel, stride and padding along the width where they are not those along the height; kernel 0 where they are.
+    fit: the last two are the rows and columns that pixels are cut, repeated or padded to."""
+    output_padding: tuple[int, int] = (0, 0)
+    """conv_transpose: rows and columns added to the output."""
+    tied: bool = False
+    """A layer whose weights belong to an earlier operation, which counts them."""
 
     @property
     def weighted(self) -> bool:
@@ -103,9 +115,17 @@ class Graph:
 
     @cached_property
     def parameters(self) -> list[int]:
-        """For each operation, the parameters of its fused form (kernel and bias); 0 for one that is no layer."""
+        """For each operation, the parameters of its fused form (kernel and bias). A normalisation that follows no layer, and
+        cannot be folded, has two a channel; what is neither has none."""
         ops = self.ops
-        return [parameters(op, ops[op.inputs[0]].channels) if op.kind in WEIGHTED else 0 for op in ops]
+        return [
+            parameters(op, ops[op.inputs[0]].channels)
+            if op.kind in WEIGHTED
+            else 2 * op.channels
+            if op.kind == "norm" and not op.tied
+            else 0
+            for op in ops
+        ]
 
     @property
     def layers(self) -> list[int]:
@@ -140,11 +160,22 @@ def output_size(op: Op, height: int, width: int) -> tuple[int, int]:
     """Height and width, in pixels, after `op` on an input of `height` x `width`."""
     if op.kind in _WINDOWED:
         reduce, stride = 2 * op.padding - op.kernel, op.stride
+        if op.window[0] or op.dilation != 1:
+            kernel, across, padding = op.window if op.window[0] else (op.kernel, op.stride, op.padding)
+            reduce -= (op.dilation - 1) * (op.kernel - 1)
+            return (height + reduce) // stride + 1, (width + 2 * padding - op.dilation * (kernel - 1) - 1) // across + 1
         return (height + reduce) // stride + 1, (width + reduce) // stride + 1
     if op.kind == "upsample":
         return height * op.scale, width * op.scale
     if op.kind in ("global_avg_pool", "linear"):
         return 1, 1
+    if op.kind == "conv_transpose":
+        kernel, across, padding = op.window if op.window[0] else (op.kernel, op.stride, op.padding)
+        rows = (height - 1) * op.stride - 2 * op.padding + op.dilation * (op.kernel - 1) + 1
+        columns = (width - 1) * across - 2 * padding + op.dilation * (kernel - 1) + 1
+        return rows + op.output_padding[0], columns + op.output_padding[1]
+    if op.kind == "fit":
+        return op.window[1], op.window[2]
     return height, width
 
 
@@ -351,7 +382,10 @@ _AFTER_REP = _AFTER_NAME[list(Op._field_defaults).index("rep") + 1 :]
 
 def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:
     """Parameters of a layer: in the fused form kernel and bias; else those that are trained (RepConv branch, normalisation)."""
-    weights = op.kernel * op.kernel * (in_channels // op.groups) * op.channels  # a linear layer has kernel 1 and one group
+    if op.tied:
+        return 0
+    # A linear layer has kernel 1 and one group.
+    weights = op.kernel * (op.window[0] or op.kernel) * (in_channels // op.groups) * op.channels
     if fused:
         return weights + op.channels if op.norm or op.bias else weights
     weights += op.channels * (op.bias + 2 * op.norm)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gpnas.graph import Branch, Graph, Op
+from gpnas.errors import GraphError
+from gpnas.graph import KINDS, Branch, Graph, Op
 
 # The values that the YOLO family trains with; torch's defaults (1e-5, 0.1) follow small batches too closely.
 NORM_EPS = 1e-3
@@ -110,6 +111,8 @@ class Network(nn.Module):
         self.is_fused = is_fused
         self.layers = nn.ModuleDict()
         for op in graph.ops:
+            if op.kind not in KINDS or op.tied or op.window[0] or op.dilation != 1:
+                raise GraphError(f"{op.name}: a traced {op.kind} is for analysis; only what gpnas built can be rebuilt")
             if op.weighted:
                 in_channels = graph.ops[op.inputs[0]].channels
                 layer = Linear(op, in_channels) if op.kind == "linear" else Convolution(op, in_channels, is_fused)

@@ -102,6 +102,20 @@ def read_blueprint(text: str, where: str = "blueprint") -> Blueprint:
 
 def build_blueprint(blueprint: Blueprint) -> Graph:
     """The graph of `blueprint`. Raises GenotypeError that names the block whose choices do not fit."""
+    b, _ = _assembled(blueprint)
+    try:
+        return b.build()
+    except GraphError as error:
+        raise GenotypeError(f"{blueprint.name}: {error}") from None
+
+
+def level_channels(blueprint: Blueprint, reference: str) -> int:
+    """Channels of the tensor that `reference` names. Raises GenotypeError as `build_blueprint` does."""
+    b, made = _assembled(blueprint)
+    return b.channels(_tensor(made, reference, blueprint.name))
+
+
+def _assembled(blueprint: Blueprint) -> tuple[GraphBuilder, dict[str, list[int]]]:
     b = GraphBuilder(act=blueprint.activation)
     made: dict[str, list[int]] = {"image": [b.image]}
     last = [b.image]
@@ -117,10 +131,7 @@ def build_blueprint(blueprint: Blueprint) -> Graph:
             raise GenotypeError(f"{where}: {error}") from None
         if block.name:
             made[block.name] = last
-    try:
-        return b.build()
-    except GraphError as error:
-        raise GenotypeError(f"{blueprint.name}: {error}") from None
+    return b, made
 
 
 def is_blueprint(document: Any) -> bool:

@@ -20,9 +20,7 @@ from gpnas.errors import GenotypeError
 SCHEMA = 1
 
 Family = Literal["plain", "residual", "masked_residual", "csp", "elan", "gelan", "osa", "dense"]
-Unit = Literal[
-    "plain", "residual", "masked_residual", "rep_residual", "dense", "residual_stop_block", "residual_stop_identity"
-]
+Unit = Literal["plain", "residual", "masked_residual", "rep_residual", "dense", "residual_stop_block", "residual_stop_identity"]
 Fusion = Literal["csp", "first", "last", "none"]
 Downsample = Literal["strided", "max_pool", "aconv", "adown"]
 Ratio = Annotated[float, Field(gt=0, le=1)]

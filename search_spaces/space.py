@@ -20,9 +20,9 @@ import yaml
 from pydantic import ValidationError
 
 from gpnas.cost import cost
-from gpnas.errors import GenotypeError, GraphError
+from gpnas.errors import GenotypeError
 from gpnas.trial import Candidate
-from search_spaces.detector import build_detector
+from search_spaces.architecture import candidate
 from search_spaces.genotype import (
     PGI_FIELDS,
     BackboneStage,
@@ -35,7 +35,6 @@ from search_spaces.genotype import (
     Stage,
     Stem,
     Unit,
-    hash_of,
     read_genotype,
     stage_fields,
 )
@@ -380,13 +379,3 @@ def _flat(genotype: Genotype) -> Point:
 def _active_labels(point: Point) -> set[str]:
     """The labels that have an effect at `point`."""
     return set(_flat(genotype_of(point, classes=1)))
-
-
-def candidate(genotype: Genotype) -> Candidate:
-    """The candidate that `genotype` describes. Raises GenotypeError when its choices fit no channels."""
-    try:
-        graph = build_detector(genotype)
-    except GraphError as error:
-        raise GenotypeError(f"the choices fit no network: {error}") from None
-    text = genotype.to_json()
-    return Candidate(text, hash_of(text), graph)

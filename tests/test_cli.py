@@ -196,7 +196,7 @@ def test_a_search_from_data_to_best_yaml_then_training_and_validation(gpnas, tmp
     """The whole way on four tiny images; the numbers mean nothing, the files and the hand-overs are what is tested."""
     from gpnas.cost import cost
     from search_spaces.genotype import read_genotype
-    from search_spaces.space import candidate
+    from search_spaces.architecture import candidate
 
     data, run = write_coco(tmp_path / "data"), tmp_path / "run"
     common = ["--data", data, "--imgsz", "64", "--seed", "1"]

@@ -15,7 +15,7 @@ from gpnas.graph import Graph
 from gpnas.trial import Candidate
 from search_spaces.detector import build_detector
 from search_spaces.genotype import read_genotype
-from search_spaces.space import candidate
+from search_spaces.architecture import candidate
 from tests.genotypes import genotypes, space
 
 Document = dict[str, Any]
