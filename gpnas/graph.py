@@ -37,7 +37,7 @@ POOLINGS = frozenset({"max_pool", "avg_pool", "global_avg_pool"})
 KINDS = POOLINGS | {"image", "conv", "linear", "act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient"}
 """Kinds that `GraphBuilder` makes and `network.py` runs."""
 
-TRACED_KINDS = frozenset({"conv_transpose", "norm", "join", "broadcast", "fit", "shuffle", "stack"})
+TRACED_KINDS = frozenset({"conv_transpose", "norm", "gain", "join", "broadcast", "fit", "shuffle", "stack"})
 """Kinds that only `trace.py` makes, of networks that were written elsewhere."""
 
 
@@ -80,6 +80,8 @@ class Op(NamedTuple):
     fit: the last two are the rows and columns that pixels are cut, repeated or padded to."""
     output_padding: tuple[int, int] = (0, 0)
     """conv_transpose: rows and columns added to the output."""
+    learned: int = 0
+    """gain: learned parameters that multiply or shift features."""
     tied: bool = False
     """A layer whose weights belong to an earlier operation, which counts them."""
 
@@ -122,8 +124,8 @@ class Graph:
             parameters(op, ops[op.inputs[0]].channels)
             if op.kind in WEIGHTED
             else 2 * op.channels
-            if op.kind == "norm" and not op.tied
-            else 0
+            if op.kind == "norm"
+            else op.learned
             for op in ops
         ]
 

@@ -115,7 +115,7 @@ class _Tracer:
         values: dict[fx.Node, _Value] = {}
         for node in graph.nodes:
             if node.op == "placeholder":
-                values[node] = _Features(0) if node.name in users else _Constant(node.name, _constant_tensor(program, node))
+                values[node] = _Features(0) if node.name in users else _constant(program, node)
         output = self._walk(program.graph_module, values)
         mine = set(program.graph_signature.user_outputs)
         node = next(node for node in graph.nodes if node.op == "output")
@@ -142,11 +142,13 @@ class _Tracer:
         kwargs = fx.map_arg(node.kwargs, values.__getitem__)
         if node.target is operator.getitem:
             found: Any = args[0]
-            return found[args[1]] if isinstance(found, list | tuple) else found  # batch_norm's form with statistics
+            index: Any = args[1]
+            return found[index] if isinstance(found, list | tuple) else found  # batch_norm's form with statistics
         if str(node.target) == "wrap_with_set_grad_enabled":
             return self._region(args)
         if not _images(args) and not _images(kwargs):
-            return _Constant(node.name)
+            constants = [value for value in pytree.tree_leaves([args, kwargs]) if isinstance(value, _Constant)]
+            return _Constant(node.name, learned=sum(constant.learned for constant in constants))
         name = _operation(node)
         if name in _LAYERS and _opaque(args):
             because = next(value.because for value in _images(args) if isinstance(value, _Opaque))
@@ -262,6 +264,14 @@ class _Constant:
 
     name: str
     tensor: Tensor | None = None
+    learned: int = 0
+    """Learned parameters in it."""
+
+
+def _constant(program: Any, node: fx.Node) -> _Constant:
+    if node.name in program.graph_signature.inputs_to_parameters:
+        return _Constant(node.name, learned=math.prod(_shape(node)))
+    return _Constant(node.name, _constant_tensor(program, node))
 
 
 def _constant_tensor(program: Any, node: fx.Node) -> Tensor | None:
@@ -381,8 +391,15 @@ def _linear(t: _Tracer, node: fx.Node, x: _Features, weight: _Value, bias: _Valu
 
 
 def _norm(t: _Tracer, node: fx.Node, x: _Features, *_: Any, **__: Any) -> _Features:
+    """Part of the layer before it; those whose statistics come from each image cannot be folded into its weights."""
     op = t.ops[x.op]
-    if op.kind in ("conv", "linear", "conv_transpose") and not op.norm and not op.act and t.only_reader(node, x):
+    if (
+        "batch_norm" in _operation(node)
+        and op.kind in ("conv", "linear", "conv_transpose")
+        and not op.norm
+        and not op.act
+        and t.only_reader(node, x)
+    ):
         t.ops[x.op] = op._replace(norm=True)
         return replace(x)
     return replace(x, op=t.add("norm", (x.op,), op.channels, _module(node) or "norm"))
@@ -622,6 +639,9 @@ def _with_constant(t: _Tracer, node: fx.Node, x: _Features, constant: _Value, po
     if _shape(node) != _shape(node.args[position]):
         return None  # the constant repeats the tensor
     tensor = constant.tensor if isinstance(constant, _Constant) else None
+    if isinstance(constant, _Constant) and constant.learned:
+        gain = t.add("gain", (x.op,), t.ops[x.op].channels, _named(node, "gain"), learned=constant.learned)
+        return replace(x, op=gain)
     if name == "mul" and tensor is not None and x.axis == 1 and not x.groups and not x.flat:
         return _masked(t, node, x, tensor)
     return replace(x)
