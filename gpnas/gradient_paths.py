@@ -23,6 +23,9 @@ from typing import NamedTuple
 
 from gpnas.graph import POOLINGS, WEIGHTED, Branch, Graph, Op
 
+POOLING_DISCOUNT = 0.8
+"""What a gradient is worth after a pooling, which spreads it over pixels. Chosen on NAS-Bench-201 (docs/nasbench201.md)."""
+
 Writer = tuple[int, int, int]
 """(layer, channel offset in the layer's output, poolings passed since)."""
 
@@ -61,6 +64,8 @@ class LayerPaths(NamedTuple):
     aggregated_features: int
     """Number of layers whose outputs this layer reads."""
     poolings_per_path: float
+    sharpness: float
+    """Mean over its paths of POOLING_DISCOUNT ** poolings on the path: 1 where no gradient came through a pooling."""
 
     @property
     def shortest(self) -> int:
@@ -82,8 +87,7 @@ class LayerPaths(NamedTuple):
 
 @dataclass(frozen=True)
 class GradientPaths:
-    """Every live layer of a network, in order of the graph's operations: it reaches a loss, and as all operations start from
-    the image, it sees the image."""
+    """Every live layer of a network, in order of the graph's operations: it sees the image and reaches a loss."""
 
     layers: tuple[LayerPaths, ...]
     auxiliary_only: int = 0
@@ -97,7 +101,7 @@ class GradientPaths:
         n = len(layers)
         live_params = shortest = longest = longest_shortest = timestamps = weighted = sources = aggregated = 0
         poolings = 0.0
-        for _, bits, groups, weights, features, passed in layers:
+        for _, bits, groups, weights, features, passed, _ in layers:
             count = bits.bit_count()
             first = (bits & -bits).bit_length() - 1
             live_params += weights
@@ -180,13 +184,20 @@ def _combinations(layers: Iterable[LayerPaths]) -> tuple[int, int]:
 
 
 def _links(graph: Graph) -> tuple[list[list[Link]], list[int]]:
-    """Forward pass: for each operation, who reads what it writes, and how many layers it reads."""
+    """Forward pass: for each operation, who reads what it writes, and how many layers it reads.
+
+    A layer that does not see the image, only zeros, reads nothing and writes nothing.
+    """
     links: list[list[Link]] = [[] for _ in graph.ops]
     aggregated = [0] * len(graph.ops)
     runs: list[list[Run]] = []
+    blind: set[int] = set()
     for i, op in enumerate(graph.ops):
         kind = op.kind
-        if kind in WEIGHTED:
+        if kind == "zero" or (blind and i and blind.issuperset(op.inputs)):
+            blind.add(i)
+            runs.append([(op.channels, ())])
+        elif kind in WEIGHTED:
             aggregated[i] = _read(runs[op.inputs[0]], i, links)
             runs.append([(op.channels, ((i, 0, 0),))])
         elif kind == "concat":
@@ -229,7 +240,7 @@ def _moved(op: Op, inputs: list[list[Run]]) -> list[Run]:
             *_united(_cut(block, 0, op.kept), _cut(identity, 0, op.kept)),
             *_cut(block, op.kept, op.channels),
         ]
-    if op.kind in ("image", "stop_gradient"):
+    if op.kind in ("image", "stop_gradient", "zero"):
         return [(op.channels, ())]
     if op.kind in POOLINGS:
         return [(n, tuple((layer, start, p + 1) for layer, start, p in writers)) for n, writers in inputs[0]]
@@ -289,6 +300,7 @@ def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], bran
     later = [0] * (n + len(graph.outputs))  # T(c) << 1: what a consumer passes on
     paths = [0] * len(later)  # paths from a loss to a consumer
     poolings = [0] * len(later)  # poolings on all of them together
+    sharpness = [1.0] * len(later)
     alike = [True] * len(later)  # whether a consumer passes the same timestamps to each of its input channels
     for k, out in enumerate(graph.outputs):
         if branch is None or out.branch == branch:
@@ -305,6 +317,7 @@ def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], bran
         if not timestamps:
             continue
         pooled = poolings[consumer] + passed * count
+        sharp = sharpness[consumer] * POOLING_DISCOUNT**passed if passed else sharpness[consumer]
         groups: tuple[ChannelGroup, ...]
         if len(live) == 1 and alike[consumer]:  # a chain: most layers of most networks
             groups = (_new(ChannelGroup, (start, stop, (_new(Source, (consumer, offset, timestamps)),))),)
@@ -317,12 +330,14 @@ def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], bran
             if not timestamps:
                 continue
             for _, _, consumer, _, passed in live[1:]:
-                count += paths[consumer]
-                pooled += poolings[consumer] + passed * paths[consumer]
-        later[i], paths[i], poolings[i] = timestamps << 1, count, pooled
+                more = paths[consumer]
+                count += more
+                pooled += poolings[consumer] + passed * more
+                sharp += (sharpness[consumer] * POOLING_DISCOUNT**passed - sharp) * (more / count)  # a running mean
+        later[i], paths[i], poolings[i], sharpness[i] = timestamps << 1, count, pooled, sharp
         if op.groups != 1:
             alike[i] = len(groups) == 1 and groups[0][1] - groups[0][0] == op.channels
-        arrived[i] = _new(LayerPaths, (i, timestamps, groups, weights[i], aggregated[i], pooled / count if pooled else 0.0))
+        arrived[i] = _new(LayerPaths, (i, timestamps, groups, weights[i], aggregated[i], pooled / count if pooled else 0.0, sharp))
     return tuple([layer for layer in arrived if layer])
 
 

@@ -34,10 +34,12 @@ WEIGHTED = frozenset({"conv", "linear", "conv_transpose"})
 POOLINGS = frozenset({"max_pool", "avg_pool", "global_avg_pool"})
 """Kinds that summarise pixels: they keep channel runs but are no identity for a gradient."""
 
-KINDS = POOLINGS | {"image", "conv", "linear", "act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient"}
+_MOVES = frozenset({"upsample", "concat", "slice", "add", "masked_add", "stop_gradient", "zero", "norm"})
+
+KINDS = POOLINGS | _MOVES | {"image", "conv", "linear", "act"}
 """Kinds that `GraphBuilder` makes and `network.py` runs."""
 
-TRACED_KINDS = frozenset({"conv_transpose", "norm", "gain", "join", "broadcast", "fit", "shuffle", "stack"})
+TRACED_KINDS = frozenset({"conv_transpose", "gain", "join", "broadcast", "fit", "shuffle", "stack"})
 """Kinds that only `trace.py` makes, of networks that were written elsewhere."""
 
 
@@ -328,6 +330,14 @@ class GraphBuilder:
 
     def stop_gradient(self, x: int, name: str = "stop_gradient") -> int:
         return self._append("stop_gradient", (x,), self.channels(x), name)
+
+    def norm(self, x: int, name: str = "norm") -> int:
+        """A normalisation that follows no layer, and so is part of none."""
+        return self._append("norm", (x,), self.channels(x), name)
+
+    def zero(self, x: int, name: str = "zero") -> int:
+        """Zeros of the shape of `x`: what follows does not see the image."""
+        return self._append("zero", (x,), self.channels(x), name)
 
     def output(self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN, weight: float = 1.0) -> None:
         """Attach a loss of `branch` to `x`, whose pixels stand `stride` input pixels apart."""

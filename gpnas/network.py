@@ -113,6 +113,8 @@ class Network(nn.Module):
         for op in graph.ops:
             if op.kind not in KINDS or op.tied or op.window[0] or op.dilation != 1:
                 raise GraphError(f"{op.name}: a traced {op.kind} is for analysis; only what gpnas built can be rebuilt")
+            if op.kind == "norm":
+                self.layers[_key(op)] = nn.BatchNorm2d(op.channels, NORM_EPS, NORM_MOMENTUM)
             if op.weighted:
                 in_channels = graph.ops[op.inputs[0]].channels
                 layer = Linear(op, in_channels) if op.kind == "linear" else Convolution(op, in_channels, is_fused)
@@ -140,7 +142,7 @@ class Network(nn.Module):
         with torch.no_grad():
             for key, layer in network.layers.items():
                 source = self.layers[key]
-                if isinstance(layer, Linear):
+                if isinstance(layer, Linear | nn.BatchNorm2d):
                     layer.load_state_dict(source.state_dict())
                     continue
                 assert isinstance(source, Convolution) and isinstance(layer, Convolution)
@@ -156,7 +158,7 @@ class Network(nn.Module):
 
     def _run(self, op: Op, values: list[Tensor | None]) -> Tensor:
         xs: list[Tensor] = [values[j] for j in op.inputs]  # type: ignore[misc]  # topological order
-        if op.weighted:
+        if op.weighted or op.kind == "norm":
             result: Tensor = self.layers[_key(op)](xs[0])
             return result
         return _FUNCTIONS[op.kind](op, xs)
@@ -185,6 +187,7 @@ _FUNCTIONS: dict[str, Callable[[Op, list[Tensor]], Tensor]] = {
     "slice": lambda op, xs: xs[0][:, op.start : op.start + op.channels],
     "add": lambda op, xs: xs[0] + xs[1],
     "masked_add": _masked_add,
+    "zero": lambda op, xs: torch.zeros_like(xs[0]),
     "stop_gradient": lambda op, xs: xs[0].detach(),
 }
 

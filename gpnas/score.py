@@ -1,10 +1,16 @@
 """Gradient-path features -> a score before training.
 
-The score is a prior over candidates of like size, not a predictor of AP. Its form was fixed beforehand from what is known of
-the figures' worth (docs and design: on NAS-Bench-201, live parameters and combinations rank accuracy at .88 Spearman, with a
-penalty on poolings per path at .91; on the paper's own ablation, distinct combinations order box AP at .94 Kendall):
+    score = log(capacity) + COMBINATIONS_WEIGHT * log(distinct combinations)
+    capacity = sum over layers of sqrt(parameters) * sharpness
 
-    score = log(live parameters) + log(distinct combinations) - POOLING_PENALTY * poolings per path
+The score is a prior over candidates of like cost, not a predictor of AP. A layer counts when it sees the image and a gradient
+reaches it (live). Its parameters count by their square root, as many layers learn more than few large ones; by the share of
+its gradient that did not come through poolings (`LayerPaths.sharpness`), which are no identities; and once for all layers
+that read the same features and receive the same gradients, as their sum is one layer. Distinct combinations, which order
+the ablation of the gradient-path paper's exact networks, part what capacity holds equal, such as PRN and ResNet.
+
+How the form was chosen, what else was tried, and what it reaches: docs/nasbench201.md. What it says of the paper's own rows:
+docs/published.md.
 
 Combinations count what the layers of the *inference* network receive from all losses, so that PGI's auxiliary paths count
 for the main branch that they teach, and the branch itself, which is thrown away, does not.
@@ -13,19 +19,35 @@ for the main branch that they teach, and the branch itself, which is thrown away
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from gpnas.gradient_paths import distinct_combinations, gradient_paths
+from gpnas.gradient_paths import LayerPaths, distinct_combinations, gradient_paths
 from gpnas.graph import Branch, Graph
 
-POOLING_PENALTY = 0.25
+COMBINATIONS_WEIGHT = 0.05
 
 
 def gradient_path_score(graph: Graph) -> float:
     """The score of a training graph (with its auxiliary outputs); higher is better among graphs of like cost."""
     in_inference = graph.reaching(Branch.MAIN)
-    layers = [layer for layer in gradient_paths(graph).layers if in_inference[layer.op]]
+    return score_of(graph, [layer for layer in gradient_paths(graph).layers if in_inference[layer.op]])
+
+
+def score_of(graph: Graph, layers: Iterable[LayerPaths]) -> float:
+    """The score of those live `layers` of `graph`; minus infinity when there are none."""
+    layers = list(layers)
     if not layers:
         return -math.inf
-    live_params = sum(layer.parameters for layer in layers)
-    poolings = sum(layer.poolings_per_path for layer in layers) / len(layers)
-    return math.log(live_params) + math.log(distinct_combinations(layers)) - POOLING_PENALTY * poolings
+    return math.log(capacity(graph, layers)) + COMBINATIONS_WEIGHT * math.log(distinct_combinations(layers))
+
+
+def capacity(graph: Graph, layers: Iterable[LayerPaths]) -> float:
+    """Sum of sqrt(parameters) * sharpness, over the largest layer of each set that cannot be told apart."""
+    largest: dict[object, tuple[int, float]] = {}
+    for layer in layers:
+        read = graph.ops[layer.op].inputs[0]
+        while graph.ops[read].kind == "act":
+            read = graph.ops[read].inputs[0]
+        alike = (read, layer.groups, layer.poolings_per_path)
+        largest[alike] = max(largest.get(alike, (0, 0.0)), (layer.parameters, layer.sharpness))
+    return sum(math.sqrt(parameters) * sharpness for parameters, sharpness in largest.values())
