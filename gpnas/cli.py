@@ -383,6 +383,84 @@ def _print_analysis(result: dict[str, Any]) -> None:
         console.print(layers_table(result["layer_rows"]))
 
 
+bench = typer.Typer(no_args_is_help=True, help="Measure what the analysis is worth, on accuracies that are known.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command()
+def correlation(
+    table: Annotated[Path, typer.Option(help="CSV of NAS-Bench-201 cells: the cell, then accuracy columns")],
+    out: Annotated[Path | None, typer.Option(help="CSV to write every cell's features to")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Rank correlation of every figure and of the score with accuracy, beside parameters, FLOPs and layers."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from gpnas.correlation import correlations, read_table
+    from gpnas.tables import correlation_table
+
+    cells, accuracies = read_table(table)
+    began = time.monotonic()
+    rows = _cell_features(cells)
+    print(f"features of {len(cells)} cells in {time.monotonic() - began:.1f} s", file=sys.stderr)
+    if out is not None:
+        _write_features(out, cells, rows)
+    found = correlations(rows, accuracies)
+    if as_json:
+        plain = {name: {column: asdict(row) for column, row in columns.items()} for name, columns in found.items()}
+        typer.echo(json.dumps(plain))
+        return
+    for column in accuracies:
+        Console().print(correlation_table(found, column))
+
+
+def _cell_features(cells: list[str]) -> list[dict[str, float]]:
+    import multiprocessing
+
+    from search_spaces.nasbench201 import cell_code
+
+    codes = [cell_code(cell) for cell in cells]
+    with multiprocessing.get_context("spawn").Pool(_cores()) as pool:
+        return pool.map(_features_of_cell, codes, chunksize=256)
+
+
+def _features_of_cell(code: str) -> dict[str, float]:
+    from gpnas.correlation import features
+    from search_spaces.nasbench201 import IMAGE, build_cell_network
+
+    return features(build_cell_network(code), IMAGE["cifar10"], IMAGE["cifar10"])
+
+
+def _write_features(path: Path, cells: list[str], rows: list[dict[str, float]]) -> None:
+    import csv
+
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["cell", *rows[0]])
+        writer.writerows([cell, *row.values()] for cell, row in zip(cells, rows, strict=True))
+
+
+@bench.command()
+def published() -> None:
+    """Kendall of every figure and of the score with the published box AP: the paper's ablation, YOLOv9, stopped gradients."""
+    from rich.console import Console
+
+    from gpnas.correlation import features
+    from gpnas.tables import published_table
+    from search_spaces.architecture import build
+    from search_spaces.blueprint import catalogue, open_catalogue
+
+    entries = {name: open_catalogue(name) for name in catalogue()}
+    ablations = dict.fromkeys(name for entry in entries.values() for name in (entry.published or {}).get("ablations", ()))
+    for ablation in ablations:
+        members = {n: e for n, e in entries.items() if ablation in (e.published or {}).get("ablations", ())}
+        rows = {name: features(build(entry), 640, 640) for name, entry in members.items()}
+        box_ap = {name: float((entry.published or {})["ap"]) for name, entry in members.items()}
+        Console().print(published_table(ablation, rows, box_ap))
+
+
 @app.command()
 def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
     """List the published architectures: cost and gradient-path figures beside the published figures."""

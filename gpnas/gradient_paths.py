@@ -337,7 +337,9 @@ def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], bran
         later[i], paths[i], poolings[i], sharpness[i] = timestamps << 1, count, pooled, sharp
         if op.groups != 1:
             alike[i] = len(groups) == 1 and groups[0][1] - groups[0][0] == op.channels
-        arrived[i] = _new(LayerPaths, (i, timestamps, groups, weights[i], aggregated[i], pooled / count if pooled else 0.0, sharp))
+        arrived[i] = _new(
+            LayerPaths, (i, timestamps, groups, weights[i], aggregated[i], pooled / count if pooled else 0.0, sharp)
+        )
     return tuple([layer for layer in arrived if layer])
 
 

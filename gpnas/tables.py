@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Table
 
 from gpnas.quantities import brief
+
+if TYPE_CHECKING:
+    from gpnas.correlation import Correlation
 
 STAGE_FIGURES = (
     "live_layers",
@@ -91,3 +95,30 @@ def catalogue_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             *(str(paths[key]) for key in ("distinct_combinations", "longest", "longest_shortest")),
         )
     return table
+
+
+def correlation_table(found: Mapping[str, Mapping[str, Correlation]], column: str) -> Table:
+    table = Table(column, "Spearman", "Kendall", "at equal size", "regret of 1 in 1000", box=None)
+    for predictor, columns in found.items():
+        row = columns[column]
+        table.add_row(predictor, *(f"{value:.3f}" for value in (row.spearman, row.kendall, row.equal, row.regret)))
+    return table
+
+
+PUBLISHED_FIGURES = ("distinct_combinations", "combinations", "score", "parameters", "flops")
+
+
+def published_table(title: str, rows: Mapping[str, Mapping[str, float]], box_ap: Mapping[str, float]) -> Group:
+    """Networks of one recipe by their published box AP, and Kendall (tau-b) of every predictor with it."""
+    from scipy.stats import kendalltau
+
+    names = sorted(rows, key=lambda name: box_ap[name])
+    networks = Table(title, "box AP", *PUBLISHED_FIGURES, box=None)
+    for name in names:
+        networks.add_row(name, str(box_ap[name]), *(number(rows[name][figure]) for figure in PUBLISHED_FIGURES))
+    taus = Table("Kendall with box AP", "tau", box=None)
+    aps = [box_ap[name] for name in names]
+    for predictor in rows[names[0]]:
+        values = [rows[name][predictor] for name in names]
+        taus.add_row(predictor, f"{kendalltau(aps, values).statistic:.2f}" if len(set(values)) > 1 else "constant")
+    return Group(networks, taus)
