@@ -1,11 +1,14 @@
-"""Candidates screened a second on one core (propose and build, cost, gradient-path score), beside thop's count of the same.
+"""Candidates screened a second on one core, beside other ways to count or score a network before training.
 
     python benchmarks/screening.py
 
-Prints medians over candidates and the ratio to thop.profile in the same run.
+Genotypes of GELAN-C's size (its stages, with what may vary in them drawn) are sampled, built, costed and analysed in full;
+the same networks then go through thop.profile, torch.utils.flop_counter on meta tensors, one NASWOT and one SynFlow
+evaluation. Medians, and ratios in the same run. Then the analysis of chains of 10 to 1000 layers: time for each layer.
 """
 
 import contextlib
+import gc
 import io
 import random
 import statistics
@@ -14,44 +17,112 @@ from collections.abc import Callable
 
 import thop
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gpnas.controller import inference_cost
+from gpnas.gradient_paths import gradient_paths
 from gpnas.network import Network
-from gpnas.score import gradient_path_score
 from gpnas.trial import Candidate
-from search_spaces.space import open_space
+from search_spaces import growth
+from search_spaces.blueprint import build_blueprint, open_catalogue
+from search_spaces.space import GradientPathSpace
 
-CANDIDATES, COUNTED_BY_THOP, IMGSZ = 200, 10, 640
+CANDIDATES, BY_OTHERS, IMGSZ = 400, 5, 640
+GELAN_C = {
+    "family": ("gelan",),
+    "unit": ("rep_residual",),
+    "depth": (1,),
+    "repeats": (2,),
+    "stem.width": (64,),
+    "width": (256, 384, 512),
+    "head.depth": (2,),
+    "pgi.kind": ("none",),
+}
 
 
-def median_seconds(work: Callable[[Candidate], object], candidates: list[Candidate]) -> float:
+def median_seconds(work: Callable[[], object], times: int) -> float:
     seconds = []
-    for candidate in candidates:
+    for _ in range(times):
         began = time.perf_counter()
-        work(candidate)
+        work()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
 
 
-def count_by_thop(candidate: Candidate) -> None:
+def by_thop(candidate: Candidate) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         thop.profile(Network(candidate.graph.inference()), (torch.zeros(1, 3, IMGSZ, IMGSZ),), verbose=False)
 
 
+def by_flop_counter(candidate: Candidate) -> None:
+    with torch.device("meta"), FlopCounterMode(display=False):
+        Network(candidate.graph.inference()).eval()(torch.zeros(1, 3, IMGSZ, IMGSZ))
+
+
+def naswot(candidate: Candidate, images: Tensor) -> float:
+    """Log-determinant of the kernel of activation signs over a batch (Mellor et al., arXiv:2006.04647, section 3)."""
+    network = Network(candidate.graph.inference()).train()
+    kernel = torch.zeros(len(images), len(images))
+
+    def add(_: nn.Module, __: object, out: Tensor) -> None:
+        signs = (out.flatten(1) > 0).float()
+        kernel.add_(signs @ signs.T + (1 - signs) @ (1 - signs).T)
+
+    hooks = [network.layer(i).register_forward_hook(add) for i in network.graph.layers]
+    with torch.no_grad():
+        network(images)
+    for hook in hooks:
+        hook.remove()
+    return float(torch.linalg.slogdet(kernel.double()).logabsdet)
+
+
+def synflow(candidate: Candidate, image: Tensor) -> float:
+    """Sum of |weight| * gradient with all weights positive and an image of ones (Tanaka et al., arXiv:2006.05467)."""
+    network = Network(candidate.graph.inference()).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.abs_()
+    sum(out.sum() for out in network(torch.ones_like(image))).backward()
+    return sum(float((p.detach() * p.grad).sum()) for p in network.parameters() if p.grad is not None)
+
+
+def screen(space: GradientPathSpace, rng: random.Random) -> None:
+    candidate = space.propose([], rng)
+    inference_cost(candidate, IMGSZ)
+    gradient_paths(candidate.graph).figures()
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    space, rng = open_space("gradient-path", classes=80), random.Random(0)
+    space, rng = GradientPathSpace(80, GELAN_C), random.Random(0)
     candidates = [space.propose([], rng) for _ in range(CANDIDATES)]
-    by_thop = median_seconds(count_by_thop, candidates[:COUNTED_BY_THOP])
+    layers = statistics.median(len(candidate.graph.layers) for candidate in candidates)
+    gelan_c = build_blueprint(open_catalogue("gelan-c"))
+    print(f"{layers:.0f} layers a genotype (median); GELAN-C itself has {len(gelan_c.layers)}")
+    one, batch, drawn = torch.zeros(1, 3, IMGSZ, IMGSZ), torch.randn(16, 3, 128, 128), iter(candidates * 3)
+    gc.collect()
     rows = {
-        "propose and build": median_seconds(lambda _: space.propose([], rng), candidates),
-        "cost": median_seconds(lambda c: inference_cost(c, IMGSZ), candidates),
-        "score": median_seconds(lambda c: gradient_path_score(c.graph), candidates),
-        "thop.profile (network built)": by_thop,
+        "sample, build, cost, analyse": median_seconds(lambda: screen(space, rng), CANDIDATES),
+        "  sample and build": median_seconds(lambda: space.propose([], rng), CANDIDATES),
+        "  cost": median_seconds(lambda: inference_cost(next(drawn), IMGSZ), CANDIDATES),
+        "  all gradient-path figures": median_seconds(lambda: gradient_paths(next(drawn).graph).figures(), CANDIDATES),
+        "flop_counter on meta tensors": median_seconds(lambda: by_flop_counter(next(drawn)), BY_OTHERS),
+        "thop.profile": median_seconds(lambda: by_thop(next(drawn)), BY_OTHERS),
+        "NASWOT, 16 images of 128 pixels": median_seconds(lambda: naswot(next(drawn), batch), BY_OTHERS),
+        "SynFlow, one image of 640 pixels": median_seconds(lambda: synflow(next(drawn), one), BY_OTHERS),
     }
-    print(f"{'median':30} {'ms':>8} {'a second':>9} {'thop / this':>12}")
+    ours = rows["sample, build, cost, analyse"]
+    print(f"{'median, one core':34} {'ms':>9} {'a second':>9} {'this / all of ours':>19}")
     for name, seconds in rows.items():
-        print(f"{name:30} {seconds * 1e3:8.2f} {1 / seconds:9.0f} {by_thop / seconds:12.1f}")
+        print(f"{name:34} {seconds * 1e3:9.2f} {1 / seconds:9.1f} {seconds / ours:19.2f}")
+    print(f"\n{'analysis, microseconds a layer':34}" + "".join(f"{depth:>8}" for depth in (10, 100, 300, 1000)) + "  layers")
+    for name in ("plain", "resnet", "sparse-resnet"):
+        times = []
+        for depth in (10, 100, 300, 1000):
+            graph = growth.GROWTH[name](depth)
+            times.append(median_seconds(lambda graph=graph: gradient_paths(graph).figures(), 20) / depth * 1e6)
+        print(f"{name:34}" + "".join(f"{value:8.1f}" for value in times))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from gpnas import __version__
 from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gpnas.graph import Graph
     from gpnas.journal import Journal
     from gpnas.trial import Candidate
@@ -228,7 +230,8 @@ def _search(run: Path, journal: Journal) -> None:
         best, on_front = best_of(found), front_of(found)
         tracker.front([_front_row(m) for m in on_front])
         tracker.finish({"best_ap": best.ap if best else None, "trials": len(found)})
-        report = write_report(run, [m.trial.id for m in on_front], best.trial.id if best else None)
+        graph = space.read(best.trial.genotype).graph if best else None
+        report = write_report(run, [m.trial.id for m in on_front], best.trial.id if best else None, graph)
     if best is None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report} and {run}/trials/*/error.txt")
     console.print(front_table(on_front, best, settings["imgsz"]))
@@ -274,11 +277,13 @@ def report(run: Path) -> None:
     from gpnas.journal import Journal
     from gpnas.report import write_report
     from gpnas.results import best_of, front_of, measured
+    from search_spaces.architecture import candidate, read_architecture
 
     with Journal.open(run, write=False) as journal:
         found = measured(journal)
     best = best_of(found)
-    typer.echo(write_report(run, [m.trial.id for m in front_of(found)], best.trial.id if best else None))
+    graph = candidate(read_architecture(best.trial.genotype)).graph if best else None
+    typer.echo(write_report(run, [m.trial.id for m in front_of(found)], best.trial.id if best else None, graph))
 
 
 @app.command()
@@ -314,6 +319,9 @@ def analyze(
     auxiliary: Annotated[str | None, typer.Option(help="module:callable: outputs with an auxiliary loss, by commas")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
     layers: Annotated[bool, typer.Option("--layers", help="a row a layer, too")] = False,
+    timeline: Annotated[
+        Path | None, typer.Option(help="SVG to draw: which layers gradients reach when, and from where")
+    ] = None,
 ) -> None:
     """Print what a network costs and how gradients travel through it."""
     from gpnas.analysis import analyse, layer_rows
@@ -330,6 +338,10 @@ def analyze(
     result = analyse(graph, source, height, width)
     if layers:
         result["layer_rows"] = layer_rows(graph)
+    if timeline is not None:
+        from gpnas.timeline import timeline_svg
+
+        timeline.write_text(timeline_svg(graph, f"{source}: gradient timeline"))
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -367,15 +379,21 @@ def _input_size(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _print_analysis(result: dict[str, Any]) -> None:
+def _console() -> Console:
+    """As wide as the terminal; files and pipes get every column whole."""
     from rich.console import Console
 
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def _print_analysis(result: dict[str, Any]) -> None:
     from gpnas.tables import figures_table, layers_table, stages_table
 
     plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
     for name, value in (plain | {f"train {key}": value for key, value in result["train"].items()}).items():
         typer.echo(f"{name:26} {value}")
-    console = Console()
+    console = _console()
     columns = {"all losses": {"live_params": result["live_params"], **result["gradient_paths"]}, **result.get("branches", {})}
     console.print(figures_table(columns))
     console.print(stages_table(result["stages"]))
@@ -396,8 +414,6 @@ def correlation(
     """Rank correlation of every figure and of the score with accuracy, beside parameters, FLOPs and layers."""
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from gpnas.correlation import correlations, read_table
     from gpnas.tables import correlation_table
 
@@ -413,7 +429,7 @@ def correlation(
         typer.echo(json.dumps(plain))
         return
     for column in accuracies:
-        Console().print(correlation_table(found, column))
+        _console().print(correlation_table(found, column))
 
 
 def _cell_features(cells: list[str]) -> list[dict[str, float]]:
@@ -445,8 +461,6 @@ def _write_features(path: Path, cells: list[str], rows: list[dict[str, float]]) 
 @bench.command()
 def published() -> None:
     """Kendall of every figure and of the score with the published box AP: the paper's ablation, YOLOv9, stopped gradients."""
-    from rich.console import Console
-
     from gpnas.correlation import features
     from gpnas.tables import published_table
     from search_spaces.architecture import build
@@ -458,14 +472,12 @@ def published() -> None:
         members = {n: e for n, e in entries.items() if ablation in (e.published or {}).get("ablations", ())}
         rows = {name: features(build(entry), 640, 640) for name, entry in members.items()}
         box_ap = {name: float((entry.published or {})["ap"]) for name, entry in members.items()}
-        Console().print(published_table(ablation, rows, box_ap))
+        _console().print(published_table(ablation, rows, box_ap))
 
 
 @app.command()
 def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
     """List the published architectures: cost and gradient-path figures beside the published figures."""
-    from rich.console import Console
-
     from gpnas.analysis import analyse
     from gpnas.tables import catalogue_table
     from search_spaces.architecture import build
@@ -480,7 +492,7 @@ def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON obj
         for row in rows:
             typer.echo(json.dumps(row))
     else:
-        Console().print(catalogue_table(rows))
+        _console().print(catalogue_table(rows))
 
 
 @app.command()

@@ -18,9 +18,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from gpnas.graph import Graph
 from gpnas.journal import EvaluationRow, Journal, TrialRow
 from gpnas.quantities import brief, clock
 from gpnas.results import Measured, measured, replace_text
+from gpnas.timeline import timeline_svg
 from gpnas.trial import TrialState
 
 WIDTH, HEIGHT = 760, 400
@@ -75,10 +77,11 @@ def front_svg(
     return _drawing(title, summary, parts, legend)
 
 
-def write_report(run: Path, front: Sequence[int], best: int | None) -> Path:
+def write_report(run: Path, front: Sequence[int], best: int | None, best_graph: Graph | None = None) -> Path:
     """Read the journal of `run`, write `report.html` and `front.svg` there, return the path of the former.
 
-    front, best: trial ids. The journal is not changed, and a search may be writing to it. Raises InputError and JournalError.
+    front, best: trial ids. best_graph: the graph of the best, whose gradient timeline is drawn. The journal is not changed,
+    and a search may be writing to it. Raises InputError and JournalError.
     """
     with Journal.open(run, write=False) as journal:
         facts = _Facts(
@@ -91,6 +94,7 @@ def write_report(run: Path, front: Sequence[int], best: int | None) -> Path:
             measured={m.trial.id: m for m in measured(journal)},
             front=list(front),
             best=best,
+            best_graph=best_graph,
         )
     unknown = [i for i in [*front, *([] if best is None else [best])] if i not in facts.measured]
     if unknown:
@@ -112,6 +116,7 @@ class _Facts:
     measured: dict[int, Measured]
     front: list[int]
     best: int | None
+    best_graph: Graph | None
 
 
 def _front_drawing(facts: _Facts) -> str:
@@ -134,6 +139,7 @@ def _page(facts: _Facts, drawing: str) -> str:
         _score_drawing(facts),
         f"<h2>All trials</h2><details open><summary>{len(facts.trials)} trials</summary>{_trial_table(facts)}</details>",
         "<h2>The best architecture</h2>" + _best_text(facts),
+        _timeline(facts),
         f"<h2>Settings</h2>{_settings_table(facts.settings)}",
     ]
     body = "\n".join(sections)
@@ -227,6 +233,16 @@ def _best_text(facts: _Facts) -> str:
         return "<p>None yet.</p>"
     trial = facts.measured[facts.best].trial
     return f"<p>Trial {trial.id}, hash {escape(trial.hash)}, {escape(trial.origin)}.</p><pre>{escape(trial.genotype)}</pre>"
+
+
+def _timeline(facts: _Facts) -> str:
+    if facts.best_graph is None:
+        return ""
+    return (
+        "<h2>How gradients reach its layers</h2>"
+        "<p>A column for each layer, a row for each path length from a loss (Figure 7 of the gradient-path paper).</p>"
+        f'<div class="wide">{timeline_svg(facts.best_graph, f"Trial {facts.best}: gradient timeline")}</div>'
+    )
 
 
 def _settings_table(settings: dict[str, Any]) -> str:

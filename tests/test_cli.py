@@ -176,7 +176,7 @@ def test_a_missing_checkpoint(refused, tmp_path):
 
 
 def test_analyze_prints_the_design_s_object(gpnas, architecture):
-    code, out, _ = gpnas("analyze", architecture, "--json", "--imgsz", "64")
+    code, out, _ = gpnas("analyze", architecture, "--json", "--input", "3x64x64")
     told = json.loads(out)
     assert code == 0
     assert told["flops"] == 2 * told["macs"] and told["input"] == [3, 64, 64]
@@ -195,8 +195,8 @@ def test_export_writes_yaml_that_rebuilds_the_same_network(gpnas, architecture, 
 def test_a_search_from_data_to_best_yaml_then_training_and_validation(gpnas, tmp_path):
     """The whole way on four tiny images; the numbers mean nothing, the files and the hand-overs are what is tested."""
     from gpnas.cost import cost
-    from search_spaces.genotype import read_genotype
     from search_spaces.architecture import candidate
+    from search_spaces.genotype import read_genotype
 
     data, run = write_coco(tmp_path / "data"), tmp_path / "run"
     common = ["--data", data, "--imgsz", "64", "--seed", "1"]

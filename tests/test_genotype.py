@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from gpnas.errors import EXIT_BAD_INPUT, GenotypeError
 from gpnas.graph import Graph
 from gpnas.trial import Candidate
+from search_spaces.architecture import candidate
 from search_spaces.detector import build_detector
 from search_spaces.genotype import read_genotype
-from search_spaces.architecture import candidate
 from tests.genotypes import genotypes, space
 
 Document = dict[str, Any]

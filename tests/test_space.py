@@ -16,8 +16,8 @@ from gpnas.cost import cost
 from gpnas.errors import GenotypeError
 from gpnas.graph import Branch
 from gpnas.trial import Candidate
-from search_spaces.genotype import read_genotype
 from search_spaces.architecture import candidate
+from search_spaces.genotype import read_genotype
 from search_spaces.space import SPACES, GradientPathSpace, genotype_of, open_space, union_values
 from tests.genotypes import SMALL, genotypes, space
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from tests.genotypes import space
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +21,7 @@ from gpnas.graph import Branch, Graph
 from gpnas.network import Network
 from gpnas.trace import trace
 from search_spaces.blueprint import build_blueprint, catalogue, open_catalogue
+from tests.genotypes import space
 
 GENOTYPES = int(os.environ.get("GPNAS_TRACED_GENOTYPES", "16"))
 """Random genotypes to trace; `make check` takes 200."""
@@ -271,19 +271,31 @@ def test_tracing_changes_neither_weights_nor_buffers_nor_mode() -> None:
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
-VARIED: list[tuple[str, nn.Module, Sequence[int]]] = [
-    ("flattened", nn.Sequential(conv(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 16, 8), nn.Linear(8, 2)), (3, 8, 8)),
-    ("rectangular", nn.Sequential(nn.Conv2d(3, 4, (1, 7), (1, 2), (0, 3)), nn.Conv2d(4, 4, (3, 1))), (3, 9, 14)),
-    ("dilated", nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2, padding=2), nn.Conv2d(4, 2, 3, stride=2)), (3, 12, 12)),
-    ("transposed", nn.Sequential(conv(3, 4), nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1), conv(6, 2)), (3, 8, 8)),
-    ("grouped", nn.Sequential(conv(3, 8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1, groups=2)), (3, 8, 8)),
-    ("channels last", nn.Sequential(nn.Conv2d(3, 8, 4, 4), ConvNext(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)), (3, 32, 32)),
-    ("features", nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)), (6,)),
-    ("odd sizes", nn.Sequential(conv(3, 4), nn.MaxPool2d(2, ceil_mode=True), nn.Upsample(size=(7, 7)), conv(4, 2, 3)), (3, 9, 9)),
-]  # fmt: skip
+VARIED: dict[str, tuple[nn.Module, Sequence[int]]] = {
+    "flattened": (
+        nn.Sequential(conv(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 16, 8), nn.Linear(8, 2)),
+        (3, 8, 8),
+    ),
+    "rectangular": (nn.Sequential(nn.Conv2d(3, 4, (1, 7), (1, 2), (0, 3)), nn.Conv2d(4, 4, (3, 1))), (3, 9, 14)),
+    "dilated": (nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2, padding=2), nn.Conv2d(4, 2, 3, stride=2)), (3, 12, 12)),
+    "transposed": (
+        nn.Sequential(conv(3, 4), nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1), conv(6, 2)),
+        (3, 8, 8),
+    ),
+    "grouped": (nn.Sequential(conv(3, 8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1, groups=2)), (3, 8, 8)),
+    "channels last": (
+        nn.Sequential(nn.Conv2d(3, 8, 4, 4), ConvNext(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+        (3, 32, 32),
+    ),
+    "features": (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)), (6,)),
+    "odd sizes": (
+        nn.Sequential(conv(3, 4), nn.MaxPool2d(2, ceil_mode=True), nn.Upsample(size=(7, 7)), conv(4, 2, 3)),
+        (3, 9, 9),
+    ),
+}
 
 
-@pytest.mark.parametrize(("model", "size"), [row[1:] for row in VARIED], ids=[row[0] for row in VARIED])
+@pytest.mark.parametrize(("model", "size"), VARIED.values(), ids=VARIED)
 def test_cost_is_what_torch_counts(model: nn.Module, size: Sequence[int]) -> None:
     image = torch.zeros(1, *size)
     with FlopCounterMode(display=False) as counter:
