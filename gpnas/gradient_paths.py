@@ -10,8 +10,10 @@ The definitions count what the gradient-path paper describes in words (arXiv:221
 triples (consumer, offset, timestamp) over all layers; *all combinations* count a triple once for each group that receives it,
 and the *duplicated share* is 1 - distinct / all: the paper's duplicated gradient information, made countable.
 
-The forward pass follows *channel runs*: spans of channels with the (layer, channel offset) pairs that wrote them.
-Concatenation joins lists of runs, slicing cuts them, addition unites their writers. Poolings keep runs but are counted.
+The pass goes backwards over all operations. What arrives at a tensor is a list of *segments* of its channels, each with the
+gradients that arrive there: a *flow*. A layer that reads a tensor sends a flow of its own; what is added hands its flow on as
+it is; concatenating and slicing cut; two flows that meet become one that holds both. As a flow keeps counts and refers to its
+parts, what residual networks share is kept once, and the time grows with the number of operations.
 """
 
 from __future__ import annotations
@@ -19,27 +21,46 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpnas.graph import POOLINGS, WEIGHTED, Branch, Graph, Op
 
 POOLING_DISCOUNT = 0.8
 """What a gradient is worth after a pooling, which spreads it over pixels. Chosen on NAS-Bench-201 (docs/nasbench201.md)."""
 
-Writer = tuple[int, int, int]
-"""(layer, channel offset in the layer's output, poolings passed since)."""
-
-Run = tuple[int, tuple[Writer, ...]]
-"""(number of channels, their writers)."""
+MOST_PATHS = 1e300
+"""Path counts, which only weigh means, stop here."""
 
 
-Link = tuple[int, int, int, int, int]
-"""(start, stop, consumer, offset, poolings): channels [start, stop) of a layer are read by `consumer` from its input channel
-`offset` on, after `poolings`. A consumer is an operation's index, or len(graph.ops) + k for the loss of graph.outputs[k]."""
+class Flow(NamedTuple):
+    """The gradients that arrive at a channel. Counts are over its different (consumer, offset) pairs.
+
+    timestamps: bit t stands for path length t. paths: of operations, back to a loss; poolings: the mean number on them.
+    consumers: bit set of those it comes from. aligned: every part reads the channel at its own position, so that different
+    channels have different offsets. parts: a consumer; or flows that meet, each with what to add to a channel's position to
+    get the offset; or, where parts overlap, {(consumer, what to add): timestamps}.
+    """
+
+    timestamps: int
+    combinations: int
+    sources: int
+    paths: float
+    poolings: float
+    sharpness: float
+    consumers: int
+    aligned: bool
+    parts: Any
+
+
+Segment = tuple[int, int, int, Flow]
+"""(start, stop, shift, flow): channels [start, stop) receive `flow`; a source's offset is position + shift + its part's."""
 
 
 class Source(NamedTuple):
-    """Where a channel group's gradient comes from, and when: bit t of `timestamps` stands for path length t."""
+    """Where a channel group's gradient comes from, and when: bit t of `timestamps` stands for path length t.
+
+    consumer: an operation's index, or len(graph.ops) + k for the loss of graph.outputs[k].
+    """
 
     consumer: int
     offset: int
@@ -59,13 +80,18 @@ class LayerPaths(NamedTuple):
 
     op: int
     timestamps: int
-    groups: tuple[ChannelGroup, ...]
     parameters: int
     aggregated_features: int
     """Number of layers whose outputs this layer reads."""
+    combinations: int
+    """Pairs (source, timestamp), over all channel groups."""
+    sources: int
+    """Different (consumer, offset) pairs."""
     poolings_per_path: float
+    """Mean over channels, of the mean over the paths of each."""
     sharpness: float
-    """Mean over its paths of POOLING_DISCOUNT ** poolings on the path: 1 where no gradient came through a pooling."""
+    """Mean of POOLING_DISCOUNT ** poolings: 1 where no gradient came through a pooling."""
+    segments: tuple[Segment, ...]
 
     @property
     def shortest(self) -> int:
@@ -76,13 +102,16 @@ class LayerPaths(NamedTuple):
         return self.timestamps.bit_length() - 1
 
     @property
-    def combinations(self) -> int:
-        return sum(source.timestamps.bit_count() for group in self.groups for source in group.sources)
+    def groups(self) -> tuple[ChannelGroup, ...]:
+        return tuple(
+            ChannelGroup(start, stop, tuple(sorted(Source(c, start + d, t) for (c, d), t in _listed(flow, shift).items())))
+            for start, stop, shift, flow in self.segments
+        )
 
     @property
-    def sources(self) -> int:
-        """Number of different (consumer, offset) pairs over the channel groups."""
-        return len({source[:2] for group in self.groups for source in group.sources})
+    def gradients(self) -> tuple[tuple[int, int, int, int], ...]:
+        """Equal for two layers of one analysis that are handed the very same gradients, as two that are added."""
+        return tuple((start, stop, shift, id(flow)) for start, stop, shift, flow in self.segments)
 
 
 @dataclass(frozen=True)
@@ -99,9 +128,9 @@ class GradientPaths:
         if not layers:
             return dict.fromkeys(FIGURES, 0.0)
         n = len(layers)
-        live_params = shortest = longest = longest_shortest = timestamps = weighted = sources = aggregated = 0
+        live_params = shortest = longest = longest_shortest = timestamps = weighted = sources = everything = aggregated = 0
         poolings = 0.0
-        for _, bits, groups, weights, features, passed, _ in layers:
+        for _, bits, weights, features, combinations, origins, passed, _, _ in layers:
             count = bits.bit_count()
             first = (bits & -bits).bit_length() - 1
             live_params += weights
@@ -111,10 +140,11 @@ class GradientPaths:
             longest |= bits
             timestamps += count
             weighted += count * weights
-            sources += len(groups[0][2]) if len(groups) == 1 else len({source[:2] for group in groups for source in group[2]})
+            sources += origins
+            everything += combinations
             aggregated += features
             poolings += passed
-        distinct, everything = _combinations(layers)
+        distinct = distinct_combinations(layers)
         return {
             "live_layers": n,
             "live_params": live_params,
@@ -153,263 +183,373 @@ FIGURES = (
 
 def gradient_paths(graph: Graph, branch: Branch | None = None) -> GradientPaths:
     """Follow the gradients of the losses of `branch` (of all losses when None) through `graph`."""
-    links, aggregated = _links(graph)
-    layers = _arrivals(graph, links, aggregated, branch)
+    aggregated = _aggregated_features(graph)
+    layers = _arrivals(graph, aggregated, branch)
     auxiliary_only = 0
     if branch is None and any(out.branch == Branch.AUXILIARY for out in graph.outputs):
-        main = _arrivals(graph, links, aggregated, Branch.MAIN)
+        main = _arrivals(graph, aggregated, Branch.MAIN)
         auxiliary_only = distinct_combinations(layers) - distinct_combinations(main)
     return GradientPaths(layers, auxiliary_only)
 
 
 def distinct_combinations(layers: Iterable[LayerPaths]) -> int:
     """Number of different (consumer, offset, timestamp) triples that the layers receive."""
-    return _combinations(layers)[0]
-
-
-def _combinations(layers: Iterable[LayerPaths]) -> tuple[int, int]:
-    """Distinct and all combinations."""
     seen: dict[tuple[int, int], int] = {}
-    everything = 0
+    visited: set[tuple[int, int]] = set()
     for layer in layers:
-        for _, _, sources in layer[2]:
-            for consumer, offset, timestamps in sources:
-                everything += timestamps.bit_count()
-                key = (consumer, offset)
-                seen[key] = seen.get(key, 0) | timestamps
-    distinct = 0
+        for start, _, shift, flow in layer.segments:
+            parts = flow.parts
+            if parts.__class__ is int:
+                key = (parts, start + shift)
+                seen[key] = seen.get(key, 0) | flow.timestamps
+            else:
+                _visit(flow, start + shift, seen, visited)
+    count = 0
     for timestamps in seen.values():
-        distinct += timestamps.bit_count()
-    return distinct, everything
+        count += timestamps.bit_count()
+    return count
 
 
-def _links(graph: Graph) -> tuple[list[list[Link]], list[int]]:
-    """Forward pass: for each operation, who reads what it writes, and how many layers it reads.
+def _visit(flow: Flow, at: int, seen: dict[tuple[int, int], int], visited: set[tuple[int, int]]) -> None:
+    """Add the sources of a flow at position `at`; what a flow shares with one visited before is not walked again."""
+    waiting = [(flow, at)]
+    while waiting:
+        flow, at = waiting.pop()
+        parts = flow.parts
+        if parts.__class__ is int:
+            seen[parts, at] = seen.get((parts, at), 0) | flow.timestamps
+        elif (id(flow), at) not in visited:
+            visited.add((id(flow), at))
+            if parts.__class__ is dict:
+                for (consumer, shift), timestamps in parts.items():
+                    seen[consumer, at + shift] = seen.get((consumer, at + shift), 0) | timestamps
+            else:
+                waiting += [(part, at + shift) for part, shift in parts]
 
-    A layer that does not see the image, only zeros, reads nothing and writes nothing.
+
+def _listed(flow: Flow, shift: int) -> dict[tuple[int, int], int]:
+    """{(consumer, what to add to a channel's position): timestamps} of every part of a flow."""
+    found: dict[tuple[int, int], int] = {}
+    waiting = [(flow, shift)]
+    while waiting:
+        flow, shift = waiting.pop()
+        parts = flow.parts
+        if parts.__class__ is int:
+            found[parts, shift] = found.get((parts, shift), 0) | flow.timestamps
+        elif parts.__class__ is dict:
+            for (consumer, more), timestamps in parts.items():
+                found[consumer, shift + more] = found.get((consumer, shift + more), 0) | timestamps
+        else:
+            waiting += [(part, shift + more) for part, more in parts]
+    return found
+
+
+def _aggregated_features(graph: Graph) -> list[int]:
+    """Forward pass: for each layer, how many layers it reads; -1 for operations that do not see the image.
+
+    What wrote a tensor is kept by runs of its channels: (length, bit set of layers).
     """
-    links: list[list[Link]] = [[] for _ in graph.ops]
-    aggregated = [0] * len(graph.ops)
-    runs: list[list[Run]] = []
+    ops = graph.ops
+    count = [0] * len(ops)
+    runs: list[list[tuple[int, int]]] = []
     blind: set[int] = set()
-    for i, op in enumerate(graph.ops):
+    for i, op in enumerate(ops):
         kind = op.kind
         if kind == "zero" or (blind and i and blind.issuperset(op.inputs)):
             blind.add(i)
-            runs.append([(op.channels, ())])
+            count[i] = -1
+            runs.append([(op.channels, 0)])
         elif kind in WEIGHTED:
-            aggregated[i] = _read(runs[op.inputs[0]], i, links)
-            runs.append([(op.channels, ((i, 0, 0),))])
+            read = runs[op.inputs[0]]
+            writers = read[0][1]
+            for _, more in read[1:]:
+                writers |= more
+            count[i] = writers.bit_count()
+            runs.append([(op.channels, 1 << i)])
         elif kind == "concat":
             runs.append([run for j in op.inputs for run in runs[j]])
+        elif kind in _KEEPING:
+            runs.append(runs[op.inputs[0]])
         else:
-            runs.append(_moved(op, [runs[j] for j in op.inputs]))
-    for k, out in enumerate(graph.outputs):
-        _read(runs[out.op], len(graph.ops) + k, links)
-    return links, aggregated
+            runs.append(_written(op, [runs[j] for j in op.inputs]))
+    return count
 
 
-def _read(runs: list[Run], consumer: int, links: list[list[Link]]) -> int:
-    """Record that `consumer` reads `runs`; returns the number of different layers among their writers."""
-    if len(runs) == 1 and len(runs[0][1]) == 1:  # a chain: most reads of most networks
-        ((length, ((layer, start, poolings),)),) = runs
-        links[layer].append((start, start + length, consumer, 0, poolings))
-        return 1
-    offset = 0
-    layers = set()
-    for length, writers in runs:
-        for layer, start, poolings in writers:
-            links[layer].append((start, start + length, consumer, offset, poolings))
-            layers.add(layer)
-        offset += length
-    return len(layers)
+_KEEPING = frozenset({"act", "upsample", "norm", "gain", "fit"}) | POOLINGS
 
 
-def _moved(op: Op, inputs: list[list[Run]]) -> list[Run]:
-    """The runs that an operation without weights makes of those of its inputs."""
+def _written(op: Op, inputs: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    if op.kind in ("image", "stop_gradient"):
+        return [(op.channels, 0)]
     if op.kind == "slice":
-        return _cut(inputs[0], op.start, op.start + op.channels)
-    if op.kind in ("add", "join", "stack", "broadcast"):
-        united = inputs[0]
-        for other in inputs[1:]:
-            united = _united(_spread(united, op.channels), _spread(other, op.channels))
-        return united
+        return _cut_runs(inputs[0], op.start, op.start + op.channels)
     if op.kind == "masked_add":
         block, identity = inputs
-        return [
-            *_united(_cut(block, 0, op.kept), _cut(identity, 0, op.kept)),
-            *_cut(block, op.kept, op.channels),
-        ]
-    if op.kind in ("image", "stop_gradient", "zero"):
-        return [(op.channels, ())]
-    if op.kind in POOLINGS:
-        return [(n, tuple((layer, start, p + 1) for layer, start, p in writers)) for n, writers in inputs[0]]
+        kept = _united_runs(_cut_runs(block, 0, op.kept), _cut_runs(identity, 0, op.kept))
+        return [*kept, *_cut_runs(block, op.kept, op.channels)]
     if op.kind == "shuffle":
         each = op.channels // op.scale
-        return [_cut(inputs[0], k * each + i, k * each + i + 1)[0] for i in range(each) for k in range(op.scale)]
-    return inputs[0]  # an activation, a normalisation or a resampling keeps its runs
+        return [_cut_runs(inputs[0], k * each + i, k * each + i + 1)[0] for i in range(each) for k in range(op.scale)]
+    united = inputs[0]
+    for other in inputs[1:]:
+        united = _united_runs(_repeated(united, op.channels), _repeated(other, op.channels))
+    return united
 
 
-def _spread(runs: list[Run], channels: int) -> list[Run]:
+def _repeated(runs: list[tuple[int, int]], channels: int) -> list[tuple[int, int]]:
     """One channel that is repeated over `channels` (a spatial gate) writes each of them."""
-    return runs * channels if len(runs) == 1 and runs[0][0] == 1 else runs
+    return [(channels, runs[0][1])] if len(runs) == 1 and runs[0][0] == 1 else runs
 
 
-def _cut(runs: list[Run], start: int, stop: int) -> list[Run]:
-    """Channels [start, stop) of `runs`."""
-    result: list[Run] = []
+def _cut_runs(runs: list[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    result = []
     at = 0
     for length, writers in runs:
         low, high = max(start, at), min(stop, at + length)
         if low < high:
-            shift = low - at
-            kept = tuple((layer, off + shift, p) for layer, off, p in writers) if shift else writers
-            result.append((high - low, kept))
+            result.append((high - low, writers))
         at += length
     return result
 
 
-def _united(a: list[Run], b: list[Run]) -> list[Run]:
-    """The runs of a sum: both are cut at each other's borders, and the writers of aligned channels are united."""
+def _united_runs(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> list[tuple[int, int]]:
     if len(a) == 1 and len(b) == 1:
-        return [(a[0][0], _union(a[0][1], b[0][1]))]
-    borders = sorted(_borders(a) | _borders(b))
-    result: list[Run] = []
-    for low, high in itertools.pairwise(borders):
-        result.append((high - low, _union(_cut(a, low, high)[0][1], _cut(b, low, high)[0][1])))
-    return result
+        return [(a[0][0], a[0][1] | b[0][1])]
+    ends = sorted({*itertools.accumulate(n for n, _ in a), *itertools.accumulate(n for n, _ in b)})
+    spans = itertools.pairwise([0, *ends])
+    return [(high - low, _cut_runs(a, low, high)[0][1] | _cut_runs(b, low, high)[0][1]) for low, high in spans]
 
 
-def _union(a: tuple[Writer, ...], b: tuple[Writer, ...]) -> tuple[Writer, ...]:
-    return a + tuple(writer for writer in b if writer not in a)
-
-
-def _borders(runs: list[Run]) -> set[int]:
-    borders = {0}
-    at = 0
-    for length, _ in runs:
-        at += length
-        borders.add(at)
-    return borders
-
-
-def _arrivals(graph: Graph, links: list[list[Link]], aggregated: list[int], branch: Branch | None) -> tuple[LayerPaths, ...]:
-    """Backward pass, last layer first: T(l) = OR over consumers c of T(c) << 1; a loss has path length 0."""
-    ops, n, weights = graph.ops, len(graph.ops), graph.parameters
-    arrived: list[LayerPaths | None] = [None] * n
-    later = [0] * (n + len(graph.outputs))  # T(c) << 1: what a consumer passes on
-    paths = [0] * len(later)  # paths from a loss to a consumer
-    poolings = [0] * len(later)  # poolings on all of them together
-    sharpness = [1.0] * len(later)
-    alike = [True] * len(later)  # whether a consumer passes the same timestamps to each of its input channels
+def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tuple[LayerPaths, ...]:
+    """Backward pass, last operation first: T(l) = OR over consumers c of T(c) << 1; a loss has path length 0."""
+    ops, weights = graph.ops, graph.parameters
+    arriving: list[list[Segment] | None] = [None] * len(ops)
+    layers: list[LayerPaths] = []
     for k, out in enumerate(graph.outputs):
         if branch is None or out.branch == branch:
-            later[n + k], paths[n + k] = 1 << 1, 1
-    for i in range(n - 1, 0, -1):
-        live = links[i]
-        if len(live) != 1:
-            live = [link for link in live if later[link[2]]]
-            if not live:
-                continue
-        start, stop, consumer, offset, passed = live[0]
-        op = ops[i]
-        timestamps, count = later[consumer], paths[consumer]
-        if not timestamps:
+            flow = _flow((1 << 1, 1, 1, 1.0, 0.0, 1.0, 1 << len(ops) + k, True, len(ops) + k))
+            _meet(arriving, out.op, [(0, ops[out.op].channels, 0, flow)])
+    for i in range(len(ops) - 1, 0, -1):
+        segments = arriving[i]
+        if segments is None or aggregated[i] < 0:
             continue
-        pooled = poolings[consumer] + passed * count
-        sharp = sharpness[consumer] * POOLING_DISCOUNT**passed if passed else sharpness[consumer]
-        groups: tuple[ChannelGroup, ...]
-        if len(live) == 1 and alike[consumer]:  # a chain: most layers of most networks
-            groups = (_new(ChannelGroup, (start, stop, (_new(Source, (consumer, offset, timestamps)),))),)
+        arriving[i] = None
+        op = ops[i]
+        inputs = op.inputs
+        kind = op.kind
+        if kind in WEIGHTED:
+            layer = _layer(i, segments, weights[i], aggregated[i])
+            layers.append(layer)
+            read = ops[inputs[0]].channels
+            if op.groups == 1 or (len(layer.segments) == 1 and _whole(layer.segments[0], op.channels)):
+                later = layer.timestamps << 1
+                passed, sharp = layer.poolings_per_path, layer.sharpness
+                paths = layer.segments[0][3].paths if len(layer.segments) == 1 else _paths(layer.segments)
+                flow = _flow((later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i))
+                sent = [(0, read, 0, flow)]
+            else:
+                sent = _sent_by_groups(op, i, read, layer)
+            _meet(arriving, inputs[0], sent)
+        elif kind == "add" and ops[inputs[0]].channels == ops[inputs[1]].channels:
+            _meet(arriving, inputs[0], segments)
+            _meet(arriving, inputs[1], segments)
+        elif kind == "concat":
+            at = 0
+            for j in inputs:
+                width = ops[j].channels
+                _meet(arriving, j, _cut(segments, at, at + width))
+                at += width
+        elif kind in _KEEPING and kind not in POOLINGS:
+            _meet(arriving, inputs[0], segments)
         else:
-            groups = _channel_groups(ops, live, later, alike, arrived)
-            timestamps = 0
-            for _, _, sources in groups:
-                for source in sources:
-                    timestamps |= source[2]
-            if not timestamps:
-                continue
-            for _, _, consumer, _, passed in live[1:]:
-                more = paths[consumer]
-                count += more
-                pooled += poolings[consumer] + passed * more
-                sharp += (sharpness[consumer] * POOLING_DISCOUNT**passed - sharp) * (more / count)  # a running mean
-        later[i], paths[i], poolings[i], sharpness[i] = timestamps << 1, count, pooled, sharp
-        if op.groups != 1:
-            alike[i] = len(groups) == 1 and groups[0][1] - groups[0][0] == op.channels
-        arrived[i] = _new(
-            LayerPaths, (i, timestamps, groups, weights[i], aggregated[i], pooled / count if pooled else 0.0, sharp)
-        )
-    return tuple([layer for layer in arrived if layer])
+            for j, part in zip(inputs, _moved_back(op, ops, segments), strict=False):
+                _meet(arriving, j, part)
+    layers.reverse()
+    return tuple(layers)
 
 
-_new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for what is made a million times
+_new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for what a search makes a million times
 
 
-def _channel_groups(
-    ops: tuple[Op, ...], links: list[Link], later: list[int], alike: list[bool], arrived: list[LayerPaths | None]
-) -> tuple[ChannelGroup, ...]:
-    """Cut a layer's output where its consumers, their offsets or the arriving timestamps change."""
-    start, stop = links[0][:2]
-    for link in links:
-        if link[0] != start or link[1] != stop or not alike[link[2]]:
-            return _cut_groups(ops, links, later, alike, arrived)
-    # All read the same channels. A set, as a layer may be read twice the same, by way of different poolings.
-    readers = sorted({(consumer, offset, later[consumer]) for _, _, consumer, offset, _ in links})
-    return (_new(ChannelGroup, (start, stop, tuple([_new(Source, reader) for reader in readers]))),)
+def _flow(values: tuple[Any, ...]) -> Flow:
+    return _new(Flow, values)
 
 
-def _cut_groups(
-    ops: tuple[Op, ...], links: list[Link], later: list[int], alike: list[bool], arrived: list[LayerPaths | None]
-) -> tuple[ChannelGroup, ...]:
-    spans: set[tuple[int, int, int, int, int]] = set()  # (start, stop, consumer, offset - start, timestamps)
-    for link in links:
-        start, stop, consumer, offset, _ = link
-        if alike[consumer]:
-            spans.add((start, stop, consumer, offset - start, later[consumer]))
-        else:
-            spans.update(_grouped_spans(ops, link, arrived))
-    borders = sorted({span[0] for span in spans} | {span[1] for span in spans})
-    pieces: list[tuple[int, int, set[tuple[int, int, int]]]] = []
-    for low, high in itertools.pairwise(borders):
-        readers = {span[2:] for span in spans if span[0] <= low and high <= span[1]}
-        if pieces and pieces[-1][1] == low and pieces[-1][2] == readers:
-            pieces[-1] = (pieces[-1][0], high, readers)
-        elif readers:
-            pieces.append((low, high, readers))
-    return tuple(
-        [
-            _new(ChannelGroup, (low, high, tuple(sorted([_new(Source, (c, low + d, t)) for c, d, t in readers]))))
-            for low, high, readers in pieces
-        ]
+def _whole(segment: Segment, channels: int) -> bool:
+    return segment[0] == 0 and segment[1] == channels
+
+
+def _paths(segments: tuple[Segment, ...]) -> float:
+    """Paths of a channel, in the mean over those that receive gradients."""
+    return sum((stop - start) * flow.paths for start, stop, _, flow in segments) / sum(s[1] - s[0] for s in segments)
+
+
+def _layer(i: int, segments: list[Segment], weights: int, aggregated: int) -> LayerPaths:
+    """What a layer receives, over its channel groups: neighbouring segments with equal gradients are one."""
+    if len(segments) > 1:
+        segments = _joined(segments)
+    if len(segments) == 1:
+        flow = segments[0][3]
+        bits, combinations, sources, _, poolings, sharpness, _, _, _ = flow
+        return _new(LayerPaths, (i, bits, weights, aggregated, combinations, sources, poolings, sharpness, (segments[0],)))
+    bits = combinations = sources = width = 0
+    poolings = sharpness = 0.0
+    for start, stop, _, flow in segments:
+        bits |= flow.timestamps
+        combinations += flow.combinations
+        sources += flow.sources
+        width += stop - start
+        poolings += (stop - start) * flow.poolings
+        sharpness += (stop - start) * flow.sharpness
+    if not all(s[3].aligned and s[2] == segments[0][2] for s in segments):
+        sources = len({(c, s[0] + d) for s in segments for c, d in _listed(s[3], s[2])})
+    return _new(
+        LayerPaths,
+        (i, bits, weights, aggregated, combinations, sources, poolings / width, sharpness / width, tuple(segments)),
     )
 
 
-def _grouped_spans(ops: tuple[Op, ...], link: Link, arrived: list[LayerPaths | None]) -> list[tuple[int, int, int, int, int]]:
-    """A link with the timestamps that come through it: a grouped consumer may pass different ones to different channels."""
-    start, stop, consumer, offset, _ = link
-    shift = offset - start
-    op = ops[consumer]
-    paths = arrived[consumer]
-    wide_in = ops[op.inputs[0]].channels // op.groups
-    wide_out = op.channels // op.groups
-    result: list[tuple[int, int, int, int, int]] = []
-    for group in range(offset // wide_in, (offset + stop - start - 1) // wide_in + 1):
-        timestamps = _timestamps_of(paths.groups if paths else (), group * wide_out, (group + 1) * wide_out) << 1
-        low = max(start, group * wide_in - shift)
-        high = min(stop, (group + 1) * wide_in - shift)
-        if result and result[-1][1] == low and result[-1][4] == timestamps:
-            result[-1] = (result[-1][0], high, consumer, shift, timestamps)
-        elif timestamps:
-            result.append((low, high, consumer, shift, timestamps))
+def _joined(segments: list[Segment]) -> list[Segment]:
+    result = segments[:1]
+    for segment in segments[1:]:
+        start, stop, shift, flow = result[-1]
+        if stop == segment[0] and _equal(flow, shift, segment[3], segment[2]):
+            result[-1] = (start, segment[1], shift, flow)
+        else:
+            result.append(segment)
     return result
 
 
-def _timestamps_of(groups: tuple[ChannelGroup, ...], start: int, stop: int) -> int:
-    """Union of the timestamps that reach output channels [start, stop)."""
-    timestamps = 0
-    for group in groups:
-        if group.start < stop and start < group.stop:
-            for source in group.sources:
-                timestamps |= source.timestamps
-    return timestamps
+def _equal(a: Flow, a_shift: int, b: Flow, b_shift: int) -> bool:
+    if a is b:
+        return a_shift == b_shift
+    if a.timestamps != b.timestamps or a.combinations != b.combinations or a.consumers != b.consumers:
+        return False
+    return _listed(a, a_shift) == _listed(b, b_shift)
+
+
+def _sent_by_groups(op: Op, i: int, read: int, layer: LayerPaths) -> list[Segment]:
+    """A grouped layer passes to each group of its input what arrives at that group of its output."""
+    wide_in, wide_out = read // op.groups, op.channels // op.groups
+    paths, passed, sharp = _paths(layer.segments), layer.poolings_per_path, layer.sharpness
+    flows: dict[int, Flow] = {}
+    sent: list[Segment] = []
+    for group in range(op.groups):
+        timestamps = 0
+        for start, stop, _, flow in layer.segments:
+            if start < (group + 1) * wide_out and group * wide_out < stop:
+                timestamps |= flow.timestamps
+        if timestamps:
+            later = timestamps << 1
+            if later not in flows:
+                flows[later] = _flow((later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i))
+            sent.append((group * wide_in, (group + 1) * wide_in, 0, flows[later]))
+    return _joined(sent)
+
+
+def _moved_back(op: Op, ops: tuple[Op, ...], segments: list[Segment]) -> list[list[Segment]]:
+    """What an operation without weights hands to each of its inputs."""
+    if op.kind in ("stop_gradient", "zero"):
+        return []
+    if op.kind in POOLINGS:
+        return [[(start, stop, 0, _pooled(flow, shift)) for start, stop, shift, flow in segments]]
+    if op.kind == "slice":
+        return [[(start + op.start, stop + op.start, shift - op.start, flow) for start, stop, shift, flow in segments]]
+    if op.kind == "masked_add":
+        return [segments, _cut(segments, 0, op.kept)]
+    if op.kind == "shuffle":
+        return [_unshuffled(op, segments)]
+    return [_gathered(segments) if ops[j].channels == 1 < op.channels else segments for j in op.inputs]
+
+
+def _pooled(flow: Flow, shift: int) -> Flow:
+    return flow._replace(
+        poolings=flow.poolings + 1,
+        sharpness=flow.sharpness * POOLING_DISCOUNT,
+        aligned=flow.aligned and not shift,
+        parts=((flow, shift),),
+    )
+
+
+def _unshuffled(op: Op, segments: list[Segment]) -> list[Segment]:
+    each = op.channels // op.scale
+    found: list[Segment] = []
+    for start, stop, shift, flow in segments:
+        for j in range(start, stop):
+            i, k = divmod(j, op.scale)
+            at = k * each + i
+            found.append((at, at + 1, shift + j - at, flow))
+    return sorted(found, key=lambda segment: segment[0])
+
+
+def _gathered(segments: list[Segment]) -> list[Segment]:
+    """One channel that is repeated over many receives what arrives at each of them."""
+    gathered: list[Segment] | None = None
+    for start, stop, shift, flow in segments:
+        for j in range(start, stop):
+            one = [(0, 1, shift + j, flow)]
+            gathered = one if gathered is None else _united(gathered, one)
+    return gathered or []
+
+
+def _cut(segments: list[Segment], start: int, stop: int) -> list[Segment]:
+    """Channels [start, stop) as a tensor of their own."""
+    result = []
+    for low, high, shift, flow in segments:
+        first, last = max(low, start), min(high, stop)
+        if first < last:
+            result.append((first - start, last - start, shift + start, flow))
+    return result
+
+
+def _meet(arriving: list[list[Segment] | None], j: int, segments: list[Segment]) -> None:
+    """Let `segments` arrive at tensor `j`, where others may have arrived before."""
+    if segments:
+        here = arriving[j]
+        arriving[j] = segments if here is None else _united(here, segments)
+
+
+def _united(a: list[Segment], b: list[Segment]) -> list[Segment]:
+    if len(a) == 1 and len(b) == 1 and a[0][:2] == b[0][:2]:
+        ((start, stop, a_shift, a_flow),), ((_, _, b_shift, b_flow),) = a, b
+        return [(start, stop, a_shift, _union(a_flow, b_flow, b_shift - a_shift))]
+    made: dict[tuple[int, int, int], Flow] = {}  # equal unions are one flow, so that their segments can be joined again
+    borders = sorted({border for segment in (*a, *b) for border in segment[:2]})
+    result: list[Segment] = []
+    for low, high in itertools.pairwise(borders):
+        first = next(((shift, flow) for start, stop, shift, flow in a if start <= low and high <= stop), None)
+        second = next(((shift, flow) for start, stop, shift, flow in b if start <= low and high <= stop), None)
+        if first is not None and second is not None:
+            key = (id(first[1]), id(second[1]), second[0] - first[0])
+            if key not in made:
+                made[key] = _union(first[1], second[1], second[0] - first[0])
+            found = (first[0], made[key])
+        elif first is not None or second is not None:
+            found = first or second  # type: ignore[assignment]
+        else:
+            continue
+        if result and result[-1][1] == low and result[-1][2] == found[0] and result[-1][3] is found[1]:
+            result[-1] = (result[-1][0], high, *found)
+        else:
+            result.append((low, high, *found))
+    return result
+
+
+def _union(a: Flow, b: Flow, shift: int) -> Flow:
+    """Both flows, the second read `shift` channels further on than the first."""
+    paths = a[3] + b[3]
+    share = b[3] / paths
+    if paths > MOST_PATHS:
+        paths = MOST_PATHS
+    poolings = a[4] + (b[4] - a[4]) * share
+    sharpness = a[5] + (b[5] - a[5]) * share
+    timestamps, consumers = a[0] | b[0], a[6] | b[6]
+    aligned = a[7] and b[7] and not shift
+    if not a[6] & b[6]:
+        both = (timestamps, a[1] + b[1], a[2] + b[2], paths, poolings, sharpness, consumers, aligned, ((a, 0), (b, shift)))
+        return _new(Flow, both)
+    found = _listed(a, 0)
+    for key, more in _listed(b, shift).items():
+        found[key] = found.get(key, 0) | more
+    combinations = sum(bits.bit_count() for bits in found.values())
+    return _new(Flow, (timestamps, combinations, len(found), paths, poolings, sharpness, consumers, aligned, found))

@@ -48,6 +48,6 @@ def capacity(graph: Graph, layers: Iterable[LayerPaths]) -> float:
         read = graph.ops[layer.op].inputs[0]
         while graph.ops[read].kind == "act":
             read = graph.ops[read].inputs[0]
-        alike = (read, layer.groups, layer.poolings_per_path)
+        alike = (read, layer.gradients)
         largest[alike] = max(largest.get(alike, (0, 0.0)), (layer.parameters, layer.sharpness))
     return sum(math.sqrt(parameters) * sharpness for parameters, sharpness in largest.values())
