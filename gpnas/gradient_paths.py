@@ -275,7 +275,10 @@ def _aggregated_features(graph: Graph) -> list[int]:
     return count
 
 
-_KEEPING = frozenset({"act", "upsample", "norm", "gain", "fit"}) | POOLINGS
+_PASSING = frozenset({"act", "upsample", "norm", "gain", "fit"})
+"""Kinds of one input that hand gradients on as they are."""
+
+_KEEPING = _PASSING | POOLINGS
 
 
 def _written(op: Op, inputs: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
@@ -327,7 +330,7 @@ def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tup
     layers: list[LayerPaths] = []
     for k, out in enumerate(graph.outputs):
         if branch is None or out.branch == branch:
-            flow = _flow((1 << 1, 1, 1, 1.0, 0.0, 1.0, 1 << len(ops) + k, True, len(ops) + k))
+            flow = Flow(1 << 1, 1, 1, 1.0, 0.0, 1.0, 1 << (len(ops) + k), True, len(ops) + k)
             _meet(arriving, out.op, [(0, ops[out.op].channels, 0, flow)])
     for i in range(len(ops) - 1, 0, -1):
         segments = arriving[i]
@@ -338,29 +341,32 @@ def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tup
         inputs = op.inputs
         kind = op.kind
         if kind in WEIGHTED:
-            layer = _layer(i, segments, weights[i], aggregated[i])
-            layers.append(layer)
-            read = ops[inputs[0]].channels
-            if op.groups == 1 or (len(layer.segments) == 1 and _whole(layer.segments[0], op.channels)):
-                later = layer.timestamps << 1
-                passed, sharp = layer.poolings_per_path, layer.sharpness
-                paths = layer.segments[0][3].paths if len(layer.segments) == 1 else _paths(layer.segments)
-                flow = _flow((later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i))
-                sent = [(0, read, 0, flow)]
+            if len(segments) == 1 and (op.groups == 1 or _whole(segments[0], op.channels)):  # most layers of most networks
+                bits, combinations, sources, paths, poolings, sharpness, _, _, _ = segments[0][3]
+                values = (i, bits, weights[i], aggregated[i], combinations, sources, poolings, sharpness, (segments[0],))
+                layers.append(_new(LayerPaths, values))
+                later = bits << 1
+                flow = _new(Flow, (later, later.bit_count(), 1, paths, poolings, sharpness, 1 << i, True, i))
+                sent = [(0, ops[inputs[0]].channels, 0, flow)]
             else:
-                sent = _sent_by_groups(op, i, read, layer)
-            _meet(arriving, inputs[0], sent)
-        elif kind == "add" and ops[inputs[0]].channels == ops[inputs[1]].channels:
-            _meet(arriving, inputs[0], segments)
-            _meet(arriving, inputs[1], segments)
+                layer = _layer(i, segments, weights[i], aggregated[i])
+                layers.append(layer)
+                sent = _sent(op, i, ops[inputs[0]].channels, layer)
+            j = inputs[0]
+            arriving[j] = sent if arriving[j] is None else _united(arriving[j], sent)  # type: ignore[arg-type]
         elif kind == "concat":
             at = 0
             for j in inputs:
                 width = ops[j].channels
-                _meet(arriving, j, _cut(segments, at, at + width))
+                part = _cut(segments, at, at + width)
+                if part:
+                    here = arriving[j]
+                    arriving[j] = part if here is None else _united(here, part)
                 at += width
-        elif kind in _KEEPING and kind not in POOLINGS:
-            _meet(arriving, inputs[0], segments)
+        elif kind in _PASSING or (kind == "add" and ops[inputs[0]].channels == ops[inputs[1]].channels):
+            for j in inputs:
+                here = arriving[j]
+                arriving[j] = segments if here is None else _united(here, segments)
         else:
             for j, part in zip(inputs, _moved_back(op, ops, segments), strict=False):
                 _meet(arriving, j, part)
@@ -369,10 +375,6 @@ def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tup
 
 
 _new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for what a search makes a million times
-
-
-def _flow(values: tuple[Any, ...]) -> Flow:
-    return _new(Flow, values)
 
 
 def _whole(segment: Segment, channels: int) -> bool:
@@ -386,12 +388,7 @@ def _paths(segments: tuple[Segment, ...]) -> float:
 
 def _layer(i: int, segments: list[Segment], weights: int, aggregated: int) -> LayerPaths:
     """What a layer receives, over its channel groups: neighbouring segments with equal gradients are one."""
-    if len(segments) > 1:
-        segments = _joined(segments)
-    if len(segments) == 1:
-        flow = segments[0][3]
-        bits, combinations, sources, _, poolings, sharpness, _, _, _ = flow
-        return _new(LayerPaths, (i, bits, weights, aggregated, combinations, sources, poolings, sharpness, (segments[0],)))
+    segments = _joined(segments)
     bits = combinations = sources = width = 0
     poolings = sharpness = 0.0
     for start, stop, _, flow in segments:
@@ -428,8 +425,12 @@ def _equal(a: Flow, a_shift: int, b: Flow, b_shift: int) -> bool:
     return _listed(a, a_shift) == _listed(b, b_shift)
 
 
-def _sent_by_groups(op: Op, i: int, read: int, layer: LayerPaths) -> list[Segment]:
+def _sent(op: Op, i: int, read: int, layer: LayerPaths) -> list[Segment]:
     """A grouped layer passes to each group of its input what arrives at that group of its output."""
+    if op.groups == 1:
+        later, paths = layer.timestamps << 1, _paths(layer.segments)
+        values = (later, later.bit_count(), 1, paths, layer.poolings_per_path, layer.sharpness, 1 << i, True, i)
+        return [(0, read, 0, _new(Flow, values))]
     wide_in, wide_out = read // op.groups, op.channels // op.groups
     paths, passed, sharp = _paths(layer.segments), layer.poolings_per_path, layer.sharpness
     flows: dict[int, Flow] = {}
@@ -442,7 +443,7 @@ def _sent_by_groups(op: Op, i: int, read: int, layer: LayerPaths) -> list[Segmen
         if timestamps:
             later = timestamps << 1
             if later not in flows:
-                flows[later] = _flow((later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i))
+                flows[later] = Flow(later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i)
             sent.append((group * wide_in, (group + 1) * wide_in, 0, flows[later]))
     return _joined(sent)
 
@@ -496,7 +497,8 @@ def _cut(segments: list[Segment], start: int, stop: int) -> list[Segment]:
     """Channels [start, stop) as a tensor of their own."""
     result = []
     for low, high, shift, flow in segments:
-        first, last = max(low, start), min(high, stop)
+        first = low if low > start else start
+        last = high if high < stop else stop
         if first < last:
             result.append((first - start, last - start, shift + start, flow))
     return result
@@ -510,9 +512,18 @@ def _meet(arriving: list[list[Segment] | None], j: int, segments: list[Segment])
 
 
 def _united(a: list[Segment], b: list[Segment]) -> list[Segment]:
-    if len(a) == 1 and len(b) == 1 and a[0][:2] == b[0][:2]:
-        ((start, stop, a_shift, a_flow),), ((_, _, b_shift, b_flow),) = a, b
-        return [(start, stop, a_shift, _union(a_flow, b_flow, b_shift - a_shift))]
+    if len(a) == 1 and len(b) == 1:
+        start, stop, shift, flow = a[0]
+        low, high, other_shift, other = b[0]
+        if start == low and stop == high:
+            return [(start, stop, shift, _union(flow, other, other_shift - shift))]
+    if b[-1][1] <= a[0][0]:
+        a, b = b, a
+    if a[-1][1] <= b[0][0]:  # side by side, as the parts of a split
+        last, first = a[-1], b[0]
+        if last[1] == first[0] and last[3] is first[3] and last[2] == first[2]:
+            return [*a[:-1], (last[0], first[1], last[2], last[3]), *b[1:]]
+        return a + b
     made: dict[tuple[int, int, int], Flow] = {}  # equal unions are one flow, so that their segments can be joined again
     borders = sorted({border for segment in (*a, *b) for border in segment[:2]})
     result: list[Segment] = []
@@ -548,6 +559,7 @@ def _union(a: Flow, b: Flow, shift: int) -> Flow:
     if not a[6] & b[6]:
         both = (timestamps, a[1] + b[1], a[2] + b[2], paths, poolings, sharpness, consumers, aligned, ((a, 0), (b, shift)))
         return _new(Flow, both)
+    # What they share counts once.
     found = _listed(a, 0)
     for key, more in _listed(b, shift).items():
         found[key] = found.get(key, 0) | more

@@ -80,7 +80,7 @@ def test_search_spaces_know_no_evaluators_and_no_training(module: str) -> None:
         ("gradient_paths", {"graph"}),
         ("cost", {"errors", "graph"}),
         ("trial", {"errors", "graph"}),
-        ("network", {"graph"}),
+        ("network", {"errors", "graph"}),
         ("score", {"gradient_paths", "cost", "graph"}),
         ("journal", {"errors", "trial"}),
         ("workers", {"errors", "trial"}),
