@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from gpnas.gradient_paths import LayerPaths, distinct_combinations, gradient_paths
 from gpnas.graph import Branch, Graph
 
-COMBINATIONS_WEIGHT = 0.05
+COMBINATIONS_WEIGHT = 0.02
 
 
 def gradient_path_score(graph: Graph) -> float:

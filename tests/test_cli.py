@@ -97,7 +97,7 @@ def test_an_impossible_limit_names_the_smallest_architecture(refused, tmp_path):
         (["--device", "cuda:0"], "--device cuda:0: no CUDA device is here"),
         (["--wandb", "maybe"], "--wandb maybe: must be offline, online or off"),
         (["--nonsense"], "No such option"),
-        (["--start", "absent.yaml"], "absent.yaml: cannot be read"),
+        (["--start", "absent.yaml"], "absent.yaml: no such file"),
     ],
 )
 def test_options_out_of_range_are_named(refused, arguments, message):
