@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: search test lint install clean
+.PHONY: search test check install clean
 
 search: $(VENV)/installed
 	$(BIN)/gpnas search --budget 5m --imgsz 192 --max-flops 100M
@@ -13,6 +13,12 @@ test: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# Longer than a test should be: 200 random genotypes traced from their torch modules, and the tables of docs/.
+check: $(VENV)/installed
+	OMP_NUM_THREADS=1 GPNAS_TRACED_GENOTYPES=200 $(BIN)/pytest -n 2 tests/test_trace.py
+	$(BIN)/gpnas bench published
+	$(BIN)/python benchmarks/elan_structures.py
 
 install: $(VENV)/installed
 

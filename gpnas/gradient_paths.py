@@ -411,10 +411,21 @@ def _joined(segments: list[Segment]) -> list[Segment]:
     for segment in segments[1:]:
         start, stop, shift, flow = result[-1]
         if stop == segment[0] and _equal(flow, shift, segment[3], segment[2]):
-            result[-1] = (start, segment[1], shift, flow)
+            result[-1] = (start, segment[1], shift, _mean(flow, segment[3], (segment[1] - stop) / (segment[1] - start)))
         else:
             result.append(segment)
     return result
+
+
+def _mean(a: Flow, b: Flow, share: float) -> Flow:
+    """Equal gradients that came through different poolings, `b` to `share` of the channels."""
+    if a is b:
+        return a
+    return a._replace(
+        paths=a.paths + (b.paths - a.paths) * share,
+        poolings=a.poolings + (b.poolings - a.poolings) * share,
+        sharpness=a.sharpness + (b.sharpness - a.sharpness) * share,
+    )
 
 
 def _equal(a: Flow, a_shift: int, b: Flow, b_shift: int) -> bool:
@@ -512,6 +523,7 @@ def _meet(arriving: list[list[Segment] | None], j: int, segments: list[Segment])
 
 
 def _united(a: list[Segment], b: list[Segment]) -> list[Segment]:
+    """What two readers of a tensor send it, together."""
     if len(a) == 1 and len(b) == 1:
         start, stop, shift, flow = a[0]
         low, high, other_shift, other = b[0]
@@ -524,25 +536,29 @@ def _united(a: list[Segment], b: list[Segment]) -> list[Segment]:
         if last[1] == first[0] and last[3] is first[3] and last[2] == first[2]:
             return [*a[:-1], (last[0], first[1], last[2], last[3]), *b[1:]]
         return a + b
+    return _overlaid(a, b)
+
+
+def _overlaid(a: list[Segment], b: list[Segment]) -> list[Segment]:
+    """Both lists cut at each other's borders."""
     made: dict[tuple[int, int, int], Flow] = {}  # equal unions are one flow, so that their segments can be joined again
     borders = sorted({border for segment in (*a, *b) for border in segment[:2]})
     result: list[Segment] = []
     for low, high in itertools.pairwise(borders):
-        first = next(((shift, flow) for start, stop, shift, flow in a if start <= low and high <= stop), None)
-        second = next(((shift, flow) for start, stop, shift, flow in b if start <= low and high <= stop), None)
-        if first is not None and second is not None:
-            key = (id(first[1]), id(second[1]), second[0] - first[0])
-            if key not in made:
-                made[key] = _union(first[1], second[1], second[0] - first[0])
-            found = (first[0], made[key])
-        elif first is not None or second is not None:
-            found = first or second  # type: ignore[assignment]
-        else:
+        here = [segment[2:] for segment in (*a, *b) if segment[0] <= low and high <= segment[1]]
+        if not here:
             continue
-        if result and result[-1][1] == low and result[-1][2] == found[0] and result[-1][3] is found[1]:
-            result[-1] = (result[-1][0], high, *found)
+        shift, flow = here[0]
+        if len(here) == 2:
+            more, other = here[1]
+            key = (id(flow), id(other), more - shift)
+            if key not in made:
+                made[key] = _union(flow, other, more - shift)
+            flow = made[key]
+        if result and result[-1][1] == low and result[-1][2] == shift and result[-1][3] is flow:
+            result[-1] = (result[-1][0], high, shift, flow)
         else:
-            result.append((low, high, *found))
+            result.append((low, high, shift, flow))
     return result
 
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpnas.gradient_paths import FIGURES, GradientPaths, LayerPaths, distinct_combinations, gradient_paths
+from gpnas.gradient_paths import FIGURES, POOLING_DISCOUNT, GradientPaths, LayerPaths, distinct_combinations, gradient_paths
 from gpnas.graph import Branch, Graph, GraphBuilder
 from gpnas.network import Network
 from tests.brute_force import brute_force
@@ -324,6 +324,33 @@ def test_poolings_are_counted_per_path() -> None:
     stem = conv(b, b.image, 4)
     layers = gradient_paths(finished(b, b.add(stem, b.avg_pool(b.max_pool(stem, 3), 1)))).layers
     assert [layer.poolings_per_path for layer in layers] == [1.0, 0.0]  # of two paths one passes two poolings
+
+
+def test_poolings_of_channels_that_part_count_by_their_width() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    graph = finished(b, b.concat([b.slice(stem, 0, 1), b.max_pool(b.slice(stem, 1, 4), 3)]))
+    first = gradient_paths(graph).layers[0]
+    assert first.poolings_per_path == 0.75  # one channel of four without, three with one pooling
+    assert first.sharpness == pytest.approx(0.25 + 0.75 * POOLING_DISCOUNT)
+
+
+def test_layers_that_are_added_are_handed_the_same_gradients_and_no_others() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    twins = [conv(b, stem, 4), conv(b, stem, 4), b.max_pool(conv(b, stem, 4), 3)]
+    graph = finished(b, b.add(b.add(twins[0], twins[1]), twins[2]))
+    _, a, c, pooled, _ = gradient_paths(graph).layers
+    assert a.gradients == c.gradients != pooled.gradients
+
+
+def test_a_long_residual_chain_is_followed_whole() -> None:
+    """1000 blocks of two layers: the stem is reached after 2, 4, ... 2002 layers, from the prediction and every block."""
+    paths = gradient_paths(residual_chain(kept=8, blocks=1000))
+    first = paths.layers[0]
+    assert (first.shortest, first.longest, first.timestamps.bit_count()) == (2, 2002, 1001)
+    assert paths.layers[0].sources == 1001
+    assert sum(len(group.sources) for group in first.groups) == 1001
 
 
 def test_a_layer_that_reaches_no_loss_is_not_live() -> None:

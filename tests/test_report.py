@@ -14,6 +14,7 @@ from gpnas.errors import InputError
 from gpnas.journal import Journal, TrialRow
 from gpnas.report import FrontPoint, _axis, _busy_time, front_svg, write_report
 from gpnas.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from search_spaces.growth import resnet
 
 SVG = "{http://www.w3.org/2000/svg}"
 LOW, HIGH = Fidelity(2, 64), Fidelity(8, 128)
@@ -261,3 +262,13 @@ def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:
         journal.finish_evaluation(2, 0, done)
         busy = _busy_time(journal.evaluations())
     assert [busy(t) for t in (0.0, 8.0, 10.0, 50.0, 100.0, 104.0)] == [0.0, 8.0, 10.0, 10.0, 10.0, 14.0]
+
+
+def test_the_gradient_timeline_of_the_best_is_drawn_when_its_graph_is_given(run: Path) -> None:
+    fill(run)
+    graph = resnet(3)
+    text = write_report(run, [0, 1], 1, graph).read_text()
+    assert "How gradients reach its layers" in text
+    assert all(graph.ops[i].name in text for i in graph.layers)
+    assert not Page(text).open
+    assert "How gradients reach" not in write_report(run, [0, 1], 1).read_text()
