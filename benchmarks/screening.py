@@ -8,7 +8,6 @@ evaluation. Medians, and ratios in the same run. Then the analysis of chains of 
 """
 
 import contextlib
-import gc
 import io
 import random
 import statistics
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gpnas.controller import inference_cost
+from gpnas.controller import inference_cost, screening
 from gpnas.gradient_paths import gradient_paths
 from gpnas.network import Network
 from gpnas.trial import Candidate
@@ -42,11 +41,13 @@ GELAN_C = {
 
 
 def median_seconds(work: Callable[[], object], times: int) -> float:
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
+    """Of single calls, as a search makes them: with the collector of cycles paused, and all results alive."""
+    seconds, results = [], []
+    with screening():
+        for _ in range(times):
+            began = time.perf_counter()
+            results.append(work())
+            seconds.append(time.perf_counter() - began)
     return statistics.median(seconds)
 
 
@@ -87,10 +88,9 @@ def synflow(candidate: Candidate, image: Tensor) -> float:
     return sum(float((p.detach() * p.grad).sum()) for p in network.parameters() if p.grad is not None)
 
 
-def screen(space: GradientPathSpace, rng: random.Random) -> None:
+def screen(space: GradientPathSpace, rng: random.Random) -> object:
     candidate = space.propose([], rng)
-    inference_cost(candidate, IMGSZ)
-    gradient_paths(candidate.graph).figures()
+    return candidate, inference_cost(candidate, IMGSZ), gradient_paths(candidate.graph).figures()
 
 
 def main() -> None:
@@ -101,7 +101,6 @@ def main() -> None:
     gelan_c = build_blueprint(open_catalogue("gelan-c"))
     print(f"{layers:.0f} layers a genotype (median); GELAN-C itself has {len(gelan_c.layers)}")
     one, batch, drawn = torch.zeros(1, 3, IMGSZ, IMGSZ), torch.randn(16, 3, 128, 128), iter(candidates * 3)
-    gc.collect()
     rows = {
         "sample, build, cost, analyse": median_seconds(lambda: screen(space, rng), CANDIDATES),
         "  sample and build": median_seconds(lambda: space.propose([], rng), CANDIDATES),

@@ -14,9 +14,11 @@ depends on the seed and on results, never on their timing, so a run replays exac
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gpnas.cost import Cost, cost
@@ -156,10 +158,11 @@ class Controller:
     def _propose_wave(self) -> _Wave:
         number = len(self._waves)
         rng = random.Random(f"{self._seed}/wave/{number}")
-        pool = self._pool(rng, number)
         wanted = int(min(self._ladder.wave, self._max_trials - len(self.trials)))
         ids = []
-        for candidate, origin, costs, score in _best_by_size(pool, wanted, self._limits):
+        with screening():
+            chosen = _best_by_size(self._pool(rng, number), wanted, self._limits)
+        for candidate, origin, costs, score in chosen:
             trial = Trial(len(self.trials), candidate, origin, score, costs, number)
             self.trials.append(trial)
             self._hashes.add(candidate.hash)
@@ -212,6 +215,19 @@ class _Proposal:
     candidate: Candidate
     origin: str
     cost: Cost
+
+
+@contextlib.contextmanager
+def screening() -> Iterator[None]:
+    """Pause the collector of reference cycles while thousands of candidates are made, which hold none: it would only scan
+    them again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def inference_cost(candidate: Candidate, imgsz: int) -> Cost:

@@ -32,25 +32,15 @@ MOST_PATHS = 1e300
 """Path counts, which only weigh means, stop here."""
 
 
-class Flow(NamedTuple):
-    """The gradients that arrive at a channel. Counts are over its different (consumer, offset) pairs.
+Flow = tuple[int, int, int, float, float, float, int, bool, Any]
+"""The gradients that arrive at a channel: a plain tuple, as a search makes millions of them. Counts are over its different
+(consumer, offset) pairs.
 
-    timestamps: bit t stands for path length t. paths: of operations, back to a loss; poolings: the mean number on them.
-    consumers: bit set of those it comes from. aligned: every part reads the channel at its own position, so that different
-    channels have different offsets. parts: a consumer; or flows that meet, each with what to add to a channel's position to
-    get the offset; or, where parts overlap, {(consumer, what to add): timestamps}.
-    """
-
-    timestamps: int
-    combinations: int
-    sources: int
-    paths: float
-    poolings: float
-    sharpness: float
-    consumers: int
-    aligned: bool
-    parts: Any
-
+(timestamps: bit t stands for path length t; combinations; sources; paths: of operations, back to a loss; poolings: the mean
+number on them; sharpness: the mean of POOLING_DISCOUNT ** poolings; consumers: the bit set of those it comes from; aligned:
+every part reads the channel at its own position, so that different channels have different offsets; parts: a consumer, or the
+flows that meet, each with what to add to a channel's position to get the offset, or, where these overlap, {(consumer, what to
+add): timestamps})."""
 
 Segment = tuple[int, int, int, Flow]
 """(start, stop, shift, flow): channels [start, stop) receive `flow`; a source's offset is position + shift + its part's."""
@@ -197,11 +187,11 @@ def distinct_combinations(layers: Iterable[LayerPaths]) -> int:
     seen: dict[tuple[int, int], int] = {}
     visited: set[tuple[int, int]] = set()
     for layer in layers:
-        for start, _, shift, flow in layer.segments:
-            parts = flow.parts
+        for start, _, shift, flow in layer[8]:
+            parts = flow[8]
             if parts.__class__ is int:
                 key = (parts, start + shift)
-                seen[key] = seen.get(key, 0) | flow.timestamps
+                seen[key] = seen[key] | flow[0] if key in seen else flow[0]
             else:
                 _visit(flow, start + shift, seen, visited)
     count = 0
@@ -215,11 +205,12 @@ def _visit(flow: Flow, at: int, seen: dict[tuple[int, int], int], visited: set[t
     waiting = [(flow, at)]
     while waiting:
         flow, at = waiting.pop()
-        parts = flow.parts
+        parts = flow[8]
+        key = (parts, at) if parts.__class__ is int else (id(flow), at)
         if parts.__class__ is int:
-            seen[parts, at] = seen.get((parts, at), 0) | flow.timestamps
-        elif (id(flow), at) not in visited:
-            visited.add((id(flow), at))
+            seen[key] = seen[key] | flow[0] if key in seen else flow[0]
+        elif key not in visited:
+            visited.add(key)
             if parts.__class__ is dict:
                 for (consumer, shift), timestamps in parts.items():
                     seen[consumer, at + shift] = seen.get((consumer, at + shift), 0) | timestamps
@@ -233,9 +224,9 @@ def _listed(flow: Flow, shift: int) -> dict[tuple[int, int], int]:
     waiting = [(flow, shift)]
     while waiting:
         flow, shift = waiting.pop()
-        parts = flow.parts
+        parts = flow[8]
         if parts.__class__ is int:
-            found[parts, shift] = found.get((parts, shift), 0) | flow.timestamps
+            found[parts, shift] = found.get((parts, shift), 0) | flow[0]
         elif parts.__class__ is dict:
             for (consumer, more), timestamps in parts.items():
                 found[consumer, shift + more] = found.get((consumer, shift + more), 0) | timestamps
@@ -330,7 +321,7 @@ def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tup
     layers: list[LayerPaths] = []
     for k, out in enumerate(graph.outputs):
         if branch is None or out.branch == branch:
-            flow = Flow(1 << 1, 1, 1, 1.0, 0.0, 1.0, 1 << (len(ops) + k), True, len(ops) + k)
+            flow = (1 << 1, 1, 1, 1.0, 0.0, 1.0, 1 << (len(ops) + k), True, len(ops) + k)
             _meet(arriving, out.op, [(0, ops[out.op].channels, 0, flow)])
     for i in range(len(ops) - 1, 0, -1):
         segments = arriving[i]
@@ -346,7 +337,7 @@ def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tup
                 values = (i, bits, weights[i], aggregated[i], combinations, sources, poolings, sharpness, (segments[0],))
                 layers.append(_new(LayerPaths, values))
                 later = bits << 1
-                flow = _new(Flow, (later, later.bit_count(), 1, paths, poolings, sharpness, 1 << i, True, i))
+                flow = (later, later.bit_count(), 1, paths, poolings, sharpness, 1 << i, True, i)
                 sent = [(0, ops[inputs[0]].channels, 0, flow)]
             else:
                 layer = _layer(i, segments, weights[i], aggregated[i])
@@ -358,7 +349,9 @@ def _arrivals(graph: Graph, aggregated: list[int], branch: Branch | None) -> tup
             at = 0
             for j in inputs:
                 width = ops[j].channels
-                part = _cut(segments, at, at + width)
+                start, stop, shift, flow = segments[0]
+                inside = start <= at and at + width <= stop
+                part = [(0, width, shift + at, flow)] if inside else _cut(segments, at, at + width)
                 if part:
                     here = arriving[j]
                     arriving[j] = part if here is None else _united(here, part)
@@ -383,7 +376,7 @@ def _whole(segment: Segment, channels: int) -> bool:
 
 def _paths(segments: tuple[Segment, ...]) -> float:
     """Paths of a channel, in the mean over those that receive gradients."""
-    return sum((stop - start) * flow.paths for start, stop, _, flow in segments) / sum(s[1] - s[0] for s in segments)
+    return sum((stop - start) * flow[3] for start, stop, _, flow in segments) / sum(s[1] - s[0] for s in segments)
 
 
 def _layer(i: int, segments: list[Segment], weights: int, aggregated: int) -> LayerPaths:
@@ -392,13 +385,13 @@ def _layer(i: int, segments: list[Segment], weights: int, aggregated: int) -> La
     bits = combinations = sources = width = 0
     poolings = sharpness = 0.0
     for start, stop, _, flow in segments:
-        bits |= flow.timestamps
-        combinations += flow.combinations
-        sources += flow.sources
+        bits |= flow[0]
+        combinations += flow[1]
+        sources += flow[2]
         width += stop - start
-        poolings += (stop - start) * flow.poolings
-        sharpness += (stop - start) * flow.sharpness
-    if not all(s[3].aligned and s[2] == segments[0][2] for s in segments):
+        poolings += (stop - start) * flow[4]
+        sharpness += (stop - start) * flow[5]
+    if not all(s[3][7] and s[2] == segments[0][2] for s in segments):
         sources = len({(c, s[0] + d) for s in segments for c, d in _listed(s[3], s[2])})
     return _new(
         LayerPaths,
@@ -421,17 +414,14 @@ def _mean(a: Flow, b: Flow, share: float) -> Flow:
     """Equal gradients that came through different poolings, `b` to `share` of the channels."""
     if a is b:
         return a
-    return a._replace(
-        paths=a.paths + (b.paths - a.paths) * share,
-        poolings=a.poolings + (b.poolings - a.poolings) * share,
-        sharpness=a.sharpness + (b.sharpness - a.sharpness) * share,
-    )
+    paths, poolings, sharpness = (x + (y - x) * share for x, y in zip(a[3:6], b[3:6], strict=True))
+    return (*a[:3], paths, poolings, sharpness, *a[6:])
 
 
 def _equal(a: Flow, a_shift: int, b: Flow, b_shift: int) -> bool:
     if a is b:
         return a_shift == b_shift
-    if a.timestamps != b.timestamps or a.combinations != b.combinations or a.consumers != b.consumers:
+    if a[:3] != b[:3] or a[6] != b[6]:
         return False
     return _listed(a, a_shift) == _listed(b, b_shift)
 
@@ -441,7 +431,7 @@ def _sent(op: Op, i: int, read: int, layer: LayerPaths) -> list[Segment]:
     if op.groups == 1:
         later, paths = layer.timestamps << 1, _paths(layer.segments)
         values = (later, later.bit_count(), 1, paths, layer.poolings_per_path, layer.sharpness, 1 << i, True, i)
-        return [(0, read, 0, _new(Flow, values))]
+        return [(0, read, 0, values)]
     wide_in, wide_out = read // op.groups, op.channels // op.groups
     paths, passed, sharp = _paths(layer.segments), layer.poolings_per_path, layer.sharpness
     flows: dict[int, Flow] = {}
@@ -450,11 +440,11 @@ def _sent(op: Op, i: int, read: int, layer: LayerPaths) -> list[Segment]:
         timestamps = 0
         for start, stop, _, flow in layer.segments:
             if start < (group + 1) * wide_out and group * wide_out < stop:
-                timestamps |= flow.timestamps
+                timestamps |= flow[0]
         if timestamps:
             later = timestamps << 1
             if later not in flows:
-                flows[later] = Flow(later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i)
+                flows[later] = (later, later.bit_count(), 1, paths, passed, sharp, 1 << i, True, i)
             sent.append((group * wide_in, (group + 1) * wide_in, 0, flows[later]))
     return _joined(sent)
 
@@ -475,12 +465,9 @@ def _moved_back(op: Op, ops: tuple[Op, ...], segments: list[Segment]) -> list[li
 
 
 def _pooled(flow: Flow, shift: int) -> Flow:
-    return flow._replace(
-        poolings=flow.poolings + 1,
-        sharpness=flow.sharpness * POOLING_DISCOUNT,
-        aligned=flow.aligned and not shift,
-        parts=((flow, shift),),
-    )
+    timestamps, combinations, sources, paths, poolings, sharpness, consumers, aligned, _ = flow
+    sharp = sharpness * POOLING_DISCOUNT
+    return timestamps, combinations, sources, paths, poolings + 1, sharp, consumers, aligned and not shift, ((flow, shift),)
 
 
 def _unshuffled(op: Op, segments: list[Segment]) -> list[Segment]:
@@ -573,11 +560,10 @@ def _union(a: Flow, b: Flow, shift: int) -> Flow:
     timestamps, consumers = a[0] | b[0], a[6] | b[6]
     aligned = a[7] and b[7] and not shift
     if not a[6] & b[6]:
-        both = (timestamps, a[1] + b[1], a[2] + b[2], paths, poolings, sharpness, consumers, aligned, ((a, 0), (b, shift)))
-        return _new(Flow, both)
+        return timestamps, a[1] + b[1], a[2] + b[2], paths, poolings, sharpness, consumers, aligned, ((a, 0), (b, shift))
     # What they share counts once.
     found = _listed(a, 0)
     for key, more in _listed(b, shift).items():
         found[key] = found.get(key, 0) | more
     combinations = sum(bits.bit_count() for bits in found.values())
-    return _new(Flow, (timestamps, combinations, len(found), paths, poolings, sharpness, consumers, aligned, found))
+    return timestamps, combinations, len(found), paths, poolings, sharpness, consumers, aligned, found

@@ -138,21 +138,22 @@ class Graph:
 
     def reaching(self, branch: Branch | None = None) -> list[bool]:
         """For each operation, whether an output of `branch` (any branch when None) is computed from it."""
-        reach = [False] * len(self.ops)
+        ops = self.ops
+        reach = [False] * len(ops)
         for out in self.outputs:
             if branch is None or out.branch == branch:
                 reach[out.op] = True
-        for i in range(len(self.ops) - 1, -1, -1):
+        for i in range(len(ops) - 1, 0, -1):
             if reach[i]:
-                for j in self.ops[i].inputs:
+                for j in ops[i][1]:
                     reach[j] = True
         return reach
 
     def inference(self) -> Graph:
         """The graph without its auxiliary outputs and whatever then computes nothing."""
-        if all(out.branch == Branch.MAIN for out in self.outputs) and all(self.reaching()):
-            return self
         kept = self.reaching(Branch.MAIN)
+        if all(kept) and all(out.branch == Branch.MAIN for out in self.outputs):
+            return self
         kept[0] = True
         new_index = {old: new for new, old in enumerate(i for i, keep in enumerate(kept) if keep)}
         ops = tuple(op._replace(inputs=tuple(new_index[j] for j in op.inputs)) for i, op in enumerate(self.ops) if kept[i])
@@ -244,7 +245,11 @@ class GraphBuilder:
         if channels < 1 or kernel < 1 or stride < 1 or act not in ACTIVATIONS or rep or groups != 1:
             self._check_conv(self._scope + name, have, channels, kernel, stride, groups, act, norm, rep)
         pad = kernel // 2 if padding is None else padding
-        values = ("conv", (x,), channels, self._unique(name), kernel, stride, pad, groups, bias, norm, act, rep)
+        unique = self._scope + name
+        if unique in self._taken:
+            unique = self._numbered(unique)
+        self._taken.add(unique)
+        values = ("conv", (x,), channels, unique, kernel, stride, pad, groups, bias, norm, act, rep)
         ops = self._ops
         ops.append(_new(Op, values + _AFTER_REP))
         return len(ops) - 1
