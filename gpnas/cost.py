@@ -38,15 +38,16 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
     sizes: list[tuple[int, int]] = [(height, width)]
     macs = elements = 0
     ops = graph.ops
-    for i in range(1, len(ops)):
-        op = ops[i]
-        inputs = op.inputs
-        size = sizes[inputs[0]]
-        if op.kind in _RESIZING:
-            size = output_size(op, *size)
-            if size[0] < 1 or size[1] < 1:
-                raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
-        elif op.kind in ("stack", "broadcast"):
+    for op in ops[1:]:
+        kind, inputs, channels, _, kernel, stride, padding, groups = op[:8]
+        across = op.window[0]
+        size = read = sizes[inputs[0]]
+        if kind in _RESIZING:
+            if kind != "conv" or stride != 1 or 2 * padding != kernel - 1 or op.dilation != 1 or across:
+                size = output_size(op, *size)
+                if size[0] < 1 or size[1] < 1:
+                    raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
+        elif kind in ("stack", "broadcast"):
             size = _joined(op, [sizes[j] for j in inputs])
         elif len(inputs) > 1:
             for j in inputs:
@@ -56,18 +57,17 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
                     )
         sizes.append(size)
         pixels = size[0] * size[1]
-        if op.kind in WEIGHTED:
-            in_channels = ops[inputs[0]].channels
-            if op.kind == "linear" and sizes[inputs[0]] != (1, 1):
-                raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(sizes[inputs[0]])}; pool first")
-            weights = op.kernel * (op.window[0] or op.kernel) * (in_channels // op.groups) * op.channels
+        if kind in WEIGHTED:
+            if kind == "linear" and read != (1, 1):
+                raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(read)}; pool first")
+            in_channels = ops[inputs[0]].channels // groups
+            weights = kernel * (across or kernel) * in_channels * channels
             if op.rep and not fused:
-                weights += (in_channels // op.groups) * op.channels
+                weights += in_channels * channels
             # A transposed convolution applies its kernel to each pixel of its input.
-            read = sizes[inputs[0]]
-            macs += weights * (read[0] * read[1] if op.kind == "conv_transpose" else pixels)
-        if op.kind != "slice":
-            elements += op.channels * pixels
+            macs += weights * (read[0] * read[1] if kind == "conv_transpose" else pixels)
+        if kind != "slice":
+            elements += channels * pixels
     params = sum(graph.parameters)
     if not fused:
         params += sum(_only_in_training(op, ops[op.inputs[0]].channels) for op in ops if op.kind in WEIGHTED)

@@ -186,18 +186,16 @@ def distinct_combinations(layers: Iterable[LayerPaths]) -> int:
     """Number of different (consumer, offset, timestamp) triples that the layers receive."""
     seen: dict[tuple[int, int], int] = {}
     visited: set[tuple[int, int]] = set()
+    get = seen.get
     for layer in layers:
         for start, _, shift, flow in layer[8]:
             parts = flow[8]
             if parts.__class__ is int:
                 key = (parts, start + shift)
-                seen[key] = seen[key] | flow[0] if key in seen else flow[0]
+                seen[key] = get(key, 0) | flow[0]
             else:
                 _visit(flow, start + shift, seen, visited)
-    count = 0
-    for timestamps in seen.values():
-        count += timestamps.bit_count()
-    return count
+    return sum([timestamps.bit_count() for timestamps in seen.values()])
 
 
 def _visit(flow: Flow, at: int, seen: dict[tuple[int, int], int], visited: set[tuple[int, int]]) -> None:
@@ -206,16 +204,21 @@ def _visit(flow: Flow, at: int, seen: dict[tuple[int, int], int], visited: set[t
     while waiting:
         flow, at = waiting.pop()
         parts = flow[8]
-        key = (parts, at) if parts.__class__ is int else (id(flow), at)
         if parts.__class__ is int:
-            seen[key] = seen[key] | flow[0] if key in seen else flow[0]
-        elif key not in visited:
-            visited.add(key)
-            if parts.__class__ is dict:
-                for (consumer, shift), timestamps in parts.items():
-                    seen[consumer, at + shift] = seen.get((consumer, at + shift), 0) | timestamps
-            else:
-                waiting += [(part, at + shift) for part, shift in parts]
+            key = (parts, at)
+            seen[key] = seen.get(key, 0) | flow[0]
+            continue
+        key = (id(flow), at)
+        if key in visited:
+            continue
+        visited.add(key)
+        if parts.__class__ is dict:
+            for (consumer, shift), timestamps in parts.items():
+                key = (consumer, at + shift)
+                seen[key] = seen.get(key, 0) | timestamps
+        else:
+            for part, shift in parts:
+                waiting.append((part, at + shift))
 
 
 def _listed(flow: Flow, shift: int) -> dict[tuple[int, int], int]:
@@ -245,22 +248,26 @@ def _aggregated_features(graph: Graph) -> list[int]:
     runs: list[list[tuple[int, int]]] = []
     blind: set[int] = set()
     for i, op in enumerate(ops):
-        kind = op.kind
-        if kind == "zero" or (blind and i and blind.issuperset(op.inputs)):
+        kind, inputs, channels = op[:3]
+        if kind == "zero" or (blind and i and blind.issuperset(inputs)):
             blind.add(i)
             count[i] = -1
-            runs.append([(op.channels, 0)])
+            runs.append([(channels, 0)])
         elif kind in WEIGHTED:
-            read = runs[op.inputs[0]]
-            writers = read[0][1]
-            for _, more in read[1:]:
+            writers = 0
+            for _, more in runs[inputs[0]]:
                 writers |= more
             count[i] = writers.bit_count()
-            runs.append([(op.channels, 1 << i)])
+            runs.append([(channels, 1 << i)])
         elif kind == "concat":
-            runs.append([run for j in op.inputs for run in runs[j]])
+            joined: list[tuple[int, int]] = []
+            for j in inputs:
+                joined += runs[j]
+            runs.append(joined)
         elif kind in _KEEPING:
-            runs.append(runs[op.inputs[0]])
+            runs.append(runs[inputs[0]])
+        elif kind == "slice":
+            runs.append(_cut_runs(runs[inputs[0]], op.start, op.start + channels))
         else:
             runs.append(_written(op, [runs[j] for j in op.inputs]))
     return count
@@ -275,8 +282,6 @@ _KEEPING = _PASSING | POOLINGS
 def _written(op: Op, inputs: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
     if op.kind in ("image", "stop_gradient"):
         return [(op.channels, 0)]
-    if op.kind == "slice":
-        return _cut_runs(inputs[0], op.start, op.start + op.channels)
     if op.kind == "masked_add":
         block, identity = inputs
         kept = _united_runs(_cut_runs(block, 0, op.kept), _cut_runs(identity, 0, op.kept))
@@ -299,10 +304,11 @@ def _cut_runs(runs: list[tuple[int, int]], start: int, stop: int) -> list[tuple[
     result = []
     at = 0
     for length, writers in runs:
-        low, high = max(start, at), min(stop, at + length)
+        end = at + length
+        low, high = at if at > start else start, end if end < stop else stop
         if low < high:
             result.append((high - low, writers))
-        at += length
+        at = end
     return result
 
 
@@ -391,8 +397,11 @@ def _layer(i: int, segments: list[Segment], weights: int, aggregated: int) -> La
         width += stop - start
         poolings += (stop - start) * flow[4]
         sharpness += (stop - start) * flow[5]
-    if not all(s[3][7] and s[2] == segments[0][2] for s in segments):
-        sources = len({(c, s[0] + d) for s in segments for c, d in _listed(s[3], s[2])})
+    if len(segments) > 1 and not all(s[3][7] and s[2] == segments[0][2] for s in segments):
+        read: set[tuple[int, int]] = set()
+        for start, _, shift, flow in segments:
+            read.update([(c, start + d) for c, d in _listed(flow, shift)])
+        sources = len(read)
     return _new(
         LayerPaths,
         (i, bits, weights, aggregated, combinations, sources, poolings / width, sharpness / width, tuple(segments)),

@@ -122,14 +122,17 @@ class Graph:
         """For each operation, the parameters of its fused form (kernel and bias). A normalisation that follows no layer, and
         cannot be folded, has two a channel; what is neither has none."""
         ops = self.ops
-        return [
-            parameters(op, ops[op.inputs[0]].channels)
-            if op.kind in WEIGHTED
-            else 2 * op.channels
-            if op.kind == "norm"
-            else op.learned
-            for op in ops
-        ]
+        counts = []
+        for op in ops:
+            kind, inputs, channels, _, kernel, _, _, groups, bias, norm = op[:10]
+            if kind == "conv" and not (op.tied or op.window[0]):  # `parameters`, without a call for the commonest kind
+                weights = kernel * kernel * (ops[inputs[0]][2] // groups) * channels
+                counts.append(weights + channels if norm or bias else weights)
+            elif kind in WEIGHTED:
+                counts.append(parameters(op, ops[inputs[0]].channels))
+            else:
+                counts.append(2 * channels if kind == "norm" else op.learned)
+        return counts
 
     @property
     def layers(self) -> list[int]:
@@ -242,15 +245,16 @@ class GraphBuilder:
         have = self._ops[x][2]
         if act is None:
             act = self._act
-        if channels < 1 or kernel < 1 or stride < 1 or act not in ACTIVATIONS or rep or groups != 1:
+        wrong_rep = rep and (kernel != 3 or not norm)
+        if channels < 1 or kernel < 1 or stride < 1 or groups != 1 or act not in ACTIVATIONS or wrong_rep:
             self._check_conv(self._scope + name, have, channels, kernel, stride, groups, act, norm, rep)
         pad = kernel // 2 if padding is None else padding
-        unique = self._scope + name
-        if unique in self._taken:
+        unique, taken = self._scope + name, self._taken
+        if unique in taken:
             unique = self._numbered(unique)
-        self._taken.add(unique)
-        values = ("conv", (x,), channels, unique, kernel, stride, pad, groups, bias, norm, act, rep)
+        taken.add(unique)
         ops = self._ops
+        values = ("conv", (x,), channels, unique, kernel, stride, pad, groups, bias, norm, act, rep)
         ops.append(_new(Op, values + _AFTER_REP))
         return len(ops) - 1
 
@@ -296,28 +300,31 @@ class GraphBuilder:
             raise GraphError(f"{self._scope}{name}: nothing to concatenate")
         if len(xs) == 1:
             return xs[0]
-        return self._append("concat", tuple(xs), sum(self.channels(x) for x in xs), name)
+        ops = self._ops
+        return self._append("concat", tuple(xs), sum([ops[x][2] for x in xs]), name)
 
     def slice(self, x: int, start: int, stop: int, name: str = "slice") -> int:
         """Channels [start, stop) of `x`."""
-        have = self.channels(x)
+        have = self._ops[x][2]
         if not 0 <= start < stop <= have:
             raise GraphError(f"{self._scope}{name}: cannot take channels [{start}, {stop}) of {have}")
         if stop - start == have:
             return x
-        return self._append("slice", (x,), stop - start, name, start=start)
+        values = ("slice", (x,), stop - start, self._unique(name), *_BEFORE_START, start, *_AFTER_START)
+        self._ops.append(_new(Op, values))  # as `conv`: a split is the commonest operation after it
+        return len(self._ops) - 1
 
     def split(self, x: int, first: int, name: str = "split") -> tuple[int, int]:
         """The first `first` channels of `x`, and the rest."""
         return self.slice(x, 0, first, name), self.slice(x, first, self.channels(x), name)
 
     def add(self, x: int, y: int, name: str = "add") -> int:
-        if self.channels(x) != self.channels(y):
+        channels, others = self._ops[x][2], self._ops[y][2]
+        if channels != others:
             raise GraphError(
-                f"{self._scope}{name}: cannot add {self.channels(x)} and {self.channels(y)} channels; "
-                "use masked_add for an asymmetric residual"
+                f"{self._scope}{name}: cannot add {channels} and {others} channels; use masked_add for an asymmetric residual"
             )
-        return self._append("add", (x, y), self.channels(x), name)
+        return self._append("add", (x, y), channels, name)
 
     def masked_add(self, block: int, identity: int, kept: int, name: str = "masked_add") -> int:
         """`block`, with the first `kept` channels of `identity` added to its first `kept` channels.
@@ -358,24 +365,25 @@ class GraphBuilder:
         return Graph(tuple(self._ops), tuple(self._outputs))
 
     def _append(self, kind: str, inputs: tuple[int, ...], channels: int, name: str, **fields: Any) -> int:
-        values = (kind, inputs, channels, self._unique(name)) + _AFTER_NAME  # noqa: RUF005 (faster than unpacking)
-        self._ops.append(_new(Op, values)._replace(**fields) if fields else _new(Op, values))
+        values = (kind, inputs, channels, self._unique(name))
+        op = _new(Op, values + _AFTER_NAME)
+        self._ops.append(op._replace(**fields) if fields else op)
         return len(self._ops) - 1
 
     def _unique(self, name: str) -> str:
         """`name` in the scope, with a number when it is taken."""
-        unique = self._scope + name
-        if unique in self._taken:
+        unique, taken = self._scope + name, self._taken
+        if unique in taken:
             unique = self._numbered(unique)
-        self._taken.add(unique)
+        taken.add(unique)
         return unique
 
     def _numbered(self, name: str) -> str:
         number = self._seen.get(name, 0) + 1
-        while f"{name}{number}" in self._taken:
+        while (unique := f"{name}{number}") in self._taken:
             number += 1
         self._seen[name] = number
-        return f"{name}{number}"
+        return unique
 
 
 class _Scope(AbstractContextManager[None]):
@@ -395,6 +403,8 @@ _new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for
 
 _AFTER_NAME = tuple(Op._field_defaults.values())
 _AFTER_REP = _AFTER_NAME[list(Op._field_defaults).index("rep") + 1 :]
+_BEFORE_START = _AFTER_NAME[: list(Op._field_defaults).index("start")]
+_AFTER_START = _AFTER_NAME[len(_BEFORE_START) + 1 :]
 
 
 def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:

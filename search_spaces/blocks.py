@@ -11,6 +11,7 @@ ELAN with any computational unit inside); dense (DenseNet).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from gpnas.graph import GraphBuilder
 from search_spaces.genotype import Stage
@@ -18,6 +19,7 @@ from search_spaces.genotype import Stage
 CHANNEL_STEP = 4
 
 
+@cache  # a search asks for the same few hundred shares a million times
 def channels(ratio: float, width: int) -> int:
     """A share of `width` in channels: the nearest multiple of 4, at least 4, at most `width`. The one rounding rule."""
     return min(width, max(CHANNEL_STEP, int(ratio * width / CHANNEL_STEP + 0.5) * CHANNEL_STEP))

@@ -19,6 +19,8 @@ from gpnas.errors import GenotypeError
 
 SCHEMA = 1
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
 Family = Literal["plain", "residual", "masked_residual", "csp", "elan", "gelan", "osa", "dense"]
 Unit = Literal["plain", "residual", "masked_residual", "rep_residual", "dense", "residual_stop_block", "residual_stop_identity"]
 Fusion = Literal["csp", "first", "last", "none"]
@@ -66,9 +68,9 @@ class Stage(_Strict):
 
     @model_validator(mode="after")
     def _has_the_fields_of_its_family(self) -> Stage:
-        needed = stage_fields(self.family, self.unit)
+        needed, values = stage_fields(self.family, self.unit), self.__dict__
         for name in ("depth", "repeats", "unit", "split_ratio", "hidden_ratio", "mask_ratio", "fusion"):
-            given = getattr(self, name) is not None
+            given = values[name] is not None
             if given and name not in needed:
                 unit = f" with unit {self.unit}" if name == "mask_ratio" and self.unit else ""
                 raise ValueError(f"{name} has no effect in family {self.family}{unit}; remove it")
@@ -173,7 +175,7 @@ class Genotype(_Strict):
 
     def to_json(self) -> str:
         """The choices in one canonical line: JSON is YAML, and a search writes it a hundred times faster."""
-        return json.dumps(self._choices(), sort_keys=True, separators=(",", ":"))
+        return _canonical(self._choices())
 
     def _choices(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True, exclude={"found"}, by_alias=True)

@@ -158,7 +158,8 @@ def detect(
     """
     results = []
     for x in xs:
-        with b.scope(f"head{b.stride(x)}"):
+        stride = b.stride(x)
+        with b.scope(f"head{stride}"):
             box = label = x
             for i in range(depth):
                 box = b.conv(box, box_width, 3, groups=box_groups if i else 1, name="box")
@@ -167,7 +168,7 @@ def detect(
             box = b.conv(box, 4 * reg_max, groups=box_groups, act="", norm=False, bias=True, name="box_prediction")
             label = b.conv(label, classes, act="", norm=False, bias=True, name="class_prediction")
             results.append(b.concat([box, label]))
-            b.output(results[-1], "output", stride=b.stride(x), branch=Branch(branch), weight=weight)
+            b.output(results[-1], "output", stride=stride, branch=Branch(branch), weight=weight)
     return results
 
 

@@ -146,6 +146,7 @@ class GradientPathSpace:
         self.values: dict[str, list[Any]] = {
             label: list(choice.values) for label, choice in domain.items() if hasattr(choice, "values")
         }
+        self._widths = {label for label in self.values if label.endswith(".width")}
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         """A new candidate: sampled without parents, mutated from one, crossed from two."""
@@ -210,9 +211,9 @@ class GradientPathSpace:
         size = rng.random()
         point = {}
         for label, values in self.values.items():
-            if label.endswith(".width"):
+            if label in self._widths:
                 values = values[: 1 + round(size * (len(values) - 1))][-3:]
-            point[label] = rng.choice(values)
+            point[label] = values[int(rng.random() * len(values))]  # `choice` takes three times as long, for 80 labels
         return point
 
     def _mutate(self, point: Point, rng: random.Random) -> Point:
