@@ -120,7 +120,7 @@ def main() -> None:
     for name in ("plain", "resnet", "sparse-resnet"):
         times = []
         for depth in (10, 100, 300, 1000):
-            graph = growth.GROWTH[name](depth)
+            graph = growth.network(name, depth)
             times.append(median_seconds(lambda graph=graph: gradient_paths(graph).figures(), 20) / depth * 1e6)
         print(f"{name:34}" + "".join(f"{value:8.1f}" for value in times))
 

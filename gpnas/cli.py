@@ -479,20 +479,29 @@ def published() -> None:
 def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
     """List the published architectures: cost and gradient-path figures beside the published figures."""
     from gpnas.analysis import analyse
-    from gpnas.tables import catalogue_table
+    from gpnas.cost import convolution_weights
+    from gpnas.tables import catalogue_tables
     from search_spaces.architecture import build
     from search_spaces.blueprint import catalogue as names
     from search_spaces.blueprint import open_catalogue
+    from search_spaces.growth import laws
 
     rows = []
     for name in names():
         entry = open_catalogue(name)
-        rows.append({**analyse(build(entry), name, 640, 640), "source": entry.source, "published": entry.published})
+        graph, published = build(entry), entry.published or {}
+        _, height, width = _input_size(published.get("input", "3x640x640"))
+        row = {**analyse(graph, name, height, width), "source": entry.source, "published": entry.published}
+        if "counts" in published:
+            row["convolution_weights"] = convolution_weights(graph)
+        if "growth" in published:
+            row["growth"] = laws(name)
+        rows.append(row)
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))
     else:
-        _console().print(catalogue_table(rows))
+        _console().print(catalogue_tables(rows))
 
 
 @app.command()

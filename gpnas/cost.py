@@ -74,6 +74,13 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
     return Cost(params, macs, elements * FLOAT_BYTES)
 
 
+def convolution_weights(graph: Graph) -> int:
+    """Weights of convolutions and linear layers alone, without biases (what the gradient-path paper's Table 2 counts)."""
+    return sum(
+        count - op.channels * (op.norm or op.bias) for op, count in zip(graph.ops, graph.parameters, strict=True) if op.weighted
+    )
+
+
 def _only_in_training(op: Op, in_channels: int) -> int:
     return parameters(op, in_channels, fused=False) - parameters(op, in_channels)
 

@@ -276,8 +276,9 @@ class GraphBuilder:
         """Fully connected layer on a tensor of one pixel."""
         return self._append("linear", (x,), channels, name, bias=bias, act=act)
 
-    def act(self, x: int, act: str, name: str = "act") -> int:
-        """An activation that belongs to no layer."""
+    def act(self, x: int, act: str | None = None, name: str = "act") -> int:
+        """An activation that belongs to no layer (the builder's unless given)."""
+        act = self._act if act is None else act
         if act not in ACTIVATIONS[1:]:
             raise GraphError(f"{self._scope}{name}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}")
         return self._append("act", (x,), self.channels(x), name, act=act)

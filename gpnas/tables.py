@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.table import Table
 
-from gpnas.quantities import brief
+from gpnas.quantities import brief, parse_count
 
 if TYPE_CHECKING:
     from gpnas.correlation import Correlation
@@ -78,23 +78,45 @@ def spans(lengths: Sequence[int]) -> str:
     return " ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-def catalogue_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Ours against published; FLOPs are 2 x MACs at 640 x 640 on the fused form."""
-    table = Table(
-        "name", "params", "published", "FLOPs", "published", "AP", "distinct", "longest", "longest shortest", box=None
-    )
+def catalogue_tables(rows: Sequence[Mapping[str, Any]]) -> Group:
+    """Ours against published, by kind: detectors, classifiers, and the networks whose growth is published.
+
+    FLOPs are 2 x MACs on the fused form at the row's input size; a classifier's parameters are those that its paper counts.
+    """
+    detectors, classifiers, grown = _table("detector", "AP"), _table("classifier", "top-1"), _growth_table()
+    notes = []
     for row in rows:
-        published, paths = row["published"] or {}, row["gradient_paths"]
-        table.add_row(
-            row["name"],
-            brief(row["params"]),
-            str(published.get("params", "-")),
-            brief(row["flops"]),
-            str(published.get("flops", "-")),
-            str(published.get("ap", "-")),
-            *(str(paths[key]) for key in ("distinct_combinations", "longest", "longest_shortest")),
-        )
-    return table
+        published = row["published"] or {}
+        if "growth" in row:
+            laws = ((row["growth"][figure], published["growth"].get(figure, "-")) for figure in row["growth"])
+            grown.add_row(row["name"], *(f"{ours} ({theirs})" for ours, theirs in laws))
+        elif "convolution_weights" in row:
+            _add(classifiers, row, row["convolution_weights"], published.get("top1"))
+        else:
+            _add(detectors, row, row["params"], published.get("ap"))
+        if published.get("reached", "exact") != "exact":
+            notes.append(f"{row['name']}: {published['reached']}")
+    return Group(detectors, classifiers, grown, *notes)
+
+
+def _table(kind: str, accuracy: str) -> Table:
+    counts = ("params", "published", "off by", "FLOPs", "published", "off by")
+    return Table(kind, *counts, accuracy, "distinct", "longest", "longest shortest", box=None)
+
+
+def _growth_table() -> Table:
+    return Table("growth, ours (published)", "params", "shortest path", "aggregated features", box=None)
+
+
+def _add(table: Table, row: Mapping[str, Any], params: int, accuracy: float | None) -> None:
+    published, paths = row["published"] or {}, row["gradient_paths"]
+    cells = []
+    for figure, ours in (("params", params), ("flops", row["flops"])):
+        theirs = published.get(figure)
+        off = f"{100 * (ours / parse_count(theirs, row['name']) - 1):+.2f} %" if theirs else "-"
+        cells += [brief(ours), theirs or "-", off]
+    figures = (str(paths[key]) for key in ("distinct_combinations", "longest", "longest_shortest"))
+    table.add_row(row["name"], *cells, str(accuracy or "-"), *figures)
 
 
 def correlation_table(found: Mapping[str, Mapping[str, Correlation]], column: str) -> Table:

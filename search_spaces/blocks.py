@@ -3,9 +3,9 @@
 A family is one function (builder, input, stage) -> output and one line in BLOCKS; a computational unit is one function
 (builder, input, width, hidden, stage) -> output and one line in UNITS. Every output has `stage.width` channels.
 
-Sources: plain and residual (ResNet, Darknet); masked residual (PRN; gradient-path paper, section 2.2); CSP and its fusions
-(section 2.3, Figure 5); OSA (VoVNet, arXiv:1904.09730); ELAN (section 2.4, Figure 6); GELAN (arXiv:2402.13616, section 4.1:
-ELAN with any computational unit inside); dense (DenseNet).
+Sources: plain and residual (ResNet, Darknet, ResNeXt); masked residual (PRN; gradient-path paper, section 2.2); CSP and its
+fusions (section 2.3, Figure 5); OSA (VoVNet, arXiv:1904.09730); ELAN (section 2.4, Figure 6); GELAN (arXiv:2402.13616,
+section 4.1: ELAN with any computational unit inside); dense (DenseNet).
 """
 
 from __future__ import annotations
@@ -151,6 +151,21 @@ def _rep_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: 
     return b.add(b.conv(b.conv(x, hidden, 3, rep=True), width, 3), x)
 
 
+def bottleneck(b: GraphBuilder, x: int, *, width: int, hidden: int, groups: int = 1, stride: int = 1) -> int:
+    """ResNet's unit of 1x1, 3x3 and 1x1 layers, activated after the sum; grouped it is ResNeXt's.
+
+    The identity is masked where it has no channel (an asymmetric residual), and at a stride of 2 it is every second pixel: it
+    has no weights, as in the configurations of Darknet.
+    """
+    y = b.conv(b.conv(b.conv(x, hidden), hidden, 3, stride, groups=groups), width, act="")
+    identity = b.max_pool(x, 1, stride, padding=0, name="sampled") if stride > 1 else x
+    return b.act(b.masked_add(y, identity, min(width, b.channels(x))))
+
+
+def _bottleneck_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    return bottleneck(b, x, width=width, hidden=hidden, groups=stage.groups or 1)
+
+
 def _dense_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
     """Grow by half the width, then back to the width so that units can be stacked on a path of one width."""
     growth = channels(0.5, hidden)
@@ -173,6 +188,8 @@ UNITS: dict[str, Callable[[GraphBuilder, int, int, int, Stage], int]] = {
     "residual": _residual_unit,
     "masked_residual": _masked_residual_unit,
     "rep_residual": _rep_residual_unit,
+    "bottleneck": _bottleneck_unit,
+    "resnext": _bottleneck_unit,
     "dense": _dense_unit,
     "residual_stop_block": _stop_block_unit,
     "residual_stop_identity": _stop_identity_unit,

@@ -1,15 +1,17 @@
 """Genotype -> Graph: stem, four backbone stages, path-aggregation neck, decoupled head, and PGI's branch beside them.
 
 The head is anchor-free with a distribution for each box side (Generalized Focal Loss, arXiv:2006.04388): each level's output
-has 4 * reg_max + classes channels. PGI follows YOLOv9 (arXiv:2402.13616, section 3): its branch carries a second head and
-reaches the main branch only through gradients, so it is gone from the inference graph.
+has 4 * reg_max + classes channels. PGI follows YOLOv9 (arXiv:2402.13616, section 3): a second head, on what training alone
+needs, reaches the main branch only through gradients, so that it is gone from the inference graph.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gpnas.graph import Branch, Graph, GraphBuilder
 from search_spaces.blocks import build_block
-from search_spaces.genotype import BackboneStage, Genotype, Head, Stage
+from search_spaces.genotype import BackboneStage, Genotype, Head, Pgi, Stage
 from search_spaces.pieces import DOWNSAMPLING, detect, sppf
 
 LEVELS = (8, 16, 32)
@@ -19,29 +21,57 @@ LEVELS = (8, 16, 32)
 def build_detector(genotype: Genotype) -> Graph:
     """The training graph of `genotype`: three main outputs, and those of the auxiliary branch."""
     b = GraphBuilder(act=genotype.activation)
+    first: dict[int, int] = {}
+    if genotype.pgi.kind == "composite":
+        with b.scope("first"):
+            first = _backbone(b, genotype)
     with b.scope("backbone"):
-        levels = _backbone(b, genotype.stem.width, genotype.backbone)
-        if genotype.spp == "sppf":
-            with b.scope("spp"):
-                width = b.channels(levels[32])
-                levels[32] = sppf(b, levels[32], width=width, hidden=width // 2)
+        levels = _backbone(b, genotype, fed_by=first)
+        _pool_pyramid(b, levels, genotype)
     with b.scope("neck"):
         features = _neck(b, levels, genotype)
     _head(b, features, genotype.head, Branch.MAIN, 1.0)
     with b.scope("pgi"):
-        _auxiliary_branch(b, levels, genotype)
+        _auxiliary_branch(b, levels, first, genotype)
     return b.build()
 
 
-def _backbone(b: GraphBuilder, stem: int, stages: list[BackboneStage]) -> dict[int, int]:
-    """Features by stride: 4, 8, 16, 32."""
-    x = b.conv(b.image, stem, 3, 2, name="stem")
-    levels = {}
-    for i, stage in enumerate(stages):
+def _backbone(
+    b: GraphBuilder, genotype: Genotype, fed_by: Mapping[int, int] | None = None, deepest: int = 32
+) -> dict[int, int]:
+    """Features by stride, from 4 to `deepest`, of a backbone on the image.
+
+    Before each stage at one of PGI's levels it adds what is routed to it, through 1x1 layers, from another backbone's levels
+    `fed_by`; deeper ones are enlarged to the level that they join (multi-level auxiliary information).
+    """
+    x = b.conv(b.image, genotype.stem.width, 3, 2, name="stem")
+    levels: dict[int, int] = {}
+    for i, stage in enumerate(genotype.backbone):
+        stride = 4 << i
+        if stride > deepest:
+            break
         with b.scope(f"stage{i}"):
-            x = build_block(b, _downsampled(b, x, stage), stage)
-        levels[4 << i] = x
+            x = _downsampled(b, x, stage)
+            if fed_by and stride in (genotype.pgi.levels or []):
+                x = _fed(b, x, stride, fed_by, genotype.pgi)
+            x = build_block(b, x, stage)
+        levels[stride] = x
     return levels
+
+
+def _fed(b: GraphBuilder, x: int, stride: int, levels: Mapping[int, int], pgi: Pgi) -> int:
+    for source in pgi.levels or []:
+        if source == stride or (source > stride and pgi.integration == "multi"):
+            route = b.conv(levels[source], b.channels(x), act="", norm=False, bias=True, name=f"route{source}")
+            x = b.add(x, b.upsample(route, source // stride) if source > stride else route)
+    return x
+
+
+def _pool_pyramid(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> None:
+    if genotype.spp == "sppf":
+        with b.scope("spp"):
+            width = b.channels(levels[32])
+            levels[32] = sppf(b, levels[32], width=width, hidden=width // 2)
 
 
 def _downsampled(b: GraphBuilder, x: int, stage: BackboneStage) -> int:
@@ -52,17 +82,23 @@ def _downsampled(b: GraphBuilder, x: int, stage: BackboneStage) -> int:
 
 def _neck(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> dict[int, int]:
     """Top-down (FPN), then bottom-up (PAN); every join is a concatenation."""
-    features = dict(levels)
-    top_down: list[Stage] = genotype.neck.top_down
+    features = _top_down(b, levels, genotype.neck.top_down)
     bottom_up: list[Stage] = genotype.neck.bottom_up
-    for stride, stage in zip((16, 8), top_down, strict=True):
-        with b.scope(f"top_down{stride}"):
-            joined = b.concat([b.upsample(features[2 * stride]), levels[stride]])
-            features[stride] = build_block(b, joined, stage)
     for stride, stage in zip((16, 32), bottom_up, strict=True):
         with b.scope(f"bottom_up{stride}"):
             finer = features[stride // 2]
             joined = b.concat([b.conv(finer, b.channels(finer), 3, 2, name="down"), features[stride]])
+            features[stride] = build_block(b, joined, stage)
+    return features
+
+
+def _top_down(b: GraphBuilder, levels: dict[int, int], stages: list[Stage], finest: int = 8) -> dict[int, int]:
+    features = dict(levels)
+    for stride, stage in zip((16, 8), stages, strict=True):
+        if stride < finest:
+            break
+        with b.scope(f"top_down{stride}"):
+            joined = b.concat([b.upsample(features[2 * stride]), levels[stride]])
             features[stride] = build_block(b, joined, stage)
     return features
 
@@ -83,36 +119,16 @@ def _head(b: GraphBuilder, features: dict[int, int], head: Head, branch: Branch,
     )
 
 
-def _auxiliary_branch(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> None:
+def _auxiliary_branch(b: GraphBuilder, levels: dict[int, int], first: dict[int, int], genotype: Genotype) -> None:
     pgi = genotype.pgi
     if pgi.kind == "none":
         return
     fed: list[int] = list(pgi.levels or [])
     if pgi.kind == "deep_supervision":
-        features = {stride: levels[stride] for stride in fed}
+        features = levels
+    elif pgi.kind == "reversible":
+        features = _backbone(b, genotype, fed_by=levels, deepest=max(fed))  # nothing deeper carries a loss
     else:
-        features = _reversible_branch(b, levels, genotype, fed)
-    _head(b, features, genotype.head, Branch.AUXILIARY, pgi.weight or 0.0)
-
-
-def _reversible_branch(b: GraphBuilder, levels: dict[int, int], genotype: Genotype, fed: list[int]) -> dict[int, int]:
-    """A second backbone on the image; before each stage it adds what the main branch routes to it through 1x1 layers.
-
-    Routed features of deeper levels are enlarged to the level that they join (multi-level auxiliary information).
-    """
-    x = b.conv(b.image, genotype.stem.width, 3, 2, name="stem")
-    features = {}
-    for i, stage in enumerate(genotype.backbone):
-        stride = 4 << i
-        if stride > max(fed):
-            break  # nothing deeper carries a loss
-        with b.scope(f"stage{i}"):
-            x = _downsampled(b, x, stage)
-            sources = [s for s in fed if (s >= stride if genotype.pgi.integration == "multi" else s == stride)]
-            for source in sources if stride in fed else []:
-                route = b.conv(levels[source], stage.width, act="", norm=False, bias=True, name=f"route{source}")
-                x = b.add(x, b.upsample(route, source // stride) if source > stride else route)
-            x = build_block(b, x, stage)
-        if stride in fed:
-            features[stride] = x
-    return features
+        _pool_pyramid(b, first, genotype)
+        features = _top_down(b, first, genotype.neck.top_down, finest=min(fed))
+    _head(b, {stride: features[stride] for stride in fed}, genotype.head, Branch.AUXILIARY, pgi.weight or 0.0)

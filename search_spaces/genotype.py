@@ -22,7 +22,17 @@ SCHEMA = 1
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 Family = Literal["plain", "residual", "masked_residual", "csp", "elan", "gelan", "osa", "dense"]
-Unit = Literal["plain", "residual", "masked_residual", "rep_residual", "dense", "residual_stop_block", "residual_stop_identity"]
+Unit = Literal[
+    "plain",
+    "residual",
+    "masked_residual",
+    "rep_residual",
+    "bottleneck",
+    "resnext",
+    "dense",
+    "residual_stop_block",
+    "residual_stop_identity",
+]
 Fusion = Literal["csp", "first", "last", "none"]
 Downsample = Literal["strided", "max_pool", "aconv", "adown"]
 Ratio = Annotated[float, Field(gt=0, le=1)]
@@ -39,7 +49,8 @@ FAMILY_FIELDS: dict[str, tuple[str, ...]] = {
     "osa": ("depth", "repeats", "hidden_ratio"),
     "dense": ("depth", "hidden_ratio"),
 }
-UNIT_FIELDS: dict[str, tuple[str, ...]] = {"masked_residual": ("mask_ratio",)}
+STAGE_FIELDS = ("depth", "repeats", "unit", "split_ratio", "hidden_ratio", "mask_ratio", "groups", "fusion")
+UNIT_FIELDS: dict[str, tuple[str, ...]] = {"masked_residual": ("mask_ratio",), "resnext": ("groups",)}
 
 
 class _Strict(BaseModel):
@@ -53,7 +64,8 @@ class Stage(_Strict):
     repeats: computational blocks whose outputs are aggregated. unit: what a CSP or GELAN block computes.
     split_ratio: share of the stage's channels that enters the computational path (CSPNet, section 2.3).
     hidden_ratio: width inside a unit or block, as a share of its input. mask_ratio: share of an identity's channels that is
-    masked (PRN, section 2.2). fusion: Figure 5 (b) csp, (c) first, (d) last, or no transition.
+    masked (PRN, section 2.2). groups: of a ResNeXt unit's 3x3 layer (its cardinality, arXiv:1611.05431).
+    fusion: Figure 5 (b) csp, (c) first, (d) last, or no transition.
     """
 
     family: Family
@@ -64,15 +76,16 @@ class Stage(_Strict):
     split_ratio: Ratio | None = None
     hidden_ratio: Ratio | None = None
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] | None = None
+    groups: Count | None = None
     fusion: Fusion | None = None
 
     @model_validator(mode="after")
     def _has_the_fields_of_its_family(self) -> Stage:
         needed, values = stage_fields(self.family, self.unit), self.__dict__
-        for name in ("depth", "repeats", "unit", "split_ratio", "hidden_ratio", "mask_ratio", "fusion"):
+        for name in STAGE_FIELDS:
             given = values[name] is not None
             if given and name not in needed:
-                unit = f" with unit {self.unit}" if name == "mask_ratio" and self.unit else ""
+                unit = f" with unit {self.unit}" if name in ("mask_ratio", "groups") and self.unit else ""
                 raise ValueError(f"{name} has no effect in family {self.family}{unit}; remove it")
             if not given and name in needed:
                 raise ValueError(f"family {self.family} needs {name}; add it")
@@ -113,13 +126,14 @@ class Head(_Strict):
 class Pgi(_Strict):
     """Programmable gradient information (YOLOv9, arXiv:2402.13616, section 3): a branch that exists only in training.
 
-    kind: none; deep_supervision (a second head on the backbone's levels); reversible (a second backbone on the image that
-    is fused with the main one's levels, and carries the second head). levels: strides that feed the branch.
-    integration: own (each auxiliary level is fused with the main branch's same level) or multi (with all deeper ones too).
-    weight: of the auxiliary loss.
+    kind: none; deep_supervision (a second head on the backbone's levels); reversible (as in YOLOv9-C: a second backbone on the
+    image, fed with the main one's levels, carries the second head); composite (as in YOLOv9-E: the main branch has two
+    backbones, the second fed with the levels of the first, and the second head reads the first through a neck of its own).
+    levels: strides that are fed, and that the second head predicts on. integration: own (each level is fed with the other
+    backbone's same level) or multi (with all deeper ones too). weight: of the auxiliary loss.
     """
 
-    kind: Literal["none", "deep_supervision", "reversible"] = "none"
+    kind: Literal["none", "deep_supervision", "reversible", "composite"] = "none"
     levels: list[Literal[8, 16, 32]] | None = None
     integration: Literal["own", "multi"] | None = None
     weight: Annotated[float, Field(gt=0, le=10)] | None = None
@@ -146,6 +160,7 @@ PGI_FIELDS: dict[str, tuple[str, ...]] = {
     "none": (),
     "deep_supervision": ("levels", "weight"),
     "reversible": ("levels", "integration", "weight"),
+    "composite": ("levels", "integration", "weight"),
 }
 
 
@@ -268,6 +283,7 @@ _RANGES = {
     "width": "[4, 4096]",
     "depth": "[1, 32]",
     "repeats": "[1, 32]",
+    "groups": "[1, 32]",
     "classes": "[1, 10000]",
     "reg_max": "[4, 32]",
     "weight": "(0, 10]",

@@ -1,7 +1,7 @@
-"""The networks of the gradient-path paper's Table 1 and Figures 7 and 8, of any depth.
+"""The networks of the gradient-path paper's Table 1 and Figures 7 and 8, as blueprints of any depth.
 
-Every unit is one 3x3 layer, followed by a prediction layer. Sparse aggregation reads the outputs of units l-1, l-2, l-4,
-l-8, ... (Sparsely Aggregated Convolutional Networks, arXiv:1801.05895, section 3).
+Every unit is one 3x3 layer; a classifier reads what the last one made. Sparse aggregation reads the outputs of units l-1, l-2,
+l-4, l-8, ... (Sparsely Aggregated Convolutional Networks, arXiv:1801.05895, section 3). The catalogue holds each at depth 8.
 
     python -m search_spaces.growth              # Table 1 from these graphs
     python -m search_spaces.growth docs         # and the pictures of Figures 7 and 8 into docs/
@@ -9,99 +9,70 @@ l-8, ... (Sparsely Aggregated Convolutional Networks, arXiv:1801.05895, section 
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from gpnas.gradient_paths import gradient_paths
-from gpnas.graph import Graph, GraphBuilder
+from gpnas.graph import Graph
 from gpnas.timeline import sources_svg, timeline_svg
+from search_spaces.blueprint import Blueprint, build_blueprint
 
 WIDTH = 8
 DEPTHS = (8, 16, 32, 64, 128, 256)
 
 
-def plain(depth: int) -> Graph:
-    def unit(b: GraphBuilder, features: list[int]) -> int:
-        return b.conv(features[-1], WIDTH, 3)
-
-    return _network(depth, unit, lambda b, features: features[-1])
+def network(name: str, depth: int) -> Graph:
+    return build_blueprint(blueprint(name, depth))
 
 
-def resnet(depth: int) -> Graph:
-    """y(l) = x(l) + f(x(l)): by unrolling, every unit reads the sum of all before it."""
-
-    def unit(b: GraphBuilder, features: list[int]) -> int:
-        return b.add(b.conv(features[-1], WIDTH, 3), features[-1])
-
-    return _network(depth, unit, lambda b, features: features[-1])
-
-
-def prn(depth: int) -> Graph:
-    """ResNet with half of the channels of every identity masked (section 2.2)."""
-
-    def unit(b: GraphBuilder, features: list[int]) -> int:
-        return b.masked_add(b.conv(features[-1], WIDTH, 3), features[-1], WIDTH // 2)
-
-    return _network(depth, unit, lambda b, features: features[-1])
+def blueprint(name: str, depth: int) -> Blueprint:
+    """A stem, `depth` units, and a classifier; `name` is one of CONNECTIONS."""
+    layer = {"block": "conv", "width": WIDTH, "kernel": 3}
+    blocks: list[dict[str, Any]] = [{"name": "stem", **layer}]
+    features = ["stem"]
+    for k in range(1, depth + 1):
+        join = _joined(name, features)
+        blocks += [*join, {"name": f"unit{k}", **layer}]
+        features.append(f"unit{k}")
+        if name in RESIDUALS:  # y(l) = x(l) + f(x(l)): unrolled, every unit reads the sum of all before it
+            blocks.append({"name": f"sum{k}", "block": "add", "from": [f"unit{k}", features[-2]], **RESIDUALS[name]})
+            features[-1] = f"sum{k}"
+    blocks += [*_joined(name, features), {"name": "head", "block": "classifier", "classes": 10}]
+    return Blueprint.model_validate({"schema": 1, "name": name, "activation": "relu", "blocks": blocks})
 
 
-def densenet(depth: int) -> Graph:
-    def unit(b: GraphBuilder, features: list[int]) -> int:
-        return b.conv(b.concat(features), WIDTH, 3)
-
-    return _network(depth, unit, lambda b, features: b.concat(features))
-
-
-def sparse_resnet(depth: int) -> Graph:
-    def unit(b: GraphBuilder, features: list[int]) -> int:
-        return b.conv(_sum(b, _sparse(features)), WIDTH, 3)
-
-    return _network(depth, unit, lambda b, features: _sum(b, _sparse(features)))
+def _joined(name: str, features: Sequence[str]) -> list[dict[str, Any]]:
+    """The block that joins what the next unit reads, where it reads several."""
+    if name not in JOINS:
+        return []
+    block, distances = JOINS[name]
+    read = [features[-d] for d in distances(len(features))]
+    return [{"block": block, "from": read}]
 
 
-def sparse_densenet(depth: int) -> Graph:
-    def unit(b: GraphBuilder, features: list[int]) -> int:
-        return b.conv(b.concat(_sparse(features)), WIDTH, 3)
-
-    return _network(depth, unit, lambda b, features: b.concat(_sparse(features)))
+def _all(n: int) -> list[int]:
+    return list(range(n, 0, -1))
 
 
-def _network(
-    depth: int, unit: Callable[[GraphBuilder, list[int]], int], last: Callable[[GraphBuilder, list[int]], int]
-) -> Graph:
-    """A stem, `depth` units, and a prediction layer on what `last` makes of the features of all."""
-    b = GraphBuilder(act="relu")
-    features = [b.conv(b.image, WIDTH, 3, name="stem")]
-    for k in range(depth):
-        with b.scope(f"unit{k + 1}"):
-            features.append(unit(b, features))
-    b.output(b.conv(last(b, features), WIDTH, act="", norm=False, name="prediction"), "classes", stride=1)
-    return b.build()
+def _sparse(n: int) -> list[int]:
+    """1, 2, 4, 8, ... before the next."""
+    return [1 << k for k in range(n.bit_length()) if 1 << k <= n]
 
 
-def _sparse(features: Sequence[int]) -> list[int]:
-    """The features 1, 2, 4, 8, ... before the next."""
-    return [features[-(1 << k)] for k in range(len(features).bit_length()) if 1 << k <= len(features)]
+RESIDUALS: dict[str, dict[str, float]] = {"resnet": {}, "prn": {"mask_ratio": 0.5}}
+JOINS: dict[str, tuple[str, Callable[[int], list[int]]]] = {
+    "densenet": ("concat", _all),
+    "sparse-resnet": ("add", _sparse),
+    "sparse-densenet": ("concat", _sparse),
+}
 
-
-def _sum(b: GraphBuilder, xs: Sequence[int]) -> int:
-    return functools.reduce(b.add, xs)
-
-
-SHOWN: dict[str, Callable[[int], Graph]] = {"ResNet": resnet, "PRN": prn, "DenseNet": densenet, "SparseNet": sparse_densenet}
+SHOWN = {"ResNet": "resnet", "PRN": "prn", "DenseNet": "densenet", "SparseNet": "sparse-densenet"}
 """The networks of Figures 7 and 8."""
 
-GROWTH: dict[str, Callable[[int], Graph]] = {
-    "plain": plain,
-    "resnet": resnet,
-    "densenet": densenet,
-    "sparse-resnet": sparse_resnet,
-    "sparse-densenet": sparse_densenet,
-}
-"""The rows of Table 1."""
+TABLE_1 = ("plain", "resnet", "densenet", "sparse-resnet", "sparse-densenet")
 
 LAWS: dict[str, Callable[[float], float]] = {
     "1": lambda n: 1.0,
@@ -112,9 +83,9 @@ LAWS: dict[str, Callable[[float], float]] = {
 }
 
 
-def measured(network: Callable[[int], Graph], depth: int) -> dict[str, float]:
+def measured(name: str, depth: int) -> dict[str, float]:
     """What Table 1 counts: parameters of the units, longest shortest gradient path, aggregated features of the last unit."""
-    graph = network(depth)
+    graph = network(name, depth)
     layers = [layer for layer in gradient_paths(graph).layers if graph.ops[layer.op].name.startswith("unit")]
     return {
         "parameters": sum(layer.parameters for layer in layers),
@@ -130,6 +101,12 @@ def law(values: Sequence[float], depths: Sequence[int] = DEPTHS) -> str:
     return min((name for name in LAWS if name != "1"), key=lambda name: _misfit(values, [LAWS[name](n) for n in depths]))
 
 
+def laws(name: str) -> dict[str, str]:
+    """The law of each figure of Table 1, for one of its networks."""
+    rows = [measured(name, depth) for depth in DEPTHS]
+    return {figure: law([row[figure] for row in rows]) for figure in rows[0]}
+
+
 def _misfit(values: Sequence[float], shape: Sequence[float]) -> float:
     """Sum of squared residuals of values = a + b * shape."""
     n = len(values)
@@ -140,8 +117,8 @@ def _misfit(values: Sequence[float], shape: Sequence[float]) -> float:
 
 def main() -> None:
     print(f"{'network':16}{'figure':22}" + "".join(f"{depth:>9}" for depth in DEPTHS) + "   law")
-    for name, network in GROWTH.items():
-        rows = [measured(network, depth) for depth in DEPTHS]
+    for name in TABLE_1:
+        rows = [measured(name, depth) for depth in DEPTHS]
         for figure in rows[0]:
             values = [row[figure] for row in rows]
             print(f"{name:16}{figure:22}" + "".join(f"{value:9.0f}" for value in values) + f"   {law(values)}")
@@ -149,10 +126,10 @@ def main() -> None:
 
 def draw(folder: Path, depth: int = 4) -> None:
     """Figures 7 (timelines) and 8 (sources at timestamp 2: those that a prediction layer passes on) as SVG files."""
-    for name, network in SHOWN.items():
-        graph = network(depth)
-        (folder / f"timeline-{name.lower()}.svg").write_text(timeline_svg(graph, f"{name}: gradient timeline"))
-        (folder / f"sources-{name.lower()}.svg").write_text(sources_svg(graph, 2, f"{name}: gradient sources"))
+    for title, name in SHOWN.items():
+        graph = network(name, depth)
+        (folder / f"timeline-{title.lower()}.svg").write_text(timeline_svg(graph, f"{title}: gradient timeline"))
+        (folder / f"sources-{title.lower()}.svg").write_text(sources_svg(graph, 2, f"{title}: gradient sources"))
 
 
 if __name__ == "__main__":

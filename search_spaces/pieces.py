@@ -15,6 +15,7 @@ from typing import Literal
 
 from gpnas.errors import GraphError
 from gpnas.graph import Branch, GraphBuilder
+from search_spaces.blocks import bottleneck, channels
 
 Activation = Literal["", "silu", "relu", "leaky_relu"]
 
@@ -105,20 +106,56 @@ def upsample(b: GraphBuilder, x: int, *, scale: int = 2) -> int:
     return b.upsample(x, scale)
 
 
-def max_pool(b: GraphBuilder, x: int, *, kernel: int, stride: int) -> int:
-    return b.max_pool(x, kernel, stride)
+def max_pool(b: GraphBuilder, x: int, *, kernel: int, stride: int, padding: int | None = None) -> int:
+    return b.max_pool(x, kernel, stride, padding)
 
 
 def concat(b: GraphBuilder, xs: list[int]) -> int:
     return b.concat(xs)
 
 
-def add(b: GraphBuilder, xs: list[int]) -> int:
-    """The sum; with unequal channels an asymmetric residual (PRN): the missing channels of later inputs count as masked."""
+def add(b: GraphBuilder, xs: list[int], *, mask_ratio: float = 0.0) -> int:
+    """The sum; with unequal channels an asymmetric residual (PRN): the missing channels of later inputs count as masked.
+
+    mask_ratio: share of the channels of later inputs that is masked (PRN's masked residual layer). Raises GraphError.
+    """
+    if not 0 <= mask_ratio < 1:
+        raise GraphError(f"add: mask_ratio must lie in [0, 1), got {mask_ratio}")
     total = xs[0]
     for x in xs[1:]:
-        total = b.masked_add(total, x, min(b.channels(total), b.channels(x)))
+        width = b.channels(x)
+        kept = width - channels(mask_ratio, width) if mask_ratio else width
+        total = b.masked_add(total, x, min(b.channels(total), kept))
     return total
+
+
+def vov_elan(b: GraphBuilder, x: int, *, width: int, hidden: int, depth: int, repeats: int, split_ratio: float = 1.0) -> int:
+    """A stage of VoVNet with ELAN's plan (gradient-path paper, Table 4): only its last module keeps a transition layer.
+
+    `repeats` modules of `depth` 3x3 layers in one chain; the input and each module's last layer are aggregated. split_ratio:
+    share of the input's channels that enters the chain; the others cross to a second aggregation (CSPNet).
+    """
+    crossing = None
+    if split_ratio < 1:
+        x, crossing = b.split(x, channels(split_ratio, b.channels(x)))
+    parts = [x]
+    for k in range(repeats):
+        y = parts[-1]
+        with b.scope(f"module{k}"):
+            for _ in range(depth):
+                y = b.conv(y, hidden, 3)
+        parts.append(y)
+    if crossing is None:
+        return b.conv(b.concat(parts), width, name="transition")
+    inner = b.conv(b.concat(parts), channels(split_ratio, width), name="transition")
+    return b.conv(b.concat([inner, crossing]), width, name="transition")
+
+
+def bottlenecks(b: GraphBuilder, x: int, *, width: int, hidden: int, depth: int, stride: int = 1, groups: int = 1) -> int:
+    """A stage of ResNet-50, or ResNeXt-50 when grouped: the first unit has the stride and widens."""
+    for i in range(depth):
+        x = bottleneck(b, x, width=width, hidden=hidden, groups=groups, stride=1 if i else stride)
+    return x
 
 
 def route(b: GraphBuilder, x: int, *, widths: list[int]) -> list[int]:
@@ -203,6 +240,8 @@ PIECES: dict[str, Callable[..., int | list[int]]] = {
     "pool": max_pool,
     "upsample": upsample,
     "concat": concat,
+    "bottlenecks": bottlenecks,
+    "vov_elan": vov_elan,
     "add": add,
     "sppf": sppf,
     "spp": spp,

@@ -61,7 +61,7 @@ SPACES: dict[str, dict[str, Sequence[Any]]] = {
     "csp": {"family": ("csp",), "pgi.kind": ("none",)},
     "elan": {"family": ("osa", "elan"), "pgi.kind": ("none",)},
     "gelan": {"family": ("gelan",), "pgi.kind": ("none",)},
-    "pgi": {"family": ("csp", "elan", "gelan"), "pgi.kind": ("deep_supervision", "reversible")},
+    "pgi": {"family": ("csp", "elan", "gelan"), "pgi.kind": ("deep_supervision", "reversible", "composite")},
 }
 
 _BACKBONE_WIDTHS = (
@@ -85,6 +85,7 @@ _STAGE_VALUES: dict[str, Sequence[Any]] = {
     "split_ratio": (0.25, 0.5, 0.75, 1.0),
     "hidden_ratio": (0.25, 0.5, 0.75, 1.0),
     "mask_ratio": (0.25, 0.5, 0.75),
+    "groups": (2, 4, 8, 16),
     "fusion": get_args(Fusion),
 }
 
@@ -103,7 +104,7 @@ def union_values() -> dict[str, Sequence[Any]]:
         "head.width": (16, 32, 48, 64),
         "head.depth": (1, 2),
         "head.reg_max": (16,),
-        "pgi.kind": ("none", "deep_supervision", "reversible"),
+        "pgi.kind": ("none", "deep_supervision", "reversible", "composite"),
         "pgi.levels": ((8, 16, 32), (16, 32), (32,), (8, 16)),
         "pgi.integration": ("own", "multi"),
         "pgi.weight": (0.1, 0.25, 0.5),
@@ -284,6 +285,7 @@ def _narrow(values: dict[str, Sequence[Any]], narrowed: Mapping[str, Sequence[An
 _AWAKE: dict[str, dict[str, Any]] = {
     "fusion": {"family": "csp", "unit": "plain"},
     "mask_ratio": {"family": "masked_residual"},
+    "groups": {"family": "csp", "unit": "resnext"},
     "depth": {"family": "plain"},
 }
 

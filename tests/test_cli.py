@@ -230,7 +230,7 @@ def test_analyze_traces_what_a_callable_makes(gpnas, refused, tmp_path, monkeypa
 
 
 def test_what_cannot_be_analyzed_is_refused(refused, architecture):
-    assert "the catalogue has gelan-c" in refused("analyze", "yolov99")
+    assert "the catalogue has darknet53, darknet53-csp, densenet, gelan-c" in refused("analyze", "yolov99")
     assert "reads 3 channels" in refused("analyze", architecture, "--input", "1x64x64")
     assert "says itself" in refused("analyze", architecture, "--outputs", "0")
 
@@ -238,7 +238,9 @@ def test_what_cannot_be_analyzed_is_refused(refused, architecture):
 def test_the_catalogue_is_listed_beside_the_published_figures(gpnas):
     code, out, _ = gpnas("catalogue")
     row = next(line.split() for line in out.splitlines() if line.split()[:1] == ["yolov9-c"])
-    assert code == 0 and row[1:6] == ["25.29M", "25.3M", "102.14G", "102.1G", "53.0"]
+    assert code == 0 and row[1:10] == ["25.29M", "25.3M", "-0.04", "%", "102.14G", "102.1G", "+0.04", "%", "53.0"]
+    assert next(line.split() for line in out.splitlines() if "resnext50-csp" in line)[1:3] == ["20.50M", "20.50M"]
+    assert "N log N (N log N)" in out and "vovnet-99-elan: nearest" in out
     code, out, _ = gpnas("catalogue", "--json")
     assert {json.loads(line)["name"] for line in out.splitlines()} >= {"gelan-c", "yolor-prn", "yolov5l"}
 

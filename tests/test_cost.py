@@ -74,8 +74,10 @@ def test_macs_grow_with_the_number_of_pixels_and_parameters_do_not(candidate: Ca
     assert large.params == small.params
 
 
-def test_a_training_graph_holds_no_layer_that_no_loss_needs() -> None:
-    pgi = {"pgi.kind": ("reversible",), "pgi.levels": ((8, 16),)}
+@pytest.mark.parametrize("kind", ["reversible", "composite"])
+@pytest.mark.parametrize("levels", [(8, 16), (16, 32), (32,)])
+def test_a_training_graph_holds_no_layer_that_no_loss_needs(kind: str, levels: tuple[int, ...]) -> None:
+    pgi = {"pgi.kind": (kind,), "pgi.levels": (levels,)}
     graph = GradientPathSpace(3, {**SMALL, **pgi}).propose([], random.Random(0)).graph
     assert [op.name for op, needed in zip(graph.ops, graph.reaching(), strict=True) if not needed] == []
 

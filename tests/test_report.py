@@ -14,7 +14,7 @@ from gpnas.errors import InputError
 from gpnas.journal import Journal, TrialRow
 from gpnas.report import FrontPoint, _axis, _busy_time, front_svg, write_report
 from gpnas.trial import Cause, Evaluation, Fidelity, TrialState, failure
-from search_spaces.growth import resnet
+from search_spaces.growth import network
 
 SVG = "{http://www.w3.org/2000/svg}"
 LOW, HIGH = Fidelity(2, 64), Fidelity(8, 128)
@@ -266,7 +266,7 @@ def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:
 
 def test_the_gradient_timeline_of_the_best_is_drawn_when_its_graph_is_given(run: Path) -> None:
     fill(run)
-    graph = resnet(3)
+    graph = network("resnet", 3)
     text = write_report(run, [0, 1], 1, graph).read_text()
     assert "How gradients reach its layers" in text
     assert all(graph.ops[i].name in text for i in graph.layers)

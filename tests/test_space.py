@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -179,7 +180,7 @@ def test_the_union_space_reaches_every_family_unit_fusion_and_downsampling() -> 
                 values |= {stage[key]} if key in stage else set()
     assert seen == {
         "family": FAMILIES,
-        "unit": {"plain", "residual", "masked_residual", "rep_residual", "dense"},
+        "unit": {"plain", "residual", "masked_residual", "rep_residual", "bottleneck", "resnext", "dense"},
         "fusion": {"csp", "first", "last", "none"},
         "downsample": {"strided", "max_pool", "aconv", "adown"},
     }
@@ -192,8 +193,8 @@ def test_the_union_space_reaches_every_family_unit_fusion_and_downsampling() -> 
         ("csp", {"csp"}, {"none"}),
         ("elan", {"osa", "elan"}, {"none"}),
         ("gelan", {"gelan"}, {"none"}),
-        ("pgi", {"csp", "elan", "gelan"}, {"deep_supervision", "reversible"}),
-        ("gradient-path", FAMILIES, {"none", "deep_supervision", "reversible"}),
+        ("pgi", {"csp", "elan", "gelan"}, {"deep_supervision", "reversible", "composite"}),
+        ("gradient-path", FAMILIES, {"none", "deep_supervision", "reversible", "composite"}),
     ],
 )
 def test_a_ready_space_holds_its_families_and_no_other(name: str, families: set[str], kinds: set[str]) -> None:
@@ -220,7 +221,12 @@ def test_no_single_choice_makes_the_smallest_smaller(name: str) -> None:
     ready = open_space(name, 3)
     least = point(ready, ready.smallest())
     changed = [least | {label: value} for label, values in ready.values.items() for value in values]
-    inside = [candidate(genotype_of(choice, 3)) for choice in changed if ready.mutable.contains(choice)]
+    inside = []
+    for choice in changed:
+        with contextlib.suppress(GenotypeError):  # groups that divide no width, a split of too few channels
+            if ready.mutable.contains(choice):
+                inside.append(candidate(genotype_of(choice, 3)))
+    assert len(inside) > 100
     assert min(macs(found) for found in inside) >= macs(ready.smallest())
 
 

@@ -9,7 +9,7 @@ import pytest
 from gpnas.graph import Branch, Graph, GraphBuilder
 from gpnas.timeline import arrivals, sources_svg, timeline_svg
 from search_spaces.blueprint import build_blueprint, open_catalogue
-from search_spaces.growth import DEPTHS, GROWTH, LAWS, SHOWN, densenet, law, measured, prn, resnet, sparse_densenet
+from search_spaces.growth import DEPTHS, LAWS, SHOWN, TABLE_1, blueprint, law, laws, network
 
 PAPER = {
     "plain": ("N", "N", "1"),
@@ -23,10 +23,14 @@ PAPER = {
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.mark.parametrize("name", GROWTH)
+@pytest.mark.parametrize("name", TABLE_1)
 def test_growth_is_that_of_the_paper_s_table_1(name: str) -> None:
-    rows = [measured(GROWTH[name], depth) for depth in DEPTHS]
-    assert tuple(law([row[figure] for row in rows]) for figure in rows[0]) == PAPER[name]
+    assert tuple(laws(name).values()) == PAPER[name]
+
+
+@pytest.mark.parametrize("name", [*TABLE_1, "prn"])
+def test_the_catalogue_holds_each_at_depth_8(name: str) -> None:
+    assert open_catalogue(name).hash == blueprint(name, 8).hash
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -46,53 +50,55 @@ def table(graph: Graph) -> dict[tuple[str, int], set[tuple[str, int]]]:
 
 def test_in_resnet_all_layers_share_the_source_of_the_first_timestamps() -> None:
     """Section 3.1: in ResNet different layers share many gradients of the same timestamp and the same source."""
-    found = table(resnet(3))
-    assert found["prediction", 1] == {("loss", 0)}
-    assert [found[layer, 2] for layer in ("stem", "unit1.conv", "unit2.conv", "unit3.conv")] == [{("prediction", 0)}] * 4
-    assert found["stem", 3] == {("unit1.conv", 0), ("unit2.conv", 0), ("unit3.conv", 0)}
-    assert max(t for layer, t in found if layer == "stem") == 5
+    found = table(network("resnet", 3))
+    assert found["head.prediction", 1] == {("loss", 0)}
+    assert [found[layer, 2] for layer in ("stem.conv", "unit1.conv", "unit2.conv", "unit3.conv")] == [
+        {("head.prediction", 0)}
+    ] * 4
+    assert found["stem.conv", 3] == {("unit1.conv", 0), ("unit2.conv", 0), ("unit3.conv", 0)}
+    assert max(t for layer, t in found if layer == "stem.conv") == 5
 
 
 def test_in_densenet_they_come_from_different_sources() -> None:
     """DenseNet passes the gradient of the same timestamp but of different sources."""
-    found = table(densenet(3))
-    assert [found[layer, 2] for layer in ("stem", "unit1.conv", "unit2.conv", "unit3.conv")] == [
-        {("prediction", 0)},
-        {("prediction", 8)},
-        {("prediction", 16)},
-        {("prediction", 24)},
+    found = table(network("densenet", 3))
+    assert [found[layer, 2] for layer in ("stem.conv", "unit1.conv", "unit2.conv", "unit3.conv")] == [
+        {("head.prediction", 0)},
+        {("head.prediction", 8)},
+        {("head.prediction", 16)},
+        {("head.prediction", 24)},
     ]
 
 
 def test_in_prn_the_channels_of_a_layer_receive_different_combinations() -> None:
-    graph = prn(2)
-    groups = {(a.start, a.stop): set() for a in arrivals(graph) if graph.ops[a.layer].name == "stem"}
+    graph = network("prn", 2)
+    groups = {(a.start, a.stop): set() for a in arrivals(graph) if graph.ops[a.layer].name == "stem.conv"}
     for a in arrivals(graph):
-        if graph.ops[a.layer].name == "stem":
+        if graph.ops[a.layer].name == "stem.conv":
             groups[a.start, a.stop].add(a.timestamp)
     assert groups == {(0, 4): {2, 3, 4}, (4, 8): {3, 4}}
 
 
 def test_in_sparsenet_timestamps_vary_between_layers() -> None:
-    found = table(sparse_densenet(4))
+    found = table(network("sparse-densenet", 4))
     times = {layer: {t for name, t in found if name == layer} for layer, _ in found}
-    assert times["unit4.conv"] == {2} and 2 not in times["stem"] and 2 in times["unit1.conv"]
+    assert times["unit4.conv"] == {2} and 2 not in times["stem.conv"] and 2 in times["unit1.conv"]
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_a_picture_is_well_formed_and_names_every_layer(name: str) -> None:
-    graph = SHOWN[name](4)
+    graph = network(SHOWN[name], 4)
     for svg in (timeline_svg(graph, name), sources_svg(graph, 2, name)):
         text = "".join(ET.fromstring(svg).itertext())
         assert all(graph.ops[i].name in text for i in graph.layers)
-    assert timeline_svg(graph, name) == timeline_svg(SHOWN[name](4), name)
+    assert timeline_svg(graph, name) == timeline_svg(network(SHOWN[name], 4), name)
 
 
 def test_there_is_a_cell_for_every_layer_timestamp_and_source() -> None:
-    graph = resnet(3)
+    graph = network("resnet", 3)
     cells = [box.findtext(f"{SVG}title") or "" for box in ET.fromstring(timeline_svg(graph, "x")).iter(f"{SVG}rect")]
     assert sum("timestamp" in cell for cell in cells) == sum(len(a.sources) for a in arrivals(graph))
-    assert "stem, timestamp 2: from prediction, input channel 0" in cells
+    assert "stem.conv, timestamp 2: from head.prediction, input channel 0" in cells
 
 
 def test_a_large_network_is_a_heat_map_with_its_stages_and_its_auxiliary_arrivals() -> None:
