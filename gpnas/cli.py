@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gpnas import __version__
-from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, InputError
+from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, InputError, LimitError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gpnas.graph import Graph
     from gpnas.journal import Journal
-    from gpnas.trial import Candidate
+    from gpnas.pareto import Limits
+    from gpnas.trial import Candidate, Space
     from search_spaces.architecture import Architecture
 
 # Newer typers carry their own click, older ones import it: this names the base of all usage errors of either.
@@ -35,6 +36,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Neural architecture search for object detectors over the gradient-path design space.",
 )
+
+DEFAULT_SPACE = "gradient-path"
 
 Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
@@ -63,8 +66,8 @@ def _complain(message: str, code: int) -> None:
 def search(
     budget: Annotated[str, typer.Option(help="90s, 30m, 2h, 1d, 50trials or 400epochs")],
     data: Data = "digits",
-    space: Annotated[str, typer.Option(help="a ready space or a YAML that narrows one")] = "gradient-path",
-    start: Annotated[str | None, typer.Option(help="architecture YAML or run to search around")] = None,
+    space: Annotated[str, typer.Option(help="a ready space or a YAML that narrows one")] = DEFAULT_SPACE,
+    start: Annotated[str | None, typer.Option(help="catalogue name, architecture YAML or run to search around")] = None,
     imgsz: Annotated[int, typer.Option(help="image size, in pixels, of the final detector: limits hold at it")] = 640,
     max_flops: Annotated[str | None, typer.Option(help="hard limit, 2 x MACs at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="hard limit on the fused network: 3M")] = None,
@@ -78,16 +81,11 @@ def search(
     from evaluators.data import digest, open_data
     from gpnas.controller import check_limits, typical_macs
     from gpnas.journal import Journal
-    from gpnas.pareto import Limits
-    from gpnas.quantities import parse_budget, parse_count
+    from gpnas.quantities import parse_budget
     from gpnas.rungs import plan
-    from search_spaces.space import open_space
 
     wanted = parse_budget(budget)
-    limits = Limits(
-        parse_count(max_flops, "--max-flops") if max_flops else None,
-        parse_count(max_params, "--max-params") if max_params else None,
-    )
+    limits = _limits(max_flops, max_params)
     _check_imgsz(imgsz)
     if wandb not in ("offline", "online", "off"):
         raise InputError(f"--wandb {wandb}: must be offline, online or off")
@@ -96,8 +94,8 @@ def search(
     place = _resolved_device(device)
     slots = _slots(workers, place)
     images = open_data(data)
-    choices = open_space(space, len(images.names))
-    start_text = _start_text(start, len(images.names)) if start else None
+    around = _narrowed(_for_classes(_read(start), len(images.names)), start, limits, imgsz) if start else None
+    choices = _space(space, around, len(images.names))
     check_limits(choices, limits, imgsz)
     typical = typical_macs(choices, limits, imgsz, seed)
     ladder = plan(wanted, imgsz=imgsz, images=len(images.splits["train"]), typical_macs=typical, slots=slots, device=place)
@@ -109,7 +107,8 @@ def search(
         "names": list(images.names),
         "images": {split: len(records) for split, records in images.splits.items()},
         "space": space if not Path(space).is_file() else str(Path(space).resolve()),
-        "start": start_text,
+        "start": around.to_json() if around else None,
+        "around": start,
         "imgsz": imgsz,
         "max_flops": limits.max_flops,
         "max_params": limits.max_params,
@@ -165,13 +164,14 @@ def _search(run: Path, journal: Journal) -> None:
     from gpnas.search import search as run_search
     from gpnas.tracking import Tracker
     from gpnas.workers import LocalWorkers
-    from search_spaces.space import open_space
+    from search_spaces.architecture import candidate, read_architecture
 
     settings = journal.settings
     console = Console()
     budget = Budget(settings["budget"]["kind"], settings["budget"]["amount"])
     ladder = Ladder.from_dict(settings["ladder"])
-    space = open_space(settings["space"], len(settings["names"]))
+    start = read_architecture(settings["start"]) if settings["start"] else None
+    space = _space(settings["space"], start, len(settings["names"]))
     controller = Controller(
         space,
         ladder,
@@ -179,7 +179,7 @@ def _search(run: Path, journal: Journal) -> None:
         imgsz=settings["imgsz"],
         seed=settings["seed"],
         max_trials=budget.amount if budget.kind == "trials" else None,
-        start=space.read(settings["start"]) if settings["start"] else None,
+        start=candidate(start) if start else None,
     )
     evaluator = ProxyEvaluator(
         data=settings["data"],
@@ -190,7 +190,7 @@ def _search(run: Path, journal: Journal) -> None:
     )
     rungs = ", ".join(f"{f.epochs} epochs at {f.imgsz} px" for f in ladder.fidelities)
     console.print(
-        f"gpnas {__version__}: searching {settings['space']} on {settings['data']} ({settings['images']['train']} images) "
+        f"gpnas {__version__}: searching {_searched(settings)} on {settings['data']} ({settings['images']['train']} images) "
         f"for {settings['budget']['text']} with {settings['slots']} workers on {settings['device']}\n"
         f"rungs: {rungs}; {ladder.wave} candidates a wave, out of thousands",
         highlight=False,
@@ -291,12 +291,20 @@ def export(
     source: Annotated[str, typer.Argument(help="a run, an architecture YAML or a catalogue name")],
     trial: Annotated[int | None, typer.Option(help="trial of the run (default: the best)")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
+    max_flops: Annotated[str | None, typer.Option(help="narrow it to 2 x MACs at --imgsz: 10G")] = None,
+    max_params: Annotated[str | None, typer.Option(help="narrow it to this many parameters: 3M")] = None,
+    imgsz: Annotated[int, typer.Option(help="image size, in pixels, of --max-flops")] = 640,
+    classes: Annotated[int | None, typer.Option(help="give it a head for this many classes")] = None,
 ) -> None:
-    """Write an architecture as YAML that rebuilds exactly."""
-    if Path(source).is_dir():
+    """Write an architecture as YAML that rebuilds exactly; a published one, on request, as wide as limits allow."""
+    if Path(source).is_dir() and (trial is not None or not (max_flops or max_params or classes)):
         document = _trial_yaml(Path(source), trial)
     else:
         architecture = _read(source)
+        if classes is not None:
+            architecture = _for_classes(architecture, classes, aside=True)
+        if max_flops or max_params:
+            architecture = _narrowed(architecture, source, _limits(max_flops, max_params), imgsz, aside=True)
         document = architecture.to_yaml(architecture.found)
     if to is None:
         typer.echo(document, nl=False)
@@ -633,13 +641,56 @@ def _threads(slots: int) -> int:
     return max(1, _cores() // slots)
 
 
-def _start_text(source: str, classes: int) -> str:
-    from search_spaces.blueprint import Blueprint
+def _limits(max_flops: str | None, max_params: str | None) -> Limits:
+    from gpnas.pareto import Limits
+    from gpnas.quantities import parse_count
 
-    architecture = _read(source)
-    if isinstance(architecture, Blueprint):
-        raise InputError(f"--start {source}: a search starts from a genotype, and this is a blueprint; use a run's best.yaml")
-    return _for_classes(architecture, classes).to_json()
+    return Limits(
+        parse_count(max_flops, "--max-flops") if max_flops else None,
+        parse_count(max_params, "--max-params") if max_params else None,
+    )
+
+
+def _narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int, aside: bool = False) -> Architecture:
+    """`architecture` if it meets the limits, else, when it is a blueprint, narrowed until it does; says so (on stderr when
+    `aside`, as standard output is the result then)."""
+    from gpnas.controller import inference_cost
+    from search_spaces.architecture import candidate
+    from search_spaces.blueprint import Blueprint
+    from search_spaces.neighbourhood import fitted
+
+    _check_imgsz(imgsz)
+    costs = inference_cost(candidate(architecture), imgsz)
+    if limits.allows(costs):
+        return architecture
+    told = f"{costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {costs.params / 1e6:.3f}M parameters"
+    if not isinstance(architecture, Blueprint):
+        raise LimitError(f"{source}: has {told}, beyond the limits; raise them or take a smaller one")
+    narrowed = fitted(architecture, limits.max_flops, limits.max_params, imgsz)
+    now = inference_cost(candidate(narrowed), imgsz)
+    typer.echo(
+        f"{source} has {told}; at width_multiple {narrowed.width_multiple} it has {now.flops / 1e9:.3f}G and "
+        f"{now.params / 1e6:.3f}M",
+        err=aside,
+    )
+    return narrowed
+
+
+def _space(name: str, start: Architecture | None, classes: int) -> Space:
+    """The neighbourhood of a blueprint to start from, else the space `name`. Raises InputError when both are asked for."""
+    from search_spaces.blueprint import Blueprint
+    from search_spaces.neighbourhood import Neighbourhood
+    from search_spaces.space import open_space
+
+    if not isinstance(start, Blueprint):
+        return open_space(name, classes)
+    if name != DEFAULT_SPACE:
+        raise InputError(f"--space {name}: a published architecture is searched in its own neighbourhood; leave out --space")
+    return Neighbourhood(start, classes)
+
+
+def _searched(settings: dict[str, Any]) -> str:
+    return f"around {settings['around']}" if settings.get("around") else str(settings["space"])
 
 
 def _architecture_text(path: Path) -> str:
@@ -680,17 +731,18 @@ def _trial_text(folder: Path) -> str:
     return trial.genotype
 
 
-def _for_classes(architecture: Architecture, classes: int) -> Architecture:
-    """The same architecture with a head for `classes` that gpnas trains; says so when that changes it."""
+def _for_classes(architecture: Architecture, classes: int, aside: bool = False) -> Architecture:
+    """The same architecture with a head for `classes` that gpnas trains; says so (`aside`: on stderr) when that changes it."""
     from search_spaces.architecture import classes_of, has_anchors, with_classes
 
     had = classes_of(architecture)
     if has_anchors(architecture):
-        typer.echo(f"the architecture's published heads (by anchors) give way to a decoupled one for {classes} classes")
+        told = f"the architecture's published heads (by anchors) give way to a decoupled one for {classes} classes"
     elif had != classes:
-        typer.echo(f"the data have {classes} classes, the architecture was made for {had}: its head changes")
+        told = f"the data have {classes} classes, the architecture was made for {had}: its head changes"
     else:
         return architecture
+    typer.echo(told, err=aside)
     return with_classes(architecture, classes)
 
 

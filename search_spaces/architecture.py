@@ -83,7 +83,7 @@ def _changed(block: Block, **options: Any) -> Block:
 
 def _detect_in_place_of(architecture: Blueprint, block: Block, classes: int) -> Block:
     levels = [block.sources] if isinstance(block.sources, str) else list(block.sources or [])
-    finest = level_channels(architecture, levels[0])
+    finest = level_channels(architecture.model_copy(update={"width_multiple": None}), levels[0])
     return Block.model_validate(
         {
             "name": block.name,

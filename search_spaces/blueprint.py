@@ -10,7 +10,7 @@
 
 A block reads the one before it unless `from` names others (`image` is the picture; `route.1` is a block's second output).
 `block` is a family of `blocks.BLOCKS`, with the knobs of a genotype's stage, or a piece of `pieces.PIECES`, with the options
-of its signature. Both are read strictly, as genotypes are.
+of its signature. Both are read strictly, as genotypes are. `width_multiple: 0.5` makes a network of half the widths.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from gpnas.graph import Graph, GraphBuilder
 from search_spaces.blocks import BLOCKS, build_block
 from search_spaces.genotype import SCHEMA, Stage, one_line, parse
 from search_spaces.pieces import PIECES
+
+WIDTH_STEP = 8
+WIDTHS = ("width", "hidden", "widths", "box_width", "class_width")
+"""Options that count channels, of families and of pieces; an output's classes, masks and bins are no widths."""
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -55,7 +59,10 @@ class _Stage(Stage):
 
 
 class Blueprint(BaseModel):
-    """Blocks in topological order. `title`, `source`, `published` and `found` say where it is from; they do not count."""
+    """Blocks in topological order. `name`, `source`, `published` and `found` say where it is from; they do not count.
+
+    width_multiple: every width of every block is multiplied by it, and rounded to a multiple of WIDTH_STEP.
+    """
 
     model_config = _STRICT
 
@@ -64,16 +71,17 @@ class Blueprint(BaseModel):
     source: str | None = None
     published: dict[str, Any] | None = None
     activation: Literal["silu", "relu", "leaky_relu"] = "silu"
+    width_multiple: Annotated[float, Field(gt=0, le=8)] | None = None
     blocks: Annotated[list[Block], Field(min_length=1)]
     found: dict[str, Any] | None = None
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the activation and the blocks alone."""
+        """16 hex digits of the activation, the multiple and the blocks alone."""
         return hashlib.sha256(json.dumps(self._choices(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
     def _choices(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True, by_alias=True, include={"activation", "blocks"})
+        return self.model_dump(exclude_none=True, by_alias=True, include={"activation", "width_multiple", "blocks"})
 
     def to_json(self) -> str:
         document = self.model_dump(exclude_none=True, exclude={"found", "published"}, by_alias=True)
@@ -126,12 +134,29 @@ def _assembled(blueprint: Blueprint) -> tuple[GraphBuilder, dict[str, list[int]]
             raise GenotypeError(f"{where}: name {block.name!r} is taken or has a dot; choose another")
         try:
             with b.scope(block.name or f"{block.block}{i}"):
-                last = _built(b, block, read, where)
+                last = _built(b, _scaled(block, blueprint.width_multiple), read, where)
         except GraphError as error:
             raise GenotypeError(f"{where}: {error}") from None
         if block.name:
             made[block.name] = last
     return b, made
+
+
+def _scaled(block: Block, multiple: float | None) -> Block:
+    """`block` with its widths multiplied; equal widths stay equal, so that what was added before still can be."""
+    if multiple is None:
+        return block
+    rows = block.model_dump(exclude_none=True, by_alias=True)
+    for option in WIDTHS:
+        if isinstance(rows.get(option), int):
+            rows[option] = scaled_width(rows[option], multiple)
+        elif isinstance(rows.get(option), list):
+            rows[option] = [scaled_width(width, multiple) for width in rows[option]]
+    return Block.model_validate(rows)
+
+
+def scaled_width(width: int, multiple: float) -> int:
+    return max(WIDTH_STEP, int(width * multiple / WIDTH_STEP + 0.5) * WIDTH_STEP)
 
 
 def is_blueprint(document: Any) -> bool:
@@ -168,7 +193,7 @@ def _tensor(made: dict[str, list[int]], reference: str, where: str) -> int:
 
 def _built(b: GraphBuilder, block: Block, read: list[int], where: str) -> list[int]:
     options = _checked_options(block, where)
-    many = block.block in PIECES and "xs" in inspect.signature(PIECES[block.block]).parameters
+    many = block.block in PIECES and _reads_many(block.block)
     if not many and len(read) != 1:
         raise GenotypeError(f"{where}: {block.block} reads one tensor, got {len(read)}; concatenate or add them first")
     if isinstance(options, Stage):
@@ -187,6 +212,11 @@ def _checked_options(block: Block, where: str) -> Stage | dict[str, Any]:
     except ValidationError as error:
         raise GenotypeError(f"{where}: {one_line(error)}") from None
     raise GenotypeError(f"{where}: no block is called {block.block!r}; there are {', '.join([*BLOCKS, *PIECES])}")
+
+
+@cache
+def _reads_many(piece: str) -> bool:
+    return "xs" in inspect.signature(PIECES[piece]).parameters
 
 
 @cache

@@ -77,7 +77,7 @@ _NECK_WIDTHS = (
     _BACKBONE_WIDTHS[3],
 )  # strides 16 8 16 32
 
-_STAGE_VALUES: dict[str, Sequence[Any]] = {
+STAGE_VALUES: dict[str, Sequence[Any]] = {
     "family": _FAMILIES,
     "depth": (1, 2, 3, 4),
     "repeats": (1, 2, 3, 4),
@@ -94,11 +94,11 @@ def union_values() -> dict[str, Sequence[Any]]:
     """Every label of the union space and its values, in order."""
     values: dict[str, Sequence[Any]] = {"stem.width": (8, 16, 24, 32, 48, 64), "activation": ("silu",)}
     for i, widths in enumerate(_BACKBONE_WIDTHS):
-        stage = {"width": widths, "downsample": ("strided", "max_pool", "aconv", "adown"), **_STAGE_VALUES}
+        stage = {"width": widths, "downsample": ("strided", "max_pool", "aconv", "adown"), **STAGE_VALUES}
         values |= {f"backbone.{i}.{name}": options for name, options in stage.items()}
     values["spp"] = ("none", "sppf")
     for i, widths in enumerate(_NECK_WIDTHS):
-        stage = {"width": widths, **_STAGE_VALUES}
+        stage = {"width": widths, **STAGE_VALUES}
         values |= {f"neck.{i}.{name}": options for name, options in stage.items()}
     values |= {
         "head.width": (16, 32, 48, 64),

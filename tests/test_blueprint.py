@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,11 @@ import yaml
 from gpnas.cost import convolution_weights, cost
 from gpnas.errors import GenotypeError
 from gpnas.gradient_paths import gradient_paths
-from gpnas.graph import Branch, Graph
+from gpnas.graph import Branch, Graph, GraphBuilder
 from gpnas.network import Network
+from search_spaces import pieces
 from search_spaces.architecture import build, classes_of, has_anchors, read_architecture, with_classes
-from search_spaces.blueprint import build_blueprint, catalogue, open_catalogue, read_blueprint
+from search_spaces.blueprint import _reads_many, _schema, build_blueprint, catalogue, open_catalogue, read_blueprint
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "figures" / "published.yaml"
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
@@ -130,6 +133,28 @@ def test_outputs_of_a_route_are_named_by_their_number() -> None:
     routed = [op for op in graph.ops if op.kind == "slice"]
     assert [(op.start, op.channels) for op in routed if op.name.startswith("routes")] == [(0, 8), (8, 16)]
     assert [out.stride for out in graph.outputs] == [4]
+
+
+def test_the_block_that_contributing_md_adds_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function, the line and the YAML of the file are run as they stand there."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    function, line = (dedent(part) for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    document = dedent(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    names: dict[str, Any] = {"GraphBuilder": GraphBuilder}
+    exec(function, names)
+    names["res2"].__module__ = pieces.__name__
+    for name, piece in eval("{" + line + "}", names).items():
+        monkeypatch.setitem(pieces.PIECES, name, piece)
+    blueprint = read_blueprint(document)
+    graph = build_blueprint(blueprint)
+    assert [op.kernel for op in graph.ops if op.weighted and op.name.startswith("p3r")] == [1, 3, 3, 3, 1]
+    assert [out.stride for out in graph.outputs] == [8, 16, 32]
+    with torch.no_grad():
+        assert len(Network(graph).eval()(torch.zeros(1, 3, 64, 64))) == 3
+    with pytest.raises(GenotypeError, match="unknown key 'scale'"):
+        read_blueprint(document.replace("block: res2, width: 64", "block: res2, width: 64, scale: 2"))
+    _schema.cache_clear()
+    _reads_many.cache_clear()
 
 
 def test_other_classes_change_the_head_alone() -> None:

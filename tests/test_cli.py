@@ -265,8 +265,34 @@ def test_bench_published_prints_kendall_for_every_recipe(gpnas):
     assert code == 0 and out.count("Kendall with box AP") == 4
 
 
-def test_a_search_does_not_start_from_a_blueprint_yet(refused):
-    assert "use a run's best.yaml" in refused("search", "--budget", "1trials", "--start", "yolov9-t")
+def test_a_search_starts_from_a_published_architecture_as_wide_as_the_limits_allow(gpnas, refused, architecture, tmp_path):
+    from search_spaces.blueprint import read_blueprint
+
+    run = tmp_path / "run"
+    options = ["--budget", "3trials", "--imgsz", "64", "--max-flops", "8M", "--wandb", "off", "--out", run]
+    code, out, _ = gpnas("search", "--start", "yolov9-t", *options)
+    assert code == 0 and "searching around yolov9-t" in out and "yolov9-t has" in out and "at width_multiple" in out
+    shown = json.loads(gpnas("show", run, "--json")[1])
+    assert len(shown["trials"]) == 3 and all(trial["flops"] <= 8e6 for trial in shown["trials"])
+    best = read_blueprint((run / "best.yaml").read_text())
+    assert best.hash == next(trial["hash"] for trial in shown["trials"] if trial["id"] == shown["best"])
+    code, out, _ = gpnas("resume", run, "--budget", "4trials")
+    assert code == 0 and " evaluations are finished, 0 were under way" in out and len(list((run / "trials").iterdir())) == 4
+    assert "leave out --space" in refused("search", "--start", "yolov9-t", "--space", "elan", "--budget", "1trials")
+    assert "even at its narrowest" in refused("search", "--start", "yolov9-t", "--max-flops", "1K", "--budget", "1trials")
+    assert "beyond the limits" in refused("export", architecture, "--max-flops", "1K")
+
+
+def test_export_narrows_a_published_architecture_to_a_limit(gpnas, tmp_path):
+    from gpnas.cost import cost
+    from search_spaces.architecture import build, classes_of, read_architecture
+
+    file = tmp_path / "small.yaml"
+    code, _, err = gpnas("export", "gelan-c", "--max-flops", "300M", "--imgsz", "320", "--classes", "3", "--out", file)
+    small = read_architecture(file.read_text())
+    flops = cost(build(small).inference(), 320, 320).flops
+    assert code == 0 and "at width_multiple" in err and classes_of(small) == 3
+    assert 0.8 * 300e6 < flops <= 300e6
 
 
 def test_export_writes_yaml_that_rebuilds_the_same_network(gpnas, architecture, tmp_path):

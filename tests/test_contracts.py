@@ -9,6 +9,8 @@ import pytest
 
 from evaluators.proxy import ProxyEvaluator
 from gpnas.trial import Candidate, Evaluator, Fidelity, Space
+from search_spaces.blueprint import open_catalogue
+from search_spaces.neighbourhood import Neighbourhood
 from search_spaces.space import GradientPathSpace
 from tests.contracts import EvaluatorContract, SpaceContract
 from tests.grid import GridEvaluator, GridSpace
@@ -31,6 +33,12 @@ class TestGradientPathSpace(SpaceContract):
     @pytest.fixture
     def space(self, narrow_space: GradientPathSpace) -> Space:
         return narrow_space
+
+
+class TestNeighbourhood(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return Neighbourhood(open_catalogue("yolov9-t"), 3)
 
 
 class TestGridEvaluator(EvaluatorContract):
