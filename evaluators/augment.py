@@ -15,7 +15,9 @@ batch first, and random numbers come from one generator in a fixed order: a seed
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -64,7 +66,9 @@ class Batch:
     classes: Tensor
 
 
-def train_batches(bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator) -> Iterator[Batch]:
+def train_batches(
+    bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator
+) -> Generator[Batch, None, None]:
     """One epoch, shuffled: every image leads one output. A last batch of a single image is left out (batch
     normalisation cannot learn from it), unless it is the only one."""
     if batch_size < 1:
@@ -76,6 +80,43 @@ def train_batches(bank: ImageBank, batch_size: int, augmentation: Augmentation, 
         if start and len(chosen) < min(2, batch_size):
             return
         yield augmented(bank, chosen, augmentation, generator)
+
+
+def ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+    """The same batches in the same order, each made by a thread while the one before it is used: torch works without Python's
+    lock. What the making raises is raised here; a consumer that stops early (`close`) ends the thread."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+    ended = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not ended.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def make() -> None:
+        torch.set_num_threads(1)  # of this thread alone: the others belong to the training
+        try:
+            for batch in batches:
+                put(batch)
+                if ended.is_set():
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    maker = threading.Thread(target=make, name="augmentation", daemon=True)
+    maker.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+        maker.join()
 
 
 def plain_batches(bank: ImageBank, batch_size: int) -> Iterator[tuple[Tensor, slice]]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evaluators.ap import coco_metrics
-from evaluators.augment import Augmentation, Batch, plain_batches, train_batches
+from evaluators.augment import Augmentation, Batch, ahead, plain_batches, train_batches
 from evaluators.data import DetectionData, ImageBank, Record, load_bank
 from evaluators.head import check_head, decode, detections, initialise_head
 from evaluators.loss import network_loss
@@ -271,27 +271,38 @@ def _epoch(
     classes: int,
     pieces: int,
 ) -> tuple[dict[str, float], int]:
-    """One pass over the images: mean losses, and into how many pieces batches had to be cut in the end."""
+    """One pass over the images: mean losses, the share of time that steps waited for images, and into how many pieces batches
+    had to be cut in the end."""
     parameters = list(network.parameters())
     sums = np.zeros(4)
     steps, images = 0, 0
-    for batch in train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator):
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr_at(epoch + images / len(train.pixels))
-        losses, pieces = _gradients(network, batch, classes, recipe.precision, pieces)
-        norm = nn.utils.clip_grad_norm_(parameters, max_norm=10.0, foreach=True)
-        if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
-            raise TrainingDiverged(
-                f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {float(norm):g} at learning rate "
-                f"{optimizer.param_groups[0]['lr']:g}"
-            )
-        optimizer.step()
-        averaged.update()
-        sums += losses
-        steps += 1
-        images += len(batch.images)
+    began, waited = time.perf_counter(), 0.0
+    batches = train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator)
+    # On a GPU the batches are only queued, and a thread would but take the lock from the training's own.
+    with contextlib.closing(ahead(batches) if train.pixels.device.type == "cpu" else batches) as made:
+        while True:
+            asked = time.perf_counter()
+            batch = next(made, None)
+            waited += time.perf_counter() - asked
+            if batch is None:
+                break
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr_at(epoch + images / len(train.pixels))
+            losses, pieces = _gradients(network, batch, classes, recipe.precision, pieces)
+            norm = nn.utils.clip_grad_norm_(parameters, max_norm=10.0, foreach=True)
+            if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
+                raise TrainingDiverged(
+                    f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {float(norm):g} at learning rate "
+                    f"{optimizer.param_groups[0]['lr']:g}"
+                )
+            optimizer.step()
+            averaged.update()
+            sums += losses
+            steps += 1
+            images += len(batch.images)
     means = dict(zip(("loss", "box", "classes", "distribution"), (sums / steps).tolist(), strict=True))
-    return {**means, "lr": optimizer.param_groups[0]["lr"]}, pieces
+    waiting = waited / (time.perf_counter() - began)
+    return {**means, "lr": optimizer.param_groups[0]["lr"], "waiting": waiting}, pieces
 
 
 def _gradients(network: Network, batch: Batch, classes: int, precision: str, pieces: int) -> tuple[list[float], int]:

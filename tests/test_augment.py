@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import threading
 from collections.abc import Iterator
 
 import cv2
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluators import augment
-from evaluators.augment import Augmentation, augmented, plain_batches, train_batches
+from evaluators.augment import Augmentation, Batch, ahead, augmented, plain_batches, train_batches
 from evaluators.data import GREY, ImageBank, Record, as_images, load_bank
 
 SIZE = 96
@@ -308,3 +309,27 @@ def test_a_batch_size_of_nothing_is_refused() -> None:
         next(train_batches(painted_bank(), 0, NONE, seeded(0)))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         next(plain_batches(painted_bank(), 0))
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
+    bank = painted_bank()
+    plain, made = (list(f(train_batches(bank, 2, Augmentation(), torch.Generator().manual_seed(3)))) for f in (iter, ahead))
+    assert len(plain) == len(made) > 1
+    assert all(torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes) for a, b in zip(plain, made, strict=True))
+
+
+def test_what_making_a_batch_raises_is_raised_where_it_is_used() -> None:
+    def broken() -> Iterator[Batch]:
+        yield from train_batches(painted_bank(), 2, Augmentation(), torch.Generator())
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        list(ahead(broken()))
+
+
+def test_a_consumer_that_stops_early_ends_the_thread() -> None:
+    made = ahead(train_batches(painted_bank(), 1, Augmentation(), torch.Generator()))
+    next(made)
+    assert any(thread.name == "augmentation" for thread in threading.enumerate())
+    made.close()
+    assert not any(thread.name == "augmentation" for thread in threading.enumerate())

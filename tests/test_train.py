@@ -112,7 +112,7 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(optimi
     rows = list(csv.DictReader((tmp_path / "parts" / "results.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     for ours, theirs in zip(rows, csv.DictReader((tmp_path / "whole" / "results.csv").open()), strict=True):
-        assert {**ours, "seconds": ""} == {**theirs, "seconds": ""}
+        assert {**ours, "seconds": "", "waiting": ""} == {**theirs, "seconds": "", "waiting": ""}
 
 
 def test_a_finished_training_is_a_detector(tmp_path):
