@@ -84,9 +84,7 @@ def main() -> None:
     costs = {
         name: json.loads(gpnas("analyze", file, "--json", "--input", f"3x{IMGSZ}x{IMGSZ}")) for name, file in files.items()
     }
-    print(
-        f"{arguments.epochs} epochs at {IMGSZ} px, batch 8, {arguments.seeds} seeds, one CPU thread a training: mean (least-most)"
-    )
+    print(f"{arguments.epochs} epochs at {IMGSZ} px, {arguments.seeds} seeds, a CPU thread each: mean (least-most)")
     print(f"{'':22}{'FLOPs':>9}{'params':>9}{'test AP':>22}{'AP50':>22}{'minutes':>10}")
     for name in files:
         rows = [result for (of, _), result in zip(tasks, results, strict=True) if of == name]

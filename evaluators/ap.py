@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,30 +23,36 @@ Detections = NDArray[Any]
 _METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # the first six of COCOeval.stats
 
 
-def coco_metrics(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> dict[str, float]:
-    """ap, ap50, ap75, ap_small, ap_medium, ap_large in [0, 1]; a size of which there are no objects is absent.
+class Judgement(NamedTuple):
+    """What COCOeval finds of detections on a split.
 
-    Raises DataError if the records hold no boxes at all (crowds do not count): AP is then not defined.
+    metrics: ap, ap50, ap75, ap_small, ap_medium, ap_large in [0, 1]; a size of which there are no objects is absent.
+    classes: AP and AP50 of each class that has objects, by name. precision: at IoU 0.5, of each such class, at the 101 recalls
+    0, 0.01, ... 1.
     """
+
+    metrics: dict[str, float]
+    classes: dict[str, tuple[float, float]]
+    precision: dict[str, list[float]]
+
+
+def coco_judgement(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> Judgement:
+    """Raises DataError if the records hold no boxes at all (crowds do not count): AP is then not defined."""
     judge = _judged(records, names, detections)
     with contextlib.redirect_stdout(io.StringIO()):
         judge.summarize()
     # pycocotools marks what it could not judge by -1.
-    return {name: float(v) for name, v in zip(_METRICS, judge.stats[: len(_METRICS)], strict=True) if v >= 0}
-
-
-def per_class_ap(
-    records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]
-) -> dict[str, tuple[float, float]]:
-    """AP and AP50 of each class that has objects, by its name. Raises DataError if none has."""
-    judge = _judged(records, names, detections)
+    metrics = {name: float(v) for name, v in zip(_METRICS, judge.stats[: len(_METRICS)], strict=True) if v >= 0}
     # (IoU thresholds, recalls, classes) at all areas and 100 detections an image; -1 for a class without objects.
     precision = judge.eval["precision"][:, :, :, 0, -1]
-    return {
-        name: (float(precision[:, :, i].mean()), float(precision[0, :, i].mean()))
-        for i, name in enumerate(names)
-        if (precision[:, :, i] >= 0).all()
-    }
+    known = [(i, name) for i, name in enumerate(names) if (precision[:, :, i] >= 0).all()]
+    classes = {name: (float(precision[:, :, i].mean()), float(precision[0, :, i].mean())) for i, name in known}
+    return Judgement(metrics, classes, {name: precision[0, :, i].tolist() for i, name in known})
+
+
+def coco_metrics(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> dict[str, float]:
+    """The metrics of `coco_judgement`."""
+    return coco_judgement(records, names, detections).metrics
 
 
 def coco_results(

@@ -24,6 +24,9 @@ import torch
 from torch import Tensor
 
 from evaluators.data import GREY, ImageBank, as_images
+from evaluators.distributed import Group
+
+ALONE = Group()
 
 _LEAST_AREA = 0.1  # a box of which less than this share stays in view is dropped
 _LEAST_SIDE = 2.0  # and so is one with a shorter side, in pixels
@@ -59,27 +62,30 @@ class Augmentation:
 @dataclass(frozen=True)
 class Batch:
     """images: float32 (batch, 3, size, size) in [0, 1], channels_last. boxes: float32 (batch, most, 4), xyxy in pixels
-    of the batch's size, zero padded. classes: int64 (batch, most), -1 where padded; most is at least 1."""
+    of the batch's size, zero padded. classes: int64 (batch, most), -1 where padded; most is at least 1. whole: images of the
+    batch that these are a share of."""
 
     images: Tensor
     boxes: Tensor
     classes: Tensor
+    whole: int
 
 
 def train_batches(
-    bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator
+    bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator, group: Group = ALONE
 ) -> Generator[Batch, None, None]:
     """One epoch, shuffled: every image leads one output. A last batch of a single image is left out (batch
-    normalisation cannot learn from it), unless it is the only one."""
+    normalisation cannot learn from it), unless it is the only one. A process of a group gets its share of each batch; all of
+    them draw the same numbers."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     count = len(bank.pixels)
     order = torch.randperm(count, generator=generator, device=generator.device).to(bank.pixels.device)
     for start in range(0, count, batch_size):
         chosen = order[start : start + batch_size]
-        if start and len(chosen) < min(2, batch_size):
+        if start and len(chosen) < min(2 * group.size, batch_size):
             return
-        yield augmented(bank, chosen, augmentation, generator)
+        yield augmented(bank, chosen, augmentation, generator, group)
 
 
 def ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
@@ -128,15 +134,18 @@ def plain_batches(bank: ImageBank, batch_size: int) -> Iterator[tuple[Tensor, sl
         yield as_images(bank.pixels[part]), part
 
 
-def augmented(bank: ImageBank, chosen: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Batch:
-    """One output for each image of `chosen`: int64 (batch,), indices into the bank."""
-    layout = _layout(bank, chosen, augmentation, generator)
-    pixels = _sampled(bank, layout)
+def augmented(
+    bank: ImageBank, chosen: Tensor, augmentation: Augmentation, generator: torch.Generator, group: Group = ALONE
+) -> Batch:
+    """One output for each image of `chosen`: int64 (batch,), indices into the bank; of a group, for this process's share."""
+    mine = group.share(len(chosen))
+    layout = _layout(bank, chosen, augmentation, generator).part(mine)
     colours = _colour_matrices(len(chosen), augmentation, generator)
+    pixels = _sampled(bank, layout)
     if colours is not None:
-        pixels = torch.bmm(pixels.flatten(1, 2), colours.to(pixels.device)).clamp_(0, 1).view_as(pixels)
+        pixels = torch.bmm(pixels.flatten(1, 2), colours[mine].to(pixels.device)).clamp_(0, 1).view_as(pixels)
     boxes, classes = _moved(bank, layout)
-    return Batch(pixels.permute(0, 3, 1, 2), boxes, classes)
+    return Batch(pixels.permute(0, 3, 1, 2), boxes, classes, len(chosen))
 
 
 @dataclass(frozen=True)

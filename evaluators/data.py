@@ -33,7 +33,7 @@ GREY = 114
 """The level of every pixel that no image covers."""
 
 _SPLITS = ("train", "val", "test")
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _OVERHANG = 1.0  # pixels by which a box may leave its image: what rounding in annotation tools makes
 _DECODERS = 2  # threads
 
@@ -158,7 +158,7 @@ def load_bank(records: Sequence[Record], size: int, device: str | torch.device =
     pixels = np.full((len(records), size, size, 3), GREY, dtype=np.uint8)
 
     def place(i: int) -> tuple[int, int]:
-        image = _scaled(_pixels_of(records[i]), size)
+        image = _scaled(image_of(records[i]), size)
         pixels[i, : image.shape[0], : image.shape[1]] = image
         return image.shape[0], image.shape[1]
 
@@ -256,7 +256,8 @@ def _has_jpeg_end(content: bytes) -> bool:
     return False
 
 
-def _pixels_of(record: Record) -> NDArray[np.uint8]:
+def image_of(record: Record) -> NDArray[np.uint8]:
+    """The image of a record as (height, width, 3) RGB bytes; DataError if it is damaged or not of the record's size."""
     if record.pixels is not None:
         return record.pixels
     assert record.path is not None  # checked when built
@@ -507,7 +508,7 @@ def _yaml_images(file: Path, root: Path, split: str, values: Sequence[Any]) -> l
     for value in values:
         source = root / str(value)
         if source.is_dir():
-            images += sorted(path for path in source.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
+            images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         elif source.is_file() and source.suffix == ".txt":
             lines = [line.strip() for line in _lines(source)]
             listed = [source.parent / line for line in lines if line]

@@ -28,9 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluators.ap import coco_metrics
-from evaluators.augment import Augmentation, Batch, ahead, plain_batches, train_batches
+from evaluators.ap import Judgement, coco_judgement
+from evaluators.augment import ALONE, Augmentation, Batch, ahead, plain_batches, train_batches
 from evaluators.data import DetectionData, ImageBank, Record, load_bank
+from evaluators.distributed import Group, joined, without_averaging
 from evaluators.head import check_head, decode, detections, initialise_head
 from evaluators.loss import network_loss
 from gpnas.errors import GpnasError, InputError
@@ -194,15 +195,17 @@ def fit(
     report: Report,
     save: Callable[[dict[str, Any]], None] | None = None,
     start: Mapping[str, Any] | None = None,
+    group: Group = ALONE,
 ) -> FitResult:
     """Train `network` in place on `train`, which must lie on the recipe's device.
 
     After each epoch `report` gets the epoch's figures and `save` the whole state, tensors not copied; a training that gets
-    such a state as `start` goes on after its epoch. `val` is evaluated by the averaged weights. Raises ValueError for a head
-    that does not fit, TrainingDiverged, OutOfMemory.
+    such a state as `start` goes on after its epoch. `val` is evaluated by the averaged weights. In a `group` each process calls
+    this with the same arguments and the network on its device; the first evaluates, reports and saves. Raises ValueError for a
+    head that does not fit, TrainingDiverged, OutOfMemory.
     """
     began = time.perf_counter()
-    device = pick_device(recipe.device)
+    device = train.pixels.device
     check_head(network.graph, len(names), recipe.imgsz)
     network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     _set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
@@ -218,18 +221,21 @@ def fit(
         done, best, best_epoch = start["epoch"], start["best"], start["best_epoch"]
         metrics, history = dict(start["metrics"]), list(start["history"])
 
+    wrapped = group.wrapped(network)
     pieces = 1  # of a batch, one at a time in memory
     while done < recipe.epochs and not (recipe.patience and best_epoch and done - best_epoch >= recipe.patience):
-        row, pieces = _epoch(network, averaged, optimizer, train, recipe, done, generator, len(names), pieces)
+        row, pieces = _epoch(network, wrapped, averaged, optimizer, train, recipe, done, generator, len(names), pieces, group)
         done += 1
         if val is not None and (done == recipe.epochs or (recipe.eval_every and done % recipe.eval_every == 0)):
-            metrics, _ = evaluate(averaged.network, val, names, precision=recipe.precision)
+            if group.leads:
+                metrics, _ = evaluate(averaged.network, val, names, precision=recipe.precision)
+            metrics = group.from_leader(metrics)
             row.update(metrics)
             if metrics["ap"] > best:
                 best, best_epoch = metrics["ap"], done
         row["seconds"] = time.perf_counter() - began
         history.append({"epoch": done, **row})
-        if save is not None:
+        if save is not None and group.leads:
             save(
                 {
                     "model": network.state_dict(),
@@ -244,7 +250,8 @@ def fit(
                     "history": history,
                 }
             )
-        report({"epoch": done, "epochs": recipe.epochs, **row})
+        if group.leads:
+            report({"epoch": done, "epochs": recipe.epochs, **row})
     return FitResult(metrics, done, best_epoch, time.perf_counter() - began, averaged.network)
 
 
@@ -262,6 +269,7 @@ def _set_norm_momentum(network: nn.Module, steps: int) -> None:
 
 def _epoch(
     network: Network,
+    wrapped: nn.Module,
     averaged: _Average,
     optimizer: torch.optim.Optimizer,
     train: ImageBank,
@@ -270,6 +278,7 @@ def _epoch(
     generator: torch.Generator,
     classes: int,
     pieces: int,
+    group: Group,
 ) -> tuple[dict[str, float], int]:
     """One pass over the images: mean losses, the share of time that steps waited for images, and into how many pieces batches
     had to be cut in the end."""
@@ -277,7 +286,7 @@ def _epoch(
     sums = np.zeros(4)
     steps, images = 0, 0
     began, waited = time.perf_counter(), 0.0
-    batches = train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator)
+    batches = train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator, group)
     # On a GPU the batches are only queued, and a thread would but take the lock from the training's own.
     with contextlib.closing(ahead(batches) if train.pixels.device.type == "cpu" else batches) as made:
         while True:
@@ -286,9 +295,9 @@ def _epoch(
             waited += time.perf_counter() - asked
             if batch is None:
                 break
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr_at(epoch + images / len(train.pixels))
-            losses, pieces = _gradients(network, batch, classes, recipe.precision, pieces)
+            for of_optimizer in optimizer.param_groups:
+                of_optimizer["lr"] = recipe.lr_at(epoch + images / len(train.pixels))
+            losses, pieces = _gradients(network, wrapped, batch, classes, recipe.precision, pieces, group)
             norm = nn.utils.clip_grad_norm_(parameters, max_norm=10.0, foreach=True)
             if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
                 raise TrainingDiverged(
@@ -299,45 +308,52 @@ def _epoch(
             averaged.update()
             sums += losses
             steps += 1
-            images += len(batch.images)
+            images += batch.whole
     means = dict(zip(("loss", "box", "classes", "distribution"), (sums / steps).tolist(), strict=True))
     waiting = waited / (time.perf_counter() - began)
     return {**means, "lr": optimizer.param_groups[0]["lr"], "waiting": waiting}, pieces
 
 
-def _gradients(network: Network, batch: Batch, classes: int, precision: str, pieces: int) -> tuple[list[float], int]:
+def _gradients(
+    network: Network, wrapped: nn.Module, batch: Batch, classes: int, precision: str, pieces: int, group: Group
+) -> tuple[list[float], int]:
     """Accumulate the gradients of a batch's mean loss; the loss (total, box, classes, distribution), and the pieces.
 
-    When memory does not suffice the batch is done again in twice as many pieces, down to two images each.
+    When memory does not suffice the batch is done again in twice as many pieces, down to two images each (not in a group, whose
+    other processes would wait for ever).
     """
     while True:
         try:
-            return _accumulated(network, batch, classes, precision, pieces), pieces
+            return _accumulated(network, wrapped, batch, classes, precision, pieces, group), pieces
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            most = max(1, len(batch.images) // 2)
+            most = max(1, len(batch.images) // 2) if group.size == 1 else 1
             if pieces >= most:
                 pixels = batch.images.shape[-1]
-                raise OutOfMemory(f"{min(2, len(batch.images))} images of {pixels} pixels do not fit into memory") from error
+                few = min(2, len(batch.images)) if group.size == 1 else len(batch.images)
+                raise OutOfMemory(f"{few} images of {pixels} pixels do not fit into memory") from error
             pieces = min(2 * pieces, most)
         # Outside of the handler the failed pass is no longer referred to, and its tensors are free.
         if batch.images.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _accumulated(network: Network, batch: Batch, classes: int, precision: str, pieces: int) -> list[float]:
-    network.zero_grad(set_to_none=True)
-    total = np.zeros(4)
+def _accumulated(
+    network: Network, wrapped: nn.Module, batch: Batch, classes: int, precision: str, pieces: int, group: Group
+) -> list[float]:
+    wrapped.zero_grad(set_to_none=True)
+    total = torch.zeros(4, device=batch.images.device)
     split = (tensor.tensor_split(pieces) for tensor in (batch.images, batch.boxes, batch.classes))
-    for images, boxes, labels in zip(*split, strict=True):
-        share = len(images) / len(batch.images)
-        with _autocast(images.device, precision):
-            outputs = network(images)
-        parts = network_loss(outputs, network.graph.outputs, boxes, labels, classes)
-        torch.autograd.backward(parts.total * share)
-        total += share * torch.stack([parts.total, *parts]).detach().cpu().numpy()
-    return [float(x) for x in total]
+    for i, (images, boxes, labels) in enumerate(zip(*split, strict=True)):
+        share = len(images) / batch.whole
+        with without_averaging(wrapped) if i + 1 < pieces else contextlib.nullcontext():
+            with _autocast(images.device, precision):
+                outputs = wrapped(images)
+            parts = network_loss(outputs, network.graph.outputs, boxes, labels, classes)
+            torch.autograd.backward(parts.total * (share * group.size))  # the group averages
+        total += share * torch.stack([parts.total, *parts]).detach()
+    return [float(x) for x in group.summed(total).cpu()]
 
 
 class _Average:
@@ -389,11 +405,9 @@ _OPTIMIZERS: dict[str, Callable[[nn.Module, Recipe], torch.optim.Optimizer]] = {
 
 
 @torch.no_grad()
-def evaluate(
-    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
-) -> tuple[dict[str, float], list[NDArray[np.float64]]]:
-    """COCO metrics of a network, in its fused form, on a split that lies on its device; and the detections themselves, one
-    (n, 6) array for each image: x1, y1, x2, y2 in original pixels, score, class."""
+def detect(network: Network, split: Split, classes: int, *, precision: str = "auto") -> list[NDArray[np.float64]]:
+    """What a network, in its fused form, finds in a split that lies on its device: one (n, 6) array for each image: x1, y1, x2,
+    y2 in original pixels, score, class; the best first, at most 100, as COCO looks at no more."""
     fused = network if network.is_fused else network.fused()
     fused.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     bank, device = split.bank, split.bank.pixels.device
@@ -403,22 +417,50 @@ def evaluate(
     for images, part in plain_batches(bank, _EVALUATION_BATCH):
         with _autocast(device, precision):
             outputs = fused(images)
-        boxes, scores = decode(outputs, strides, len(names))
-        # COCO looks at the best 100 of an image.
+        boxes, scores = decode(outputs, strides, classes)
         found += detections(boxes, scores, sizes[part], most=100)
     for rows, scale, record in zip(found, scales, split.records, strict=True):
         rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)
-    return coco_metrics(split.records, names, found), found
+    return found
+
+
+def judge(
+    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
+) -> tuple[Judgement, list[NDArray[np.float64]]]:
+    """What COCOeval says of the detections of `network` on `split`, and the detections."""
+    found = detect(network, split, len(names), precision=precision)
+    return coco_judgement(split.records, names, found), found
+
+
+def evaluate(
+    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
+) -> tuple[dict[str, float], list[NDArray[np.float64]]]:
+    """The metrics of `judge`, and the detections."""
+    judgement, found = judge(network, split, names, precision=precision)
+    return judgement.metrics, found
 
 
 def validate(
     network: Network, data: DetectionData, split: str, imgsz: int, *, device: str = "auto", precision: str = "auto"
-) -> dict[str, float]:
-    """COCO metrics of `network` on a split of `data`, at `imgsz` pixels."""
+) -> tuple[Judgement, list[NDArray[np.float64]]]:
+    """`judge` of `network` on a split of `data`, at `imgsz` pixels."""
     place = pick_device(device)
     _check_input(network.graph, len(data.names), imgsz)
     loaded = load_split(data.splits[split], imgsz, place)
-    return evaluate(network.to(place), loaded, data.names, precision=precision)[0]
+    return judge(network.to(place), loaded, data.names, precision=precision)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A full training's end. result: its metrics are those of the best epoch's weights on `split`, which is test, or val where
+    there is no test. judgement, found: of these weights there. loaded: how much of other weights it started from, or ""."""
+
+    result: FitResult
+    split: str
+    judgement: Judgement
+    found: list[NDArray[np.float64]]
+    history: list[dict[str, Any]]
+    loaded: str
 
 
 def train_detector(
@@ -430,13 +472,14 @@ def train_detector(
     *,
     resume: bool,
     report: Report,
-) -> FitResult:
-    """Train the detector of `graph` in full; the result's metrics are those of the best epoch's weights on the test split, or
-    on val where there is none.
+    weights: Path | None = None,
+) -> Trained | None:
+    """Train the detector of `graph` in full, alone or in the group that torchrun started.
 
     Writes into `out` after each epoch: results.csv, last.pt (to resume from) and best.pt (the averaged weights with the best
-    AP on val). Checkpoints carry `genotype`, the text that rebuilds the graph. Raises InputError when `out` holds another
-    training, or when there is nothing to resume.
+    AP on val). Checkpoints carry `genotype`, the text that rebuilds the graph. weights: a checkpoint, perhaps of another
+    architecture, whose weights are taken over where names and shapes are the same. None in all processes of a group but the
+    first. Raises InputError when `out` holds another training, or when there is nothing to resume.
     """
     began = time.perf_counter()
     _check_input(graph, len(data.names), recipe.imgsz)
@@ -445,27 +488,47 @@ def train_detector(
     start = _start(last, genotype, data.names, recipe) if resume else None
     if not resume and last.exists():
         raise InputError(f"{out} holds a training already; resume it, or name another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    device = pick_device(recipe.device)
-    network = new_network(graph, len(data.names), recipe.imgsz, recipe.seed)
-    if start is not None:
-        load_weights(network, start, last)
-    train = load_bank(data.splits["train"], recipe.imgsz, device)
-    val = load_split(data.splits["val"], recipe.imgsz, device)
     about = {"format": FORMAT, "genotype": genotype, "names": list(data.names), "recipe": asdict(recipe)}
+    history: list[dict[str, Any]] = []
 
     def save(state: dict[str, Any]) -> None:
         if state["best_epoch"] == state["epoch"]:
             kept = {key: state[key] for key in ("ema", "epoch", "metrics")}
             save_checkpoint(best, {**about, **kept})
         save_checkpoint(last, {**about, **state})
-        write_table(out / "results.csv", state["history"])
+        history[:] = state["history"]
+        write_table(out / "results.csv", history)
 
-    result = fit(network, train, val, data.names, recipe, report=report, save=save, start=start)
+    with joined(pick_device(recipe.device)) as (group, device):
+        out.mkdir(parents=True, exist_ok=True)
+        network = new_network(graph, len(data.names), recipe.imgsz, recipe.seed)
+        loaded = _taken_over(network, weights) if weights is not None and start is None else ""
+        if start is not None:
+            load_weights(network, start, last)
+            history[:] = start["history"]
+        train = load_bank(data.splits["train"], recipe.imgsz, device)
+        val = load_split(data.splits["val"], recipe.imgsz, device)
+        result = fit(network, train, val, data.names, recipe, report=report, save=save, start=start, group=group)
+        if not group.leads:
+            return None
     load_weights(result.averaged, load_detector(best), best)
-    judge = load_split(data.splits["test"], recipe.imgsz, device) if "test" in data.splits else val
-    metrics, _ = evaluate(result.averaged, judge, data.names, precision=recipe.precision)
-    return replace(result, metrics=metrics, seconds=time.perf_counter() - began)
+    split = "test" if "test" in data.splits else "val"
+    judged = val if split == "val" else load_split(data.splits[split], recipe.imgsz, device)
+    judgement, found = judge(result.averaged, judged, data.names, precision=recipe.precision)
+    result = replace(result, metrics=judgement.metrics, seconds=time.perf_counter() - began)
+    return Trained(result, split, judgement, found, history, loaded)
+
+
+def _taken_over(network: Network, checkpoint: Path) -> str:
+    """Copy the weights of `checkpoint` that the network has under the same name and shape; says how many. Raises InputError
+    when there are none."""
+    theirs, ours = load_detector(checkpoint)["model"], network.state_dict()
+    same = {key: value for key, value in theirs.items() if key in ours and ours[key].shape == value.shape}
+    count, whole = sum(value.numel() for value in same.values()), sum(value.numel() for value in ours.values())
+    if not count:
+        raise InputError(f"--weights {checkpoint}: none of its weights has a name and shape of this network; leave it out")
+    network.load_state_dict(same, strict=False)
+    return f"{count} of {whole} values ({count / whole:.0%}) are taken from {checkpoint}"
 
 
 def _check_input(graph: Graph, classes: int, imgsz: int) -> None:

@@ -7,6 +7,7 @@ answers at once.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,8 +22,11 @@ from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError, Inp
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evaluators.data import DetectionData
+    from evaluators.train import Trained
     from gpnas.graph import Graph
     from gpnas.journal import Journal
+    from gpnas.network import Network
     from gpnas.pareto import Limits
     from gpnas.trial import Candidate, Space
     from search_spaces.architecture import Architecture
@@ -38,6 +42,9 @@ app = typer.Typer(
 )
 
 DEFAULT_SPACE = "gradient-path"
+
+SAMPLES, SURE = 12, 0.25
+"""Images that a training's report shows, and the least score of a detection on them."""
 
 Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
@@ -518,13 +525,15 @@ def train(
     data: Data = "digits",
     epochs: int = 300,
     imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that the search was for)")] = None,
-    batch: Annotated[int, typer.Option(help="images a step")] = 16,
+    batch: Annotated[int, typer.Option(help="images a step, over all processes")] = 16,
     out: Out = None,
     seed: int = 0,
     device: Device = "auto",
+    patience: Annotated[int, typer.Option(help="stop after so many epochs without a better AP; 0 never does")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="checkpoint to start from, where names and shapes match")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from OUT/last.pt")] = False,
 ) -> None:
-    """Train a found architecture in full."""
+    """Train an architecture in full; under torchrun on several devices."""
     from evaluators.data import open_data
     from evaluators.train import Recipe, train_detector
     from gpnas.quantities import clock
@@ -535,32 +544,50 @@ def train(
     size = imgsz or _found_imgsz(architecture)
     trained = candidate(_for_classes(architecture, len(images.names)))
     _check_imgsz(size)
-    if epochs < 1 or batch < 1:
-        raise InputError(f"--epochs {epochs} --batch {batch}: both must be at least 1")
+    if epochs < 1 or batch < 1 or patience < 0:
+        raise InputError(f"--epochs {epochs} --batch {batch} --patience {patience}: must be at least 1, 1 and 0")
     if resume and out is None:
         raise InputError("--resume: name the folder to go on in with --out")
+    if out is None and "LOCAL_RANK" in os.environ:
+        raise InputError("--out is needed under torchrun: all processes must write into one folder")
     folder = out or _new_run_folder("train")
-    typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
-    result = train_detector(
-        trained.graph,
-        trained.genotype,
-        images,
-        Recipe(
-            epochs=epochs,
-            imgsz=size,
-            batch_size=batch,
-            eval_every=max(1, epochs // 40),
-            seed=seed,
-            device=_resolved_device(device),
-        ),
-        folder,
-        resume=resume,
-        report=_epoch_line(),
+    recipe = Recipe(
+        epochs=epochs,
+        imgsz=size,
+        batch_size=batch,
+        eval_every=max(1, epochs // 40),
+        patience=patience,
+        seed=seed,
+        device=_resolved_device(device),
     )
-    split = "test" if "test" in images.splits else "val"
-    typer.echo(f"best epoch {result.best_epoch} of {result.epochs}, after {clock(result.seconds)}")
-    typer.echo(f"{split}: {_metrics_text(result.metrics)}")
-    typer.echo(f"results: {folder}/best.pt, {folder}/results.csv")
+    typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
+    done = train_detector(
+        trained.graph, trained.genotype, images, recipe, folder, resume=resume, report=_epoch_line(), weights=weights
+    )
+    if done is None:  # a process of a group that is not its first
+        return
+    if done.loaded:
+        typer.echo(done.loaded)
+    _write_training_report(folder, source, images, done)
+    typer.echo(f"best epoch {done.result.best_epoch} of {done.result.epochs}, after {clock(done.result.seconds)}")
+    typer.echo(f"{done.split}: {_metrics_text(done.result.metrics)}")
+    typer.echo(f"results: {folder}/best.pt, {folder}/results.csv, {folder}/report.html")
+
+
+def _write_training_report(folder: Path, source: str, images: DetectionData, done: Trained) -> None:
+    from evaluators.data import image_of
+    from evaluators.predict import drawn, jpeg
+    from gpnas.training_report import Judged, write_training_report
+
+    records, found = images.splits[done.split], done.found
+    step = max(1, len(records) // SAMPLES)
+    pictures = [
+        (record.path.name if record.path else str(record.image_id), jpeg(drawn(image_of(record), sure, images.names)))
+        for record, rows in list(zip(records, found, strict=True))[::step][:SAMPLES]
+        for sure in [rows[rows[:, 4] >= SURE]]
+    ]
+    judged = Judged(done.split, done.judgement.metrics, done.judgement.classes, done.judgement.precision, pictures)
+    write_training_report(folder, f"{source} on {Path(images.source).name}", done.history, judged)
 
 
 @app.command()
@@ -570,25 +597,77 @@ def val(
     split: str = "val",
     imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that it was trained at)")] = None,
     device: Device = "auto",
+    save: Annotated[Path | None, typer.Option(help="file for the detections, in COCO's results format")] = None,
 ) -> None:
-    """Measure a trained detector: COCO metrics by pycocotools."""
+    """Measure a trained detector: COCO metrics by pycocotools, over all and by class."""
+    from evaluators.ap import coco_results
     from evaluators.data import open_data
-    from evaluators.train import load_detector, load_weights, validate
-    from gpnas.network import Network
-    from search_spaces.architecture import candidate, read_architecture
+    from evaluators.train import validate
 
-    detector = load_detector(checkpoint)
+    network, detector = _detector(checkpoint)
     images = open_data(data)
     if split not in images.splits:
         raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
     if tuple(detector["names"]) != images.names:
         raise InputError(f"{checkpoint} detects {', '.join(detector['names'])}; {data} has {', '.join(images.names)}")
-    network = Network(candidate(read_architecture(detector["genotype"], str(checkpoint))).graph)
-    load_weights(network, detector, checkpoint)
     size = imgsz or detector["imgsz"]
     _check_imgsz(size)
-    metrics = validate(network, images, split, size, device=_resolved_device(device))
-    typer.echo(f"{split}: {_metrics_text(metrics)}")
+    judgement, found = validate(network, images, split, size, device=_resolved_device(device))
+    for name, (ap, ap50) in judgement.classes.items():
+        typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")
+    typer.echo(f"{split}: {_metrics_text(judgement.metrics)}")
+    if save is not None:
+        save.write_text(json.dumps(coco_results(images.splits[split], images.category_ids, found)))
+        typer.echo(f"detections: {save}")
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train")],
+    source: Annotated[Path, typer.Argument(help="an image, or a folder of images")],
+    out: Annotated[Path | None, typer.Option(help="folder for the drawn images and predictions.json")] = None,
+    score: Annotated[float, typer.Option(help="least score of a detection")] = 0.25,
+    imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that it was trained at)")] = None,
+    device: Device = "auto",
+) -> None:
+    """Detect objects in images: boxes drawn, and as JSON."""
+    from evaluators.data import image_of
+    from evaluators.predict import as_json, drawn, image_records, jpeg
+    from evaluators.predict import predict as run_predict
+
+    if not 0 <= score <= 1:
+        raise InputError(f"--score {score}: must lie in [0, 1]")
+    network, detector = _detector(checkpoint)
+    size = imgsz or detector["imgsz"]
+    _check_imgsz(size)
+    names, records = detector["names"], image_records(source)
+    folder = out or _new_run_folder("predict")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for record, found in run_predict(
+        network, records, imgsz=size, names=names, least_score=score, device=_resolved_device(device)
+    ):
+        path = record.path or source
+        below = path.relative_to(source) if source.is_dir() else Path(path.name)
+        to = folder / below.with_name(f"{below.name}.jpg")  # two files of one stem stay two
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_bytes(jpeg(drawn(image_of(record), found, names)))
+        rows.append(as_json(record, found, names))
+        typer.echo(f"{below}: {len(found)} objects")
+    (folder / "predictions.json").write_text(json.dumps(rows, indent=1))
+    typer.echo(f"{len(rows)} images, {sum(len(row['boxes']) for row in rows)} objects: {folder}, {folder}/predictions.json")
+
+
+def _detector(checkpoint: Path) -> tuple[Network, dict[str, Any]]:
+    """The network of a checkpoint with its weights, and the rest of what the checkpoint holds."""
+    from evaluators.train import load_detector, load_weights
+    from gpnas.network import Network
+    from search_spaces.architecture import candidate, read_architecture
+
+    detector = load_detector(checkpoint)
+    network = Network(candidate(read_architecture(detector["genotype"], str(checkpoint))).graph)
+    load_weights(network, detector, checkpoint)
+    return network, detector
 
 
 @app.callback(invoke_without_command=True)

@@ -12,25 +12,37 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from gpnas.drawing import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    axis,
+    dot,
+    drawing,
+    empty,
+    frame,
+    page,
+    rung_look,
+    short,
+    steps,
+    table,
+)
 from gpnas.graph import Graph
 from gpnas.journal import EvaluationRow, Journal, TrialRow
 from gpnas.quantities import brief, clock
 from gpnas.results import Measured, measured, replace_text
 from gpnas.timeline import timeline_svg
 from gpnas.trial import TrialState
-
-WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 44, 48
-"""Margins of a drawing, in its own pixels."""
-
-LONG_TEXT = 40
-"""Characters from which a table's cell may break into lines."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +68,25 @@ def front_svg(
     front, best: trial ids. Opacity and size of a point tell its rung: a low rung's AP understates a candidate.
     """
     if not points:
-        return _empty(title, "no trial was measured")
+        return empty(title, "no trial was measured")
     limit = [] if max_flops is None else [max_flops]
-    x = _axis([p.flops for p in points] + limit, LEFT, WIDTH - RIGHT, "FLOPs of the fused network (2 x MACs)", log=True)
-    y = _axis([p.ap for p in points], HEIGHT - BOTTOM, TOP, "AP", floor=0.0)
-    parts = [_frame(x, y)]
+    x = axis([p.flops for p in points] + limit, LEFT, WIDTH - RIGHT, "FLOPs of the fused network (2 x MACs)", log=True)
+    y = axis([p.ap for p in points], HEIGHT - BOTTOM, TOP, "AP", floor=0.0)
+    parts = [frame(x, y)]
     if max_flops is not None:
-        parts.append(_limit_line(x(max_flops), f"limit {_short(max_flops)}"))
+        parts.append(_limit_line(x(max_flops), f"limit {short(max_flops)}"))
     on_front = sorted((p for p in points if p.id in front), key=lambda p: p.flops)
     top = max(p.rung for p in points)
-    parts.append(_steps([(x(p.flops), y(p.ap)) for p in on_front], WIDTH - RIGHT, "front"))
+    parts.append(steps([(x(p.flops), y(p.ap)) for p in on_front], WIDTH - RIGHT, "front"))
     for p in sorted(points, key=lambda p: (p.id in front, p.rung)):
         name = f"trial {p.id}: AP {p.ap:.3f}, {brief(p.flops)} FLOPs, rung {p.rung}"
-        radius, opacity = _rung_look(p.rung, top)
+        radius, opacity = rung_look(p.rung, top)
         style, opacity = ("on-front", max(opacity, 0.75)) if p.id in front else ("dot", opacity)
-        parts.append(_dot(x(p.flops), y(p.ap), name, style, radius, opacity))
+        parts.append(dot(x(p.flops), y(p.ap), name, style, radius, opacity))
     parts += _front_labels(on_front, best, x, y)
     summary = f"{len(points)} measured trials, {len(on_front)} of them on the Pareto front"
     legend = [("line front", "Pareto front"), *_rung_legend(sorted({p.rung for p in points}))]
-    return _drawing(title, summary, parts, legend)
+    return drawing(title, summary, parts, legend)
 
 
 def write_report(run: Path, front: Sequence[int], best: int | None, best_graph: Graph | None = None) -> Path:
@@ -142,14 +154,7 @@ def _page(facts: _Facts, drawing: str) -> str:
         _timeline(facts),
         f"<h2>Settings</h2>{_settings_table(facts.settings)}",
     ]
-    body = "\n".join(sections)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<title>gpnas: {escape(facts.run)}</title><style>{_PAGE_STYLE}</style></head>\n"
-        f"<body><main>\n{body}\n</main></body></html>\n"
-    )
+    return page(f"gpnas: {facts.run}", sections)
 
 
 def _headline(facts: _Facts) -> str:
@@ -195,7 +200,7 @@ def _front_table(facts: _Facts) -> str:
         )
         for i, m in ((i, facts.measured[i]) for i in facts.front)
     ]
-    return _table(("trial", "AP", "AP50", "FLOPs", "params", "rung", "origin", "hash"), rows, text_from=5)
+    return table(("trial", "AP", "AP50", "FLOPs", "params", "rung", "origin", "hash"), rows, text_from=5)
 
 
 def _trial_table(facts: _Facts) -> str:
@@ -225,7 +230,7 @@ def _trial_table(facts: _Facts) -> str:
             )
         )
     head = ("trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin")
-    return _table(head, rows, text_from=7)
+    return table(head, rows, text_from=7)
 
 
 def _best_text(facts: _Facts) -> str:
@@ -247,21 +252,7 @@ def _timeline(facts: _Facts) -> str:
 
 def _settings_table(settings: dict[str, Any]) -> str:
     rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in sorted(settings.items())]
-    return _table(("setting", "value"), rows, text_from=0)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_from: int) -> str:
-    """Columns before `text_from` are numbers and stand to the right."""
-
-    def cell(tag: str, column: int, text: str) -> str:
-        style = " class=number" if column < text_from else " class=wrap" if len(text) > LONG_TEXT else ""
-        return f"<{tag}{style}>{escape(text)}</{tag}>"
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        return "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(cells)) + "</tr>"
-
-    body = "".join(line("td", row) for row in rows) or f'<tr><td colspan="{len(head)}">none</td></tr>'
-    return f"<div class=wide><table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table></div>"
+    return table(("setting", "value"), rows, text_from=0)
 
 
 def _metric(metrics: Any, name: str) -> str:
@@ -272,26 +263,24 @@ def _progress_drawing(evaluations: Sequence[EvaluationRow]) -> str:
     title = "AP over time"
     done = [row for row in evaluations if row.evaluation is not None and row.state is TrialState.COMPLETE]
     if not done:
-        return _empty(title, "no evaluation is complete")
+        return empty(title, "no evaluation is complete")
     busy = _busy_time(evaluations)
     timed = [(busy(row.finished), row) for row in done if row.finished is not None]
     timed.sort(key=lambda pair: pair[0])
     unit, seconds = next(u for u in _TIME_UNITS if timed[-1][0] >= u[1] * 3 or u[1] == 1.0)
-    x = _axis([0.0, *(t / seconds for t, _ in timed)], LEFT, WIDTH - RIGHT, f"{unit} of search")
-    y = _axis([_ap(row) for _, row in timed], HEIGHT - BOTTOM, TOP, "AP", floor=0.0)
+    x = axis([0.0, *(t / seconds for t, _ in timed)], LEFT, WIDTH - RIGHT, f"{unit} of search")
+    y = axis([_ap(row) for _, row in timed], HEIGHT - BOTTOM, TOP, "AP", floor=0.0)
     top = max(row.rung for _, row in timed)
-    best, line, parts = -math.inf, [], [_frame(x, y)]
+    best, line, parts = -math.inf, [], [frame(x, y)]
     for t, row in timed:
         at, ap = x(t / seconds), _ap(row)
-        parts.append(
-            _dot(at, y(ap), f"trial {row.trial_id}: AP {ap:.3f} at rung {row.rung}", "dot", *_rung_look(row.rung, top))
-        )
+        parts.append(dot(at, y(ap), f"trial {row.trial_id}: AP {ap:.3f} at rung {row.rung}", "dot", *rung_look(row.rung, top)))
         if ap > best:
             best = ap
             line.append((at, y(ap)))
-    parts.append(_steps(line, WIDTH - RIGHT, "front"))
+    parts.append(steps(line, WIDTH - RIGHT, "front"))
     legend = [("line front", "best so far"), *_rung_legend(sorted({row.rung for _, row in timed}))]
-    return _drawing(title, f"best AP {best:.3f} after {len(done)} complete evaluations", parts, legend)
+    return drawing(title, f"best AP {best:.3f} after {len(done)} complete evaluations", parts, legend)
 
 
 _TIME_UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
@@ -313,20 +302,20 @@ def _score_drawing(facts: _Facts) -> str:
     title = "Score against AP"
     done = [row for row in facts.evaluations if row.evaluation is not None and row.state is TrialState.COMPLETE]
     if not done:
-        return _empty(title, "no evaluation is complete")
+        return empty(title, "no evaluation is complete")
     rung = min(row.rung for row in done)
     scores = {trial.id: trial.score for trial in facts.trials}
     pairs = [(row.trial_id, scores[row.trial_id], _ap(row)) for row in done if row.rung == rung]
-    x = _axis([score for _, score, _ in pairs], LEFT, WIDTH - RIGHT, "score before training")
-    y = _axis([ap for *_, ap in pairs], HEIGHT - BOTTOM, TOP, f"AP at rung {rung}", floor=0.0)
-    parts = [_frame(x, y)]
+    x = axis([score for _, score, _ in pairs], LEFT, WIDTH - RIGHT, "score before training")
+    y = axis([ap for *_, ap in pairs], HEIGHT - BOTTOM, TOP, f"AP at rung {rung}", floor=0.0)
+    parts = [frame(x, y)]
     for i, score, ap in pairs:
         style = "on-front" if i in facts.front else "dot"
-        parts.append(_dot(x(score), y(ap), f"trial {i}: score {score:.3f}, AP {ap:.3f}", style, 4.5, 0.85))
+        parts.append(dot(x(score), y(ap), f"trial {i}: score {score:.3f}, AP {ap:.3f}", style, 4.5, 0.85))
     rho = _spearman([score for _, score, _ in pairs], [ap for *_, ap in pairs])
     summary = f"{len(pairs)} trials at rung {rung}" + ("" if rho is None else f", Spearman correlation {rho:.2f}")
     title = title if rho is None else f"{title}: Spearman correlation {rho:.2f} over {len(pairs)} trials"
-    return _drawing(title, summary, parts, [("mark on-front", "on the front"), ("mark dot", "others")])
+    return drawing(title, summary, parts, [("mark on-front", "on the front"), ("mark dot", "others")])
 
 
 def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
@@ -343,106 +332,6 @@ def _ap(row: EvaluationRow) -> float:
     return row.evaluation.metrics["ap"]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Values [low, high] on pixels [start, stop]; called with a value it gives the pixel."""
-
-    label: str
-    low: float
-    high: float
-    start: float
-    stop: float
-    ticks: tuple[float, ...]
-    log: bool
-
-    def __call__(self, value: float) -> float:
-        low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        return self.start + (value - low) / (high - low) * (self.stop - self.start)
-
-    def text(self, tick: float) -> str:
-        if self.log or abs(tick) >= 1000:
-            return _short(tick)
-        step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else 1.0
-        return f"{tick:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
-
-
-def _short(value: float) -> str:
-    """2G where `brief` says 2.00G."""
-    return brief(value).replace(".00", "")
-
-
-def _axis(
-    values: Sequence[float], start: float, stop: float, label: str, *, log: bool = False, floor: float | None = None
-) -> _Axis:
-    """An axis that holds all values with some air. A logarithmic one is linear after all when the values span less than x 4."""
-    low, high = min(values), max(values)
-    if log and low > 0 and high >= 4 * low:
-        low, high = low / 1.12, high * 1.12
-        return _Axis(label, low, high, start, stop, _log_ticks(low, high), True)
-    air = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
-    low, high = low - air, high + air
-    if floor is not None:
-        low = max(low, floor)
-    if min(values) >= 0:
-        low = max(low, 0.0)
-    return _Axis(label, low, high, start, stop, _ticks(low, high), False)
-
-
-def _ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
-    """Multiples of 1, 2 or 5 times a power of ten within [low, high], at most `most`."""
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(s * power for s in (1, 2, 5, 10, 20) if (high - low) / (s * power) <= most)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return tuple(round(k * step, 12) for k in range(first, last + 1))
-
-
-def _log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Round values within [low, high]: as many steps in each power of ten as its width leaves room for."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    width = math.log10(high / low)
-    steps = (1, 2, 3, 4, 6, 8) if width < 1.3 else (1, 2, 5) if width < 3 else (1,)
-    return tuple(v for p in powers for s in steps if low <= (v := s * 10.0**p) <= high)
-
-
-def _frame(x: _Axis, y: _Axis) -> str:
-    parts = []
-    for tick in y.ticks:
-        at = y(tick)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y.text(tick)}</text>')
-    for tick in x.ticks:
-        at = x(tick)
-        parts.append(f'<line class="grid" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{x.text(tick)}</text>')
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>')
-    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle">{escape(x.label)}</text>')
-    parts.append(f'<text transform="translate(16 {middle}) rotate(-90)" text-anchor="middle">{escape(y.label)}</text>')
-    return "".join(parts)
-
-
-def _dot(x: float, y: float, name: str, style: str, radius: float, opacity: float) -> str:
-    return (
-        f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill-opacity="{opacity:.2f}">'
-        f"<title>{escape(name)}</title></circle>"
-    )
-
-
-def _rung_look(rung: int, top: int) -> tuple[float, float]:
-    """Radius and opacity: higher rungs are larger and more solid."""
-    share = 1.0 if top == 0 else rung / top
-    return 3.5 + 2.0 * share, 0.3 + 0.6 * share
-
-
-def _steps(points: Sequence[tuple[float, float]], end: float, style: str) -> str:
-    """Best so far, from left to right: level until the next point, then up."""
-    if not points:
-        return ""
-    path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
-    path += [f"H{x:.1f}V{y:.1f}" for x, y in points[1:]]
-    return f'<path class="{style}" d="{"".join(path)}H{end:.1f}"/>'
-
-
 def _limit_line(x: float, name: str) -> str:
     left = x > WIDTH - RIGHT - 90
     return (
@@ -452,7 +341,7 @@ def _limit_line(x: float, name: str) -> str:
     )
 
 
-def _front_labels(front: Sequence[FrontPoint], best: int | None, x: _Axis, y: _Axis) -> list[str]:
+def _front_labels(front: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) -> list[str]:
     """The best by name and AP, the others by id where there is room."""
     taken: list[tuple[float, float, float, float]] = []
     parts = []
@@ -475,66 +364,3 @@ def _front_labels(front: Sequence[FrontPoint], best: int | None, x: _Axis, y: _A
 
 def _rung_legend(rungs: Sequence[int]) -> list[tuple[str, str]]:
     return [(f"mark dot {rung} {rungs[-1]}", f"rung {rung}") for rung in rungs]
-
-
-def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    """Entries ("line STYLE" or "mark STYLE [RUNG TOP]", text) in one row at the top right."""
-    parts, right = [], float(WIDTH - RIGHT)
-    for kind, text in reversed(entries):
-        form, style, *rung = kind.split()
-        right -= 6.4 * len(text)
-        parts.append(f'<text x="{right:.1f}" y="24">{escape(text)}</text>')
-        if form == "line":
-            parts.append(f'<path class="{style}" d="M{right - 26:.1f} 20H{right - 8:.1f}"/>')
-        else:
-            radius, opacity = _rung_look(*map(int, rung)) if rung else (4.5, 0.85)
-            parts.append(_dot(right - 12, 20, text, style, radius, opacity))
-        right -= 40
-    return "".join(parts)
-
-
-def _drawing(title: str, summary: str, parts: Sequence[str], legend: Sequence[tuple[str, str]]) -> str:
-    return (
-        f'<svg class="gpnas" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}: {escape(summary)}"><title>{escape(title)}</title><desc>{escape(summary)}</desc>'
-        f'<style>{_DRAWING_STYLE}</style><rect class="paper" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
-        f'<text class="strong" x="16" y="24">{escape(title)}</text>{_legend(legend)}{"".join(parts)}</svg>\n'
-    )
-
-
-def _empty(title: str, why: str) -> str:
-    text = f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{escape(why)}</text>'
-    return _drawing(title, why, [text], [])
-
-
-_DRAWING_STYLE = """
-.gpnas{--paper:#fff;--ink:#24292f;--soft:#59636e;--grid:#e4e7eb;--dot:#2f6db5;--front:#c2410c;font:12px system-ui,sans-serif}
-@media(prefers-color-scheme:dark){.gpnas{--paper:#161b22;--ink:#e6edf3;--soft:#9da7b1;--grid:#2b323b;--dot:#79b0f2;--front:#ff9d5c}}
-.gpnas .paper{fill:var(--paper)}.gpnas text{fill:var(--soft)}.gpnas .strong{fill:var(--ink);font-weight:600}
-.gpnas .label{fill:var(--ink);paint-order:stroke;stroke:var(--paper);stroke-width:3px}
-.gpnas .grid{stroke:var(--grid)}.gpnas .axis{stroke:var(--soft)}.gpnas .dot{fill:var(--dot)}
-.gpnas .on-front{fill:var(--front)}.gpnas .front{fill:none;stroke:var(--front);stroke-width:2}
-.gpnas .best{fill:none;stroke:var(--ink);stroke-width:2}.gpnas .limit{stroke:var(--ink);stroke-dasharray:5 4}
-"""
-
-_PAGE_STYLE = """
-:root{color-scheme:light dark;--back:#f6f8fa;--card:#fff;--ink:#24292f;--soft:#59636e;--line:#d8dee4}
-@media(prefers-color-scheme:dark){:root{--back:#0d1117;--card:#161b22;--ink:#e6edf3;--soft:#9da7b1;--line:#30363d}}
-body{margin:0;background:var(--back);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-main{max-width:960px;margin:0 auto;padding:24px 16px 64px}
-h1{font-size:24px}small{color:var(--soft);font-size:15px;font-weight:400}
-h2{font-size:18px;margin:36px 0 8px}
-p{color:var(--soft);margin:0 0 12px}svg{width:100%;height:auto;display:block}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px}
-.tiles div{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:10px 12px;min-width:0}
-dt{color:var(--soft)}dd{margin:0;font-size:20px;font-weight:600;overflow-wrap:anywhere}
-dd.note{font-size:12px;font-weight:400;color:var(--soft)}
-.wide{overflow-x:auto;background:var(--card);border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;width:100%;font-size:13px}
-th,td{padding:5px 10px;text-align:left;vertical-align:top;white-space:nowrap}
-th{color:var(--soft);font-weight:600;white-space:nowrap}tbody tr{border-top:1px solid var(--line)}
-td.wrap{white-space:normal;overflow-wrap:anywhere;min-width:200px}
-.number{text-align:right;font-variant-numeric:tabular-nums}
-pre{background:var(--card);border:1px solid var(--line);border-radius:6px;padding:12px;overflow-x:auto;font-size:13px}
-summary{cursor:pointer;color:var(--soft);margin-bottom:8px}
-"""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluators.ap import coco_metrics, coco_results, per_class_ap
+from evaluators.ap import coco_judgement, coco_metrics, coco_results
 from evaluators.data import Record
 from gpnas.errors import DataError
 
@@ -112,16 +112,16 @@ def test_ap_per_class_leaves_out_classes_without_objects() -> None:
     records = [record([LARGE, MEDIUM], [0, 1])]
     x1, y1, _, y2 = LARGE
     detections = [found(([x1, y1, x1 + 126, y2], 0.9, 0), (MEDIUM, 0.9, 1), (SMALL, 0.9, 2))]
-    assert per_class_ap(records, ("cat", "dog", "cow"), detections) == {
+    assert coco_judgement(records, ("cat", "dog", "cow"), detections).classes == {
         "cat": (pytest.approx(0.3), pytest.approx(1.0)),
         "dog": (pytest.approx(1.0), pytest.approx(1.0)),
     }
-    assert per_class_ap(records, NAMES, [found()]) == {"cat": (0, 0), "dog": (0, 0)}
+    assert coco_judgement(records, NAMES, [found()]).classes == {"cat": (0, 0), "dog": (0, 0)}
 
 
 def test_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     coco_metrics([record([LARGE])], NAMES, [found((LARGE, 0.9, 0))])
-    per_class_ap([record([LARGE])], NAMES, [found((LARGE, 0.9, 0))])
+    coco_judgement([record([LARGE])], NAMES, [found((LARGE, 0.9, 0))])
     assert capsys.readouterr() == ("", "")
 
 

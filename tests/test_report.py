@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from gpnas.drawing import axis
 from gpnas.errors import InputError
 from gpnas.journal import Journal, TrialRow
-from gpnas.report import FrontPoint, _axis, _busy_time, front_svg, write_report
+from gpnas.report import FrontPoint, _busy_time, front_svg, write_report
 from gpnas.trial import Cause, Evaluation, Fidelity, TrialState, failure
 from search_spaces.growth import network
 
@@ -240,11 +241,11 @@ def test_labels_of_a_crowded_front_do_not_overlap() -> None:
 
 
 def test_axes_have_round_ticks() -> None:
-    assert _axis([0.0, 0.42], 0, 100, "AP").ticks == (0.0, 0.1, 0.2, 0.3, 0.4)
-    axis = _axis([1e9, 9e9], 0, 100, "FLOPs", log=True)
-    assert axis.ticks == (1e9, 2e9, 3e9, 4e9, 6e9, 8e9, 1e10)
-    assert [axis.text(tick) for tick in axis.ticks[:2]] == ["1G", "2G"]
-    assert axis(3e9) == pytest.approx(50.0)  # the geometric mean stands in the middle
+    assert axis([0.0, 0.42], 0, 100, "AP").ticks == (0.0, 0.1, 0.2, 0.3, 0.4)
+    made = axis([1e9, 9e9], 0, 100, "FLOPs", log=True)
+    assert made.ticks == (1e9, 2e9, 3e9, 4e9, 6e9, 8e9, 1e10)
+    assert [made.text(tick) for tick in made.ticks[:2]] == ["1G", "2G"]
+    assert made(3e9) == pytest.approx(50.0)  # the geometric mean stands in the middle
 
 
 def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:

@@ -1,6 +1,12 @@
 import csv
 import math
+import os
+import random
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +14,7 @@ import torch
 from torch import nn
 
 import evaluators.train
-from evaluators.augment import Augmentation
+from evaluators.augment import ALONE, Augmentation
 from evaluators.data import load_bank
 from evaluators.train import (
     OutOfMemory,
@@ -104,8 +110,8 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(optimi
     train_detector(graph, "g", data, recipe, tmp_path / "whole", resume=False, report=nothing)
     with pytest.raises(KeyboardInterrupt):
         train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=False, report=stop)
-    result = train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=True, report=nothing)
-    assert result.epochs == 4
+    done = train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=True, report=nothing)
+    assert done.result.epochs == 4
     whole, parts = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts"))
     assert same(whole["model"], parts["model"]) and same(whole["ema"], parts["ema"])
     assert torch.equal(whole["generator"], parts["generator"])
@@ -117,16 +123,17 @@ def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(optimi
 
 def test_a_finished_training_is_a_detector(tmp_path):
     data, graph = square_data(), small_graph(8)
-    result = train_detector(graph, "the genotype", data, QUICK, tmp_path, resume=False, report=nothing)
-    detector = load_detector(tmp_path / "best.pt")
+    done = train_detector(graph, "the genotype", data, QUICK, tmp_path, resume=False, report=nothing)
+    result, detector = done.result, load_detector(tmp_path / "best.pt")
     assert detector["genotype"] == "the genotype" and detector["names"] == list(NAMES) and detector["imgsz"] == 64
     assert detector["epoch"] == result.best_epoch
     network = Network(graph)
     load_weights(network, detector, tmp_path / "best.pt")
-    metrics = validate(network, data, "val", 64, device="cpu", precision="fp32")
-    assert metrics == result.metrics == detector["metrics"]
+    judgement, found = validate(network, data, "val", 64, device="cpu", precision="fp32")
+    assert judgement == done.judgement and judgement.metrics == result.metrics == detector["metrics"]
+    assert done.split == "val" and all(np.array_equal(a, b) for a, b in zip(found, done.found, strict=True))
     again = train_detector(graph, "the genotype", data, QUICK, tmp_path, resume=True, report=pytest.fail)
-    assert again.metrics == result.metrics and again.epochs == 3
+    assert again.result.metrics == result.metrics and again.result.epochs == 3 and len(again.history) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "results.csv"]
 
 
@@ -134,10 +141,91 @@ def test_the_test_split_is_judged_where_there_is_one(tmp_path):
     data = square_data()
     data = replace(data, splits={**data.splits, "test": squares(3, seed=2, first_id=2000)})
     graph = small_graph(8)
-    result = train_detector(graph, "g", data, replace(QUICK, epochs=1), tmp_path, resume=False, report=nothing)
+    done = train_detector(graph, "g", data, replace(QUICK, epochs=1), tmp_path, resume=False, report=nothing)
     network = Network(graph)
     load_weights(network, load_detector(tmp_path / "best.pt"), tmp_path / "best.pt")
-    assert result.metrics == validate(network, data, "test", 64, device="cpu", precision="fp32")
+    judgement, _ = validate(network, data, "test", 64, device="cpu", precision="fp32")
+    assert done.split == "test" and done.judgement == judgement
+
+
+def test_a_training_that_is_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path, monkeypatch
+):
+    recipe, data, graph = replace(QUICK, epochs=3), square_data(), small_graph(8, auxiliary=0.25)
+    train_detector(graph, "g", data, recipe, tmp_path / "whole", resume=False, report=nothing)
+    gradients, steps = evaluators.train._gradients, iter(range(1000))
+
+    def dies(*arguments):
+        if next(steps) == random.Random(7).randrange(3, 5):  # two steps an epoch
+            raise KeyboardInterrupt
+        return gradients(*arguments)
+
+    monkeypatch.setattr(evaluators.train, "_gradients", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=False, report=nothing)
+    monkeypatch.undo()
+    train_detector(graph, "g", data, recipe, tmp_path / "parts", resume=True, report=nothing)
+    whole, parts = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts"))
+    assert same(whole["model"], parts["model"]) and same(whole["ema"], parts["ema"])
+
+
+def test_weights_of_another_network_are_taken_over_where_names_and_shapes_match(tmp_path):
+    data = square_data()
+    train_detector(small_graph(8), "g", data, replace(QUICK, epochs=1), tmp_path / "a", resume=False, report=nothing)
+    recipe = replace(QUICK, epochs=1, lr=1e-9)
+    best = tmp_path / "a" / "best.pt"
+    taken = train_detector(small_graph(8), "g", data, recipe, tmp_path / "b", resume=False, report=nothing, weights=best)
+    assert "(100%) are taken from" in taken.loaded
+    theirs = load_detector(best)["model"]
+    ours = torch.load(tmp_path / "b" / "last.pt", weights_only=True)["model"]
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-6) for key in ours if key.endswith(("weight", "bias")))
+    other = train_detector(small_graph(12), "g", data, recipe, tmp_path / "c", resume=False, report=nothing, weights=best)
+    assert "are taken from" in other.loaded and "(100%)" not in other.loaded
+
+
+def test_two_processes_train_as_one_that_does_its_batches_in_two_pieces(tmp_path):
+    """torch's DDP over gloo: the same weights, to the order of sums, though each process sees half of the images."""
+    script = tmp_path / "both.py"
+    script.write_text(TWO_PROCESSES)
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    root = Path(__file__).parent.parent
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    for start, folder in ((run, "two"), ([sys.executable], "one")):
+        done = subprocess.run(
+            [*start, str(script), str(tmp_path / folder)], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("one", "two"))
+    for key, value in one["model"].items():
+        if key.endswith(("weight", "bias")):
+            torch.testing.assert_close(two["model"][key], value, rtol=1e-3, atol=1e-5)
+    rows = [list(csv.DictReader((tmp_path / name / "results.csv").open())) for name in ("one", "two")]
+    assert len(rows[0]) == len(rows[1]) == 2
+    assert [float(row["loss"]) for row in rows[1]] == pytest.approx([float(row["loss"]) for row in rows[0]], rel=1e-3)
+
+
+TWO_PROCESSES = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import evaluators.train
+from evaluators.train import Recipe, train_detector
+from tests.small_detector import small_graph, square_data
+from torch import distributed
+
+if not distributed.is_torchelastic_launched():
+    whole = evaluators.train._gradients
+    evaluators.train._gradients = lambda *rest: whole(*rest[:5], 2, rest[6])
+recipe = Recipe(2, 64, batch_size=4, optimizer="sgd", lr=1e-3, device="cpu", precision="fp32")
+train_detector(small_graph(8, auxiliary=0.25), "g", square_data(), recipe, Path(sys.argv[1]), resume=False, report=print)
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -259,7 +347,7 @@ def test_accumulated_gradients_are_those_of_the_mean_over_pieces():
     batch = next(evaluators.train.train_batches(bank, 4, PLAIN, torch.Generator().manual_seed(0)))
     gradients = []
     for pieces in (1, 2):
-        evaluators.train._gradients(network.train(), batch, 3, "fp32", pieces)
+        evaluators.train._gradients(network.train(), network, batch, 3, "fp32", pieces, ALONE)
         gradients.append([p.grad.clone() for p in network.parameters()])
     for whole, halves in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-4)

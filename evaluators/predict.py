@@ -1,0 +1,89 @@
+"""Detections on images from anywhere: read, detect, draw.
+
+records = image_records(Path("photos"))
+for record, rows in predict(network, records, imgsz=640, names=names, least_score=0.25):
+    cv2.imwrite("out.jpg", drawn(read_image(record.path), rows, names)[..., ::-1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.data import IMAGE_SUFFIXES, Record, read_image
+from evaluators.train import detect, load_split, pick_device
+from gpnas.errors import DataError
+from gpnas.network import Network
+
+AT_ONCE = 32
+"""Images that are in memory together."""
+
+_COLOURS = ((47, 109, 181), (194, 65, 12), (22, 128, 86), (140, 60, 160), (180, 130, 0), (200, 40, 90), (0, 140, 160))
+
+
+def image_records(source: Path) -> list[Record]:
+    """The image `source`, or those below the folder `source`, without boxes. Raises DataError when there are none, or one is
+    unreadable."""
+    if source.is_dir():
+        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    elif source.is_file():
+        files = [source]
+    else:
+        raise DataError(f"no image or folder at '{source}'; give one that is there")
+    if not files:
+        raise DataError(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); give another folder")
+    return [_record(i, file) for i, file in enumerate(files)]
+
+
+def _record(number: int, file: Path) -> Record:
+    height, width = read_image(file).shape[:2]
+    return Record(number, width, height, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path=file)
+
+
+def predict(
+    network: Network, records: Sequence[Record], *, imgsz: int, names: Sequence[str], least_score: float, device: str = "auto"
+) -> Iterator[tuple[Record, NDArray[np.float64]]]:
+    """For each record its detections of at least `least_score`, the best first: (n, 6), x1, y1, x2, y2 in pixels of the image,
+    score, class."""
+    place = pick_device(device)
+    fused = network.to(place).fused()
+    for start in range(0, len(records), AT_ONCE):
+        part = records[start : start + AT_ONCE]
+        found = detect(fused, load_split(part, imgsz, place), len(names))
+        yield from ((record, rows[rows[:, 4] >= least_score]) for record, rows in zip(part, found, strict=True))
+
+
+def as_json(record: Record, rows: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
+    """One image's detections: boxes are x1, y1, x2, y2 in its pixels."""
+    boxes = [
+        {"class": names[int(label)], "score": round(score, 4), "box": [round(v, 2) for v in box]}
+        for *box, score, label in rows.tolist()
+    ]
+    return {"file": str(record.path), "width": record.width, "height": record.height, "boxes": boxes}
+
+
+def drawn(image: NDArray[np.uint8], rows: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.uint8]:
+    """A copy of the RGB `image` with the boxes, their classes and scores; the best lie on top."""
+    image = np.ascontiguousarray(image).copy()
+    unit = max(image.shape[:2]) / 640
+    thick, size = max(1, round(2 * unit)), max(0.35, 0.5 * unit)
+    for x1, y1, x2, y2, score, label in rows[::-1].tolist():
+        colour = _COLOURS[int(label) % len(_COLOURS)]
+        corner = round(x1), round(y1)
+        cv2.rectangle(image, corner, (round(x2), round(y2)), colour, thick)
+        text = f"{names[int(label)]} {score:.2f}"
+        (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+        top = max(corner[1], height + base)  # inside the image, above the box where there is room
+        cv2.rectangle(image, (corner[0], top - height - base), (corner[0] + width, top), colour, -1)
+        cv2.putText(image, text, (corner[0], top - base + 1), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+    return image
+
+
+def jpeg(image: NDArray[np.uint8]) -> bytes:
+    """An RGB image as the bytes of a JPEG file."""
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])
