@@ -27,6 +27,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
+from evaluators.cache import Images, cache_folder, cached
 from gpnas.errors import DataError
 
 GREY = 114
@@ -147,7 +148,8 @@ def open_data(spec: str) -> DetectionData:
 
 
 def load_bank(records: Sequence[Record], size: int, device: str | torch.device = "cpu") -> ImageBank:
-    """Decode the images once, scale their long side to `size` pixels, and put them on `device`.
+    """Decode the images, or read them as they were decoded before (cache.py), with their long side scaled to `size` pixels, and
+    put them on `device`.
 
     Raises DataError, naming the file, for an image that is unreadable, truncated, or not of its record's size.
     """
@@ -155,15 +157,13 @@ def load_bank(records: Sequence[Record], size: int, device: str | torch.device =
         raise DataError("no images to load; give a split that has some")
     if size < 1:
         raise ValueError(f"size must be positive, got {size}")
-    pixels = np.full((len(records), size, size, 3), GREY, dtype=np.uint8)
-
-    def place(i: int) -> tuple[int, int]:
-        image = _scaled(image_of(records[i]), size)
-        pixels[i, : image.shape[0], : image.shape[1]] = image
-        return image.shape[0], image.shape[1]
-
-    with ThreadPoolExecutor(_DECODERS) as pool:
-        sizes = list(pool.map(place, range(len(records))))
+    files = [record.path for record in records if record.path is not None]
+    if len(files) == len(records):
+        shapes = [(record.width, record.height) for record in records]  # of the images, which the cache's key must hold too
+        pixels, shown = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
+    else:
+        pixels, shown = _decoded(records, size)
+    sizes = [(int(height), int(width)) for height, width in shown]
     scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)
     boxes, classes = _padded(records, scales, sizes)
     return ImageBank(
@@ -174,6 +174,19 @@ def load_bank(records: Sequence[Record], size: int, device: str | torch.device =
         scales=torch.from_numpy(scales).to(device),
         image_ids=tuple(record.image_id for record in records),
     )
+
+
+def _decoded(records: Sequence[Record], size: int) -> Images:
+    pixels = np.full((len(records), size, size, 3), GREY, dtype=np.uint8)
+
+    def place(i: int) -> tuple[int, int]:
+        image = _scaled(image_of(records[i]), size)
+        pixels[i, : image.shape[0], : image.shape[1]] = image
+        return image.shape[0], image.shape[1]
+
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        sizes = list(pool.map(place, range(len(records))))
+    return pixels, np.array(sizes, dtype=np.int64)
 
 
 def as_images(pixels: Tensor) -> Tensor:

@@ -74,5 +74,6 @@ def joined(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(rank, size), device
+        distributed.barrier()  # nobody takes the group down while another still speaks
     finally:
         distributed.destroy_process_group()

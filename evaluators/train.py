@@ -35,7 +35,7 @@ from evaluators.distributed import Group, joined, without_averaging
 from evaluators.head import check_head, decode, detections, initialise_head
 from evaluators.loss import network_loss
 from gpnas.errors import GpnasError, InputError
-from gpnas.graph import Branch, Graph
+from gpnas.graph import Branch, Graph, Output
 from gpnas.network import NORM_MOMENTUM, Network
 
 FORMAT = 1
@@ -63,8 +63,10 @@ class Recipe:
     imgsz: pixels. batch_size: images an optimiser step sees (in pieces, where memory is short). lr: the highest learning
     rate, reached after `warmup_epochs` (at most a tenth of the epochs) and then brought down to `final_lr` times itself by a
     cosine. momentum: SGD's, or AdamW's first beta. ema_decay: what the averaging of the weights ramps up to.
-    plain_epochs: the last ones, without mosaic (at most a quarter of the epochs). eval_every: epochs between evaluations; 0
-    evaluates after the last epoch only. patience: stop after so many epochs without a better AP; 0 never does.
+    plain_epochs: the last ones, without mosaic (at most a quarter of the epochs). auxiliary_end: the auxiliary losses' weights
+    fall in a line, from what the architecture says to so many times that at the end; 1 keeps them, as YOLOv9 does.
+    eval_every: epochs between evaluations; 0 evaluates after the last epoch only. patience: stop after so many epochs without
+    a better AP; 0 never does.
     device: auto, cpu, cuda or cuda:N. precision: fp32, bf16, or auto (see `pick_dtype`).
     """
 
@@ -80,6 +82,7 @@ class Recipe:
     ema_decay: float = 0.9998
     augmentation: Augmentation = field(default_factory=Augmentation)
     plain_epochs: int = 10
+    auxiliary_end: float = 1.0
     eval_every: int = 1
     patience: int = 0
     seed: int = 0
@@ -92,6 +95,8 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 <= self.auxiliary_end <= 1:
+            raise ValueError(f"auxiliary_end must lie in [0, 1], got {self.auxiliary_end}")
         if self.optimizer not in _OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, got {self.optimizer!r}")
         if self.precision not in ("auto", "bf16", "fp32"):
@@ -104,6 +109,11 @@ class Recipe:
             return self.lr * (0.05 + 0.95 * epoch / warmup)
         done = (epoch - warmup) / (self.epochs - warmup)
         return self.lr * (self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * done)) / 2)
+
+    def outputs_at(self, epoch: float, outputs: Sequence[Output]) -> list[Output]:
+        """The outputs with the weights that their losses have at a point of the training."""
+        factor = 1 + (self.auxiliary_end - 1) * epoch / self.epochs
+        return [out._replace(weight=out.weight * factor) if out.branch == Branch.AUXILIARY else out for out in outputs]
 
     def augmentation_at(self, epoch: int) -> Augmentation:
         """What epoch `epoch`, counted from 0, does to its images."""
@@ -295,9 +305,11 @@ def _epoch(
             waited += time.perf_counter() - asked
             if batch is None:
                 break
+            at = epoch + images / len(train.pixels)
             for of_optimizer in optimizer.param_groups:
-                of_optimizer["lr"] = recipe.lr_at(epoch + images / len(train.pixels))
-            losses, pieces = _gradients(network, wrapped, batch, classes, recipe.precision, pieces, group)
+                of_optimizer["lr"] = recipe.lr_at(at)
+            outputs = recipe.outputs_at(at, network.graph.outputs)
+            losses, pieces = _gradients(wrapped, outputs, batch, classes, recipe.precision, pieces, group)
             norm = nn.utils.clip_grad_norm_(parameters, max_norm=10.0, foreach=True)
             if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
                 raise TrainingDiverged(
@@ -315,7 +327,7 @@ def _epoch(
 
 
 def _gradients(
-    network: Network, wrapped: nn.Module, batch: Batch, classes: int, precision: str, pieces: int, group: Group
+    network: nn.Module, losses: Sequence[Output], batch: Batch, classes: int, precision: str, pieces: int, group: Group
 ) -> tuple[list[float], int]:
     """Accumulate the gradients of a batch's mean loss; the loss (total, box, classes, distribution), and the pieces.
 
@@ -324,7 +336,7 @@ def _gradients(
     """
     while True:
         try:
-            return _accumulated(network, wrapped, batch, classes, precision, pieces, group), pieces
+            return _accumulated(network, losses, batch, classes, precision, pieces, group), pieces
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -340,17 +352,17 @@ def _gradients(
 
 
 def _accumulated(
-    network: Network, wrapped: nn.Module, batch: Batch, classes: int, precision: str, pieces: int, group: Group
+    network: nn.Module, losses: Sequence[Output], batch: Batch, classes: int, precision: str, pieces: int, group: Group
 ) -> list[float]:
-    wrapped.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     total = torch.zeros(4, device=batch.images.device)
     split = (tensor.tensor_split(pieces) for tensor in (batch.images, batch.boxes, batch.classes))
     for i, (images, boxes, labels) in enumerate(zip(*split, strict=True)):
         share = len(images) / batch.whole
-        with without_averaging(wrapped) if i + 1 < pieces else contextlib.nullcontext():
+        with without_averaging(network) if i + 1 < pieces else contextlib.nullcontext():
             with _autocast(images.device, precision):
-                outputs = wrapped(images)
-            parts = network_loss(outputs, network.graph.outputs, boxes, labels, classes)
+                outputs = network(images)
+            parts = network_loss(outputs, losses, boxes, labels, classes)
             torch.autograd.backward(parts.total * (share * group.size))  # the group averages
         total += share * torch.stack([parts.total, *parts]).detach()
     return [float(x) for x in group.summed(total).cpu()]

@@ -33,6 +33,7 @@ from evaluators.train import (
     validate,
 )
 from gpnas.errors import InputError
+from gpnas.graph import Branch
 from gpnas.network import Network
 from tests.small_detector import NAMES, small_graph, square_data, squares
 
@@ -347,7 +348,7 @@ def test_accumulated_gradients_are_those_of_the_mean_over_pieces():
     batch = next(evaluators.train.train_batches(bank, 4, PLAIN, torch.Generator().manual_seed(0)))
     gradients = []
     for pieces in (1, 2):
-        evaluators.train._gradients(network.train(), network, batch, 3, "fp32", pieces, ALONE)
+        evaluators.train._gradients(network.train(), network.graph.outputs, batch, 3, "fp32", pieces, ALONE)
         gradients.append([p.grad.clone() for p in network.parameters()])
     for whole, halves in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-4)
@@ -369,6 +370,15 @@ def test_the_learning_rate_warms_up_and_comes_down_by_a_cosine():
     assert recipe.lr_at(52.5) == pytest.approx(0.55)
     assert recipe.lr_at(100) == pytest.approx(0.1)
     assert Recipe(10, 64, lr=1.0, warmup_epochs=5).lr_at(1) == pytest.approx(1.0)  # a tenth of a short training
+
+
+def test_auxiliary_losses_fade_in_a_line_where_the_recipe_says_so():
+    outputs = small_graph(8, auxiliary=0.4).outputs
+    fading = replace(QUICK, epochs=10, auxiliary_end=0.5)
+    for recipe, expected in ((QUICK, 0.4), (replace(fading, auxiliary_end=1.0), 0.4), (fading, 0.3)):
+        weights = [out.weight for out in recipe.outputs_at(recipe.epochs / 2, outputs)]
+        assert weights == pytest.approx([expected if out.branch is Branch.AUXILIARY else 1.0 for out in outputs])
+    assert max(out.weight for out in fading.outputs_at(10, outputs) if out.branch is Branch.AUXILIARY) == pytest.approx(0.2)
 
 
 def test_the_last_epochs_have_no_mosaic():

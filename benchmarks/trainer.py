@@ -1,0 +1,197 @@
+"""Proxy training against a plain PyTorch loop with the same network, loss and kinds of augmentation; and memory over proxies.
+
+    python benchmarks/trainer.py [DATA] [IMGSZ]          # digits 128
+
+The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters colours
+with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights tensor by tensor. Rounds alternate and are
+warm; medians are compared. Then 20 proxies are trained in one process and its resident memory is printed.
+"""
+
+import copy
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from evaluators.data import DetectionData, image_of, load_bank, open_data
+from evaluators.loss import network_loss
+from evaluators.proxy import PROXY_AUGMENTATION, ProxyEvaluator
+from evaluators.train import Recipe, fit, for_data, new_network
+from gpnas.controller import inference_cost
+from gpnas.graph import Graph
+from gpnas.trial import Fidelity
+from search_spaces.space import GradientPathSpace
+
+ROUNDS, BATCH, PROXIES = 5, 8, 20
+NETWORKS = (20e6, 60e6)
+"""FLOPs of the networks, at 192 pixels: the first sampled one within 20 % of each."""
+
+
+class Files(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Files and boxes, augmented image by image."""
+
+    def __init__(self, files: list[Path], boxes: list[np.ndarray], classes: list[np.ndarray], size: int, flip: bool) -> None:
+        self.files, self.boxes, self.classes, self.size, self.flip = files, boxes, classes, size, flip
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        image = cv2.imread(str(self.files[i]))
+        scale = self.size / max(image.shape[:2])
+        if scale != 1:
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        return image, self.boxes[i] * scale
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, Tensor]:
+        size, kinds = self.size, PROXY_AUGMENTATION
+        if random.random() < kinds.mosaic:
+            canvas, boxes, labels = np.full((2 * size, 2 * size, 3), 114, np.uint8), [], []
+            cx, cy = (random.randint(size // 2, 3 * size // 2) for _ in range(2))
+            for k, j in enumerate([i, *random.choices(range(len(self)), k=3)]):
+                image, own = self.read(j)
+                h, w = image.shape[:2]
+                x, y = (cx - w if k % 2 == 0 else cx), (cy - h if k < 2 else cy)
+                x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, 2 * size), min(y + h, 2 * size)
+                canvas[y1:y2, x1:x2] = image[y1 - y : y2 - y, x1 - x : x2 - x]
+                boxes.append(own + np.array([x, y, x, y]))
+                labels.append(self.classes[j])
+            image, boxes, labels = canvas, np.concatenate(boxes), np.concatenate(labels)
+            shift = size / 2 - size
+        else:
+            image, boxes = self.read(i)
+            labels, shift = self.classes[i], 0.0
+        scale = random.uniform(1 - kinds.scale, 1 + kinds.scale)
+        dx, dy = (shift + random.uniform(-kinds.translate, kinds.translate) * size for _ in range(2))
+        image = cv2.warpAffine(image, np.float32([[scale, 0, dx], [0, scale, dy]]), (size, size), borderValue=(114,) * 3)
+        boxes = np.clip(boxes * scale + [dx, dy, dx, dy], 0, size)
+        if self.flip and random.random() < kinds.flip:
+            image, boxes = image[:, ::-1], np.column_stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]])
+        h, s, v = cv2.split(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2HSV))
+        gains = 1 + np.array([random.uniform(-1, 1) for _ in range(3)]) * [kinds.hue, kinds.saturation, kinds.value]
+        table = np.arange(256)
+        h = cv2.LUT(h, ((table * gains[0]) % 180).astype(np.uint8))
+        s, v = (cv2.LUT(c, np.clip(table * g, 0, 255).astype(np.uint8)) for c, g in ((s, gains[1]), (v, gains[2])))
+        image = cv2.cvtColor(cv2.merge([h, s, v]), cv2.COLOR_HSV2RGB)
+        kept = ((boxes[:, 2:] - boxes[:, :2]) >= 2).all(1)
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float() / 255
+        return pixels, torch.from_numpy(boxes[kept]).float(), torch.from_numpy(np.asarray(labels)[kept])
+
+
+def collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    most = max(1, max(len(boxes) for _, boxes, _ in items))
+    boxes, classes = torch.zeros(len(items), most, 4), torch.full((len(items), most), -1)
+    for k, (_, own, labels) in enumerate(items):
+        boxes[k, : len(own)], classes[k, : len(own)] = own, labels
+    return torch.stack([pixels for pixels, _, _ in items]), boxes, classes
+
+
+def plain_loop(graph: Graph, data: DetectionData, folder: Path, size: int, workers: int) -> Callable[[], float]:
+    """One epoch of the plain loop, when called: images a second."""
+    records = data.splits["train"]
+    files = []
+    for k, record in enumerate(records):
+        files.append(record.path or folder / f"{k}.jpg")
+        if record.path is None and not files[-1].exists():
+            cv2.imwrite(str(files[-1]), image_of(record)[..., ::-1])
+    dataset = Files(files, [r.boxes for r in records], [r.classes for r in records], size, data.may_flip)
+    loader = DataLoader(
+        dataset, BATCH, shuffle=True, num_workers=workers, collate_fn=collate, drop_last=True, persistent_workers=True
+    )
+    network = new_network(graph, len(data.names), size, 0)
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+
+    def epoch() -> float:
+        began, images = time.perf_counter(), 0
+        for pixels, boxes, classes in loader:
+            optimizer.zero_grad()
+            parts = network_loss(network.train()(pixels), graph.outputs, boxes, classes, len(data.names))
+            parts.total.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+            optimizer.step()
+            with torch.no_grad():
+                for mine, theirs in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                    if mine.is_floating_point():
+                        mine.mul_(0.999).add_(theirs, alpha=0.001)
+            images += len(pixels)
+        return images / (time.perf_counter() - began)
+
+    return epoch
+
+
+def ours(graph: Graph, data: DetectionData, size: int, waiting: list[float]) -> Callable[[], float]:
+    """One epoch of `fit`, when called: images a second."""
+    bank = load_bank(data.splits["train"], size)
+    recipe = for_data(Recipe(1, size, BATCH, augmentation=PROXY_AUGMENTATION, eval_every=0, device="cpu"), data)
+    # An epoch is too short to close the mosaic in.
+    recipe = replace(recipe, plain_epochs=0, lr=1e-3)
+    network = new_network(graph, len(data.names), size, 0)
+
+    def epoch() -> float:
+        result = fit(network, bank, None, data.names, recipe, report=lambda row: waiting.append(row["waiting"]))
+        return len(bank.pixels) / result.seconds
+
+    return epoch
+
+
+def sampled(classes: int, flops: float) -> Graph:
+    space, rng = GradientPathSpace(classes, {"pgi.kind": ("none",)}), random.Random(0)
+    while True:
+        candidate = space.propose([], rng)
+        if abs(inference_cost(candidate, 192).flops / flops - 1) < 0.2:
+            return candidate.graph
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+
+def proxies(spec: str, classes: int, size: int) -> list[float]:
+    space, rng = GradientPathSpace(classes, {"width": (16, 24, 32), "stem.width": (8, 16)}), random.Random(1)
+    evaluator = ProxyEvaluator(spec, device="cpu", threads=torch.get_num_threads())
+    memory = []
+    for _ in range(PROXIES):
+        with tempfile.TemporaryDirectory() as folder:
+            evaluator.evaluate(space.propose([], rng), Fidelity(1, size), Path(folder), lambda row: None)
+        memory.append(resident_mib())
+    return memory
+
+
+def main() -> None:
+    spec, size = (sys.argv[1] if len(sys.argv) > 1 else "digits"), int(sys.argv[2] if len(sys.argv) > 2 else 128)
+    data = open_data(spec)
+    print(f"{spec} at {size} px, {len(data.splits['train'])} images, batches of {BATCH}, {torch.get_num_threads()} threads")
+    print(
+        f"{'FLOPs at 192 px, layers':26}{'ours':>10}{'plain, 1 worker':>18}{'plain, 2 workers':>18}{'ratio':>8}{'waiting':>10}"
+    )
+    for flops in NETWORKS:
+        graph, waiting = sampled(len(data.names), flops), []
+        with tempfile.TemporaryDirectory() as folder:
+            rivals = [
+                ours(graph, data, size, waiting),
+                *(plain_loop(graph, data, Path(folder), size, workers) for workers in (1, 2)),
+            ]
+            speeds = [[epoch() for epoch in rivals] for _ in range(ROUNDS + 1)][1:]
+        mine, one, two = (statistics.median(values) for values in zip(*speeds, strict=True))
+        ratio, waited = mine / max(one, two), statistics.median(waiting)
+        name = f"{flops / 1e6:.0f}M, {len(graph.layers)} layers"
+        print(f"{name:26}{mine:8.1f}/s{one:16.1f}/s{two:16.1f}/s{ratio:8.2f}{100 * waited:8.1f} %")
+    memory = proxies(spec, len(data.names), size)
+    shown = ", ".join(f"{memory[k]:.0f}" for k in (0, 4, 9, 14, 19))
+    print(f"resident memory after proxies 1, 5, 10, 15, 20 in one process: {shown} MiB")
+
+
+if __name__ == "__main__":
+    main()
