@@ -115,7 +115,11 @@ class ProxyEvaluator:
         device = str(pick_device(self.device))
         train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, device)
         val = _val_split(self.data, fidelity.imgsz, device)
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
         result = fit(network, train, val, data.names, recipe, report=shown)
+        if device != "cpu":
+            result.metrics["memory_bytes"] = float(torch.cuda.max_memory_allocated())
         path = _checkpoint_path(trial_dir, fidelity.epochs)
         save_checkpoint(path, _checkpoint(candidate, fidelity, network.state_dict(), result, history))
         return result.metrics, message

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from evaluators.train import Trained
     from gpnas.graph import Graph
     from gpnas.journal import Journal
+    from gpnas.memory import MemoryTable
     from gpnas.network import Network
     from gpnas.pareto import Limits
     from gpnas.trial import Candidate, Space
@@ -42,6 +43,9 @@ app = typer.Typer(
 )
 
 DEFAULT_SPACE = "gradient-path"
+
+GPU_PROCESSES = 4
+"""Proxies at once on one GPU, at most."""
 
 SAMPLES, SURE = 12, 0.25
 """Images that a training's report shows, and the least score of a detection on them."""
@@ -226,6 +230,8 @@ def _search(run: Path, journal: Journal) -> None:
                 observe,
                 images=settings["images"]["train"],
                 device=settings["device"],
+                memory=_memory(settings["device"]),
+                batch=PROXY_BATCH,
             )
         journal.set_state("done")
     except BaseException:
@@ -525,7 +531,7 @@ def train(
     data: Data = "digits",
     epochs: int = 300,
     imgsz: Annotated[int | None, typer.Option(help="pixels (default: the size that the search was for)")] = None,
-    batch: Annotated[int, typer.Option(help="images a step, over all processes")] = 16,
+    batch: Annotated[str, typer.Option(help="images a step, over all processes, or auto: by the GPU's memory")] = "16",
     out: Out = None,
     seed: int = 0,
     device: Device = "auto",
@@ -535,7 +541,7 @@ def train(
 ) -> None:
     """Train an architecture in full; under torchrun on several devices."""
     from evaluators.data import open_data
-    from evaluators.train import Recipe, train_detector
+    from evaluators.train import Recipe, automatic_batch, pick_device, train_detector
     from gpnas.quantities import clock
     from search_spaces.architecture import candidate
 
@@ -544,8 +550,14 @@ def train(
     size = imgsz or _found_imgsz(architecture)
     trained = candidate(_for_classes(architecture, len(images.names)))
     _check_imgsz(size)
-    if epochs < 1 or batch < 1 or patience < 0:
-        raise InputError(f"--epochs {epochs} --batch {batch} --patience {patience}: must be at least 1, 1 and 0")
+    if epochs < 1 or patience < 0:
+        raise InputError(f"--epochs {epochs} --patience {patience}: must be at least 1 and 0")
+    if batch != "auto" and (not batch.isdecimal() or int(batch) < 1):
+        raise InputError(f"--batch {batch}: must be auto or a number of at least 1")
+    place = _resolved_device(device)
+    images_a_step = (
+        int(batch) if batch != "auto" else automatic_batch(trained.graph, len(images.names), size, pick_device(place))
+    )
     if resume and out is None:
         raise InputError("--resume: name the folder to go on in with --out")
     if out is None and "LOCAL_RANK" in os.environ:
@@ -554,11 +566,11 @@ def train(
     recipe = Recipe(
         epochs=epochs,
         imgsz=size,
-        batch_size=batch,
+        batch_size=images_a_step,
         eval_every=max(1, epochs // 40),
         patience=patience,
         seed=seed,
-        device=_resolved_device(device),
+        device=place,
     )
     typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
     done = train_detector(
@@ -703,11 +715,23 @@ def _resolved_device(device: str) -> str:
 
 def _slots(workers: str, device: str) -> int:
     if workers == "auto":
-        return 1 if device.startswith("cuda") else _cores()
+        # On a GPU as many as its memory holds at a time; processes that wait for room cost little.
+        return min(GPU_PROCESSES, _cores()) if device.startswith("cuda") else _cores()
     kind, _, number = workers.partition(":")
     if kind != "local" or not number.isdigit() or int(number) < 1:
         raise InputError(f"--workers {workers}: must be auto or local:N with N at least 1")
     return int(number)
+
+
+def _memory(device: str) -> MemoryTable | None:
+    """What proxies on one GPU share; None on the CPU, whose memory the system shares out."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    from gpnas.memory import MemoryTable
+
+    return MemoryTable(torch.cuda.mem_get_info(device)[0])
 
 
 def _cores() -> int:

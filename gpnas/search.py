@@ -17,6 +17,7 @@ from gpnas.controller import Controller, Suggestion
 from gpnas.cost import cost
 from gpnas.errors import GpnasError, JournalError
 from gpnas.journal import Journal, TrialRow
+from gpnas.memory import MEASURED, MemoryTable
 from gpnas.rungs import NOMINAL_FLOPS, Budget
 from gpnas.trial import Cause, Evaluation, TrialState
 from gpnas.workers import Done, Job, Progress
@@ -61,18 +62,22 @@ def search(
     *,
     images: int,
     device: str = "cpu",
+    memory: MemoryTable | None = None,
+    batch: int = 1,
 ) -> None:
     """Run until the budget is spent or nothing is left to evaluate. `observe` sees every event, after it is journaled.
 
-    images: in the training split; with `device` it gives the first guess of how long an evaluation takes.
+    images: in the training split; with `device` it gives the first guess of how long an evaluation takes. memory: what
+    evaluations share, at `batch` images a step; without it every free worker gets one.
     """
     replay(controller, journal)
     nominal = images / NOMINAL_FLOPS["cuda" if device.startswith("cuda") else "cpu"]
-    session = _Session(controller, journal, workers, budget, run, nominal)
+    session = _Session(controller, journal, workers, budget, run, nominal, memory, batch)
     while True:
-        for suggestion in session.affordable():
-            session.start(suggestion)
-            observe(Event("started", suggestion))
+        while started := session.affordable():
+            for suggestion in started:
+                session.start(suggestion)
+                observe(Event("started", suggestion))
         if not session.running:
             return
         for message in workers.poll(POLL_SECONDS):
@@ -134,17 +139,20 @@ class _Session:
         budget: Budget,
         run: Path,
         nominal_seconds_per_flop: float,
+        memory: MemoryTable | None,
+        batch: int,
     ) -> None:
         self.controller, self.journal, self.workers, self.budget, self.run = controller, journal, workers, budget, run
         self.running: dict[tuple[int, int], Suggestion] = {}
         self._nominal = nominal_seconds_per_flop
+        self._memory, self._batch = memory, batch
         self._seconds_per_flop: dict[int, float] = {}  # by trial, of its last evaluation
         self._epochs = sum(row.evaluation.epochs for row in journal.evaluations() if row.evaluation)
         self._last = time.monotonic()
         self._broken_in_a_row = 0
 
     def affordable(self) -> list[Suggestion]:
-        """As many suggestions as there are free workers, out of those that the budget still pays for.
+        """As many suggestions as there are free workers and room in memory, out of those that the budget still pays for.
 
         A promotion that the time left does not pay for is pruned, so that its rung can be decided without it.
         """
@@ -165,6 +173,8 @@ class _Session:
                 break
             if left is not None and self._estimate(suggestion) > left:
                 continue
+            if self._memory is not None and (chosen or not self._memory.fits(self._activations(suggestion))):
+                break  # one at a time, so that each is counted before the next
             if self.budget.kind == "epochs":
                 promised += self._new_epochs(suggestion)
                 if self._epochs + promised > self.budget.amount:
@@ -182,6 +192,8 @@ class _Session:
         self.journal.start_evaluation(trial.id, suggestion.rung, suggestion.fidelity)
         key = (trial.id, suggestion.rung)
         self.running[key] = suggestion
+        if self._memory is not None:
+            self._memory.take(key, self._activations(suggestion))
         self.workers.submit(Job(key, trial.candidate, suggestion.fidelity, trial_dir, timeout))
 
     def receive(self, message: Done | Progress) -> Event:
@@ -190,6 +202,8 @@ class _Session:
             return Event("progress", suggestion, data=message.data)
         del self.running[message.key]
         evaluation = message.evaluation
+        if self._memory is not None:
+            self._memory.release(message.key, evaluation.metrics.get(MEASURED))
         self.journal.finish_evaluation(suggestion.trial.id, suggestion.rung, evaluation)
         self.controller.tell(suggestion.trial, suggestion.rung, evaluation)
         self._epochs += evaluation.epochs
@@ -241,6 +255,11 @@ class _Session:
         size = suggestion.fidelity.imgsz
         macs = cost(suggestion.trial.candidate.graph, size, size, fused=False).macs
         return 6.0 * macs * self._new_epochs(suggestion) * suggestion.fidelity.data_share
+
+    def _activations(self, suggestion: Suggestion) -> int:
+        """Bytes of float32 activations of a training step, by the cost model."""
+        size = suggestion.fidelity.imgsz
+        return self._batch * cost(suggestion.trial.candidate.graph, size, size, fused=False).activation_bytes
 
     def _new_epochs(self, suggestion: Suggestion) -> int:
         """Epochs beyond those of the rung below, whose checkpoint is continued."""

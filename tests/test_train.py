@@ -22,6 +22,7 @@ from evaluators.train import (
     TrainingDiverged,
     evaluate,
     fit,
+    fitting_batch,
     is_out_of_memory,
     load_detector,
     load_split,
@@ -352,6 +353,13 @@ def test_accumulated_gradients_are_those_of_the_mean_over_pieces():
         gradients.append([p.grad.clone() for p in network.parameters()])
     for whole, halves in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("room", "batch"), [(100, 2), (1000 + 3 * 50, 4), (1000 + 15 * 50 - 101, 8), (1000 + 16 * 50 - 100, 16), (10**9, 128)]
+)
+def test_the_automatic_batch_is_the_largest_power_of_two_that_fits(room, batch):
+    assert fitting_batch(lambda images: 1000 + 50 * (images - 2), room) == batch
 
 
 def test_what_counts_as_out_of_memory():
