@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gpnas.memory import MemoryTable
     from gpnas.network import Network
     from gpnas.pareto import Limits
+    from gpnas.tabular_search import Table
     from gpnas.trial import Candidate, Space
     from search_spaces.architecture import Architecture
 
@@ -451,6 +452,81 @@ def correlation(
         return
     for column in accuracies:
         _console().print(correlation_table(found, column))
+
+
+AnyTable = Annotated[Path, typer.Option(help="CSV of NAS-Bench-201 cells: the cell, then accuracy columns")]
+
+
+@bench.command("search")
+def bench_search(
+    table: AnyTable,
+    column: Annotated[str | None, typer.Option(help="accuracy column (default: the first)")] = None,
+    evaluations: int = 100,
+    seeds: int = 50,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV for the curves: strategy, evaluations, mean regret, 95 % interval")
+    ] = None,
+) -> None:
+    """What search strategies find on a table whose truth is known: mean regret and its 95 % interval."""
+    from gpnas.tables import regrets_table
+    from gpnas.tabular_search import STRATEGIES, regrets
+
+    if evaluations < 1 or seeds < 2:
+        raise InputError(f"--evaluations {evaluations} --seeds {seeds}: must be at least 1 and 2")
+    truth, name = _truth(table, column)
+    curves = {}
+    for strategy, search in STRATEGIES.items():
+        began = time.monotonic()
+        curves[strategy] = regrets(search, truth, min(evaluations, len(truth.choices) - 1), seeds)
+        print(f"{strategy}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    if out is not None:
+        _write_curves(out, curves)
+    _console().print(regrets_table(curves, name))
+
+
+@bench.command("surrogate")
+def bench_surrogate(
+    table: AnyTable,
+    column: Annotated[str | None, typer.Option(help="accuracy column (default: the first)")] = None,
+    draws: Annotated[int, typer.Option(help="random sets of trained candidates")] = 20,
+) -> None:
+    """How well the surrogate ranks what it has not seen after 20, 50 and 100 trained candidates, by what it reads of them."""
+    from gpnas.tables import skills_table
+    from gpnas.tabular_search import encodings, skill
+
+    truth, name = _truth(table, column)
+    sizes = [n for n in (20, 50, 100) if 2 * n <= len(truth.choices)]
+    if not sizes or draws < 1:
+        raise InputError(f"--table {table} --draws {draws}: needs 40 candidates and a draw at least")
+    found = {
+        kind: [skill(features, prior, truth, n, draws) for n in sizes] for kind, (features, prior) in encodings(truth).items()
+    }
+    _console().print(skills_table(found, sizes, name))
+
+
+def _truth(path: Path, column: str | None) -> tuple[Table, str]:
+    from gpnas.correlation import read_table
+    from gpnas.tabular_search import make_table
+    from search_spaces.nasbench201 import cell_code
+
+    cells, accuracies = read_table(path)
+    name = column or next(iter(accuracies))
+    if name not in accuracies:
+        raise InputError(f"--column {name}: {path} has {', '.join(accuracies)}")
+    choices = [tuple(cell_code(cell)) for cell in cells]
+    return make_table(choices, _cell_features(cells), accuracies[name]), name
+
+
+def _write_curves(path: Path, curves: dict[str, Any]) -> None:
+    import csv
+
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["strategy", "evaluations", "regret", "half_interval"])
+        for strategy, rows in curves.items():
+            half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
+            for k in range(rows.shape[1]):
+                writer.writerow([strategy, k + 1, f"{rows[:, k].mean():.4f}", f"{half[k]:.4f}"])
 
 
 def _cell_features(cells: list[str]) -> list[dict[str, float]]:

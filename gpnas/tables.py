@@ -12,6 +12,7 @@ from gpnas.quantities import brief, parse_count
 
 if TYPE_CHECKING:
     from gpnas.correlation import Correlation
+    from gpnas.tabular_search import Skill
 
 STAGE_FIGURES = (
     "live_layers",
@@ -124,6 +125,36 @@ def correlation_table(found: Mapping[str, Mapping[str, Correlation]], column: st
     for predictor, columns in found.items():
         row = columns[column]
         table.add_row(predictor, *(f"{value:.3f}" for value in (row.spearman, row.kendall, row.equal, row.regret)))
+    return table
+
+
+REGRETS_AT = (10, 20, 50, 100)
+
+
+def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
+    """curves: (seeds, evaluations) by strategy. Mean regret with half its 95 % interval; then the evaluations that each
+    strategy needs for the mean regret that the first has after so many."""
+    most = min(rows.shape[1] for rows in curves.values())
+    at = [n for n in REGRETS_AT if n <= most] or [most]
+    means = Table(f"mean regret, {column}", *(f"after {n}" for n in at), box=None)
+    for name, rows in curves.items():
+        half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
+        means.add_row(name, *(f"{rows[:, n - 1].mean():.2f} +- {half[n - 1]:.2f}" for n in at))
+    first = next(iter(curves))
+    needed = Table(f"evaluations for the regret of {first}", *(f"after {n}" for n in at), box=None)
+    for name, rows in curves.items():
+        mean = rows.mean(axis=0)
+        goals = [curves[first].mean(axis=0)[n - 1] for n in at]
+        reached = [next((k + 1 for k in range(most) if mean[k] <= goal), None) for goal in goals]
+        needed.add_row(name, *(f"over {most}" if k is None else str(k) for k in reached))
+    return Group(means, needed)
+
+
+def skills_table(found: Mapping[str, Sequence[Skill]], sizes: Sequence[int], column: str) -> Table:
+    table = Table(f"surrogate, {column}", *(f"Spearman, {n} trained" for n in sizes), *(f"80 %, {n}" for n in sizes), box=None)
+    for name, skills in found.items():
+        spearmans = (f"{skill.spearman:.3f} +- {skill.deviation:.3f}" for skill in skills)
+        table.add_row(name, *spearmans, *(f"{skill.coverage:.2f}" for skill in skills))
     return table
 
 

@@ -260,6 +260,19 @@ def test_bench_correlation_reads_a_table_and_writes_features(gpnas, refused, tmp
     assert "cannot be read" in refused("bench", "correlation", "--table", tmp_path / "absent.csv")
 
 
+def test_bench_search_and_surrogate_read_a_table(gpnas, refused, tmp_path):
+    cells = [f"{a}{b}{c}{d}30" for a in "0134" for b in "013" for c in "013" for d in "34"]
+    rows = "".join(f"{cell},{sum(map(int, cell)) + 0.01 * k},{k}\n" for k, cell in enumerate(cells))
+    (tmp_path / "cells.csv").write_text("cell,acc,other\n" + rows)
+    table, curves = tmp_path / "cells.csv", tmp_path / "curves.csv"
+    code, out, _ = gpnas("bench", "search", "--table", table, "--evaluations", "20", "--seeds", "2", "--out", curves)
+    assert code == 0 and "mean regret, acc" in out and "regularised evolution" in out
+    assert len(curves.read_text().splitlines()) == 1 + 4 * 20
+    code, out, _ = gpnas("bench", "surrogate", "--table", table, "--column", "other", "--draws", "2")
+    assert code == 0 and "surrogate, other" in out and "one-hot encoding" in out
+    assert "--column nothing" in refused("bench", "search", "--table", table, "--column", "nothing")
+
+
 def test_bench_published_prints_kendall_for_every_recipe(gpnas):
     code, out, _ = gpnas("bench", "published")
     assert code == 0 and out.count("Kendall with box AP") == 4
