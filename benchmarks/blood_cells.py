@@ -91,7 +91,7 @@ def main() -> None:
         line = f"{name:22}{costs[name]['flops'] / 1e6:8.0f}M{costs[name]['params'] / 1e3:8.0f}K"
         for key in ("AP", "AP50"):
             values = [row[key] for row in rows]
-            line += f"{statistics.mean(values):10.3f} ({min(values):.3f}-{max(values):.3f})"[:22].rjust(22)
+            line += f"{statistics.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})".rjust(22)
         print(line + f"{statistics.median(row['minutes'] for row in rows):10.1f}")
 
 

@@ -32,8 +32,8 @@ from gpnas.graph import Graph
 from gpnas.trial import Fidelity
 from search_spaces.space import GradientPathSpace
 
-ROUNDS, BATCH, PROXIES = 5, 8, 20
-NETWORKS = (20e6, 60e6)
+ROUNDS, BATCH, PROXIES = 3, 8, 20
+NETWORKS = (60e6, 150e6)
 """FLOPs of the networks, at 192 pixels: the first sampled one within 20 % of each."""
 
 
