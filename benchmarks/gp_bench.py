@@ -1,10 +1,10 @@
-"""GP-Bench: detectors of the union space, spread over cost, each trained by one recipe; what the table of `benchmarks/gp-bench` is.
+"""GP-Bench: detectors of the union space, spread over cost, each trained by one recipe: the table in benchmarks/gp-bench.
 
     python benchmarks/gp_bench.py build [--bccd ../shared/data/bccd] [--workers 2] [--device auto]
 
-Detectors are drawn from a seed, ten for each of 20 spans of FLOPs, half from the whole union space and half from its ready parts;
-GELAN-T and YOLOv9-T at three costs stand beside them. Digit scenes come first, blood cells next, second seeds last. Resumable:
-a training that the table holds is not done again, and a line that a crash cut short is dropped.
+Detectors are drawn from a seed, ten for each of 20 spans of FLOPs, half from the union space and half from its ready parts; GELAN-T
+and YOLOv9-T at three costs stand beside them. Digit scenes come first, blood cells next, second seeds last. Resumable: a
+training that the table holds is not done again, and a line that a crash cut short is dropped.
 """
 
 import argparse
@@ -29,7 +29,18 @@ EPOCHS = {"digits": 8, "bccd": 18}
 CLASSES = {"digits": 10, "bccd": 3}
 LEAST_FLOPS, MOST_FLOPS, SPANS, EACH = 18e6, 144e6, 20, 10
 SEED, DRAWS = 20261121, 50
-PARTS = ("gradient-path", "prn", "gradient-path", "csp", "gradient-path", "elan", "gradient-path", "gelan", "gradient-path", "pgi")
+PARTS = (
+    "gradient-path",
+    "prn",
+    "gradient-path",
+    "csp",
+    "gradient-path",
+    "elan",
+    "gradient-path",
+    "gelan",
+    "gradient-path",
+    "pgi",
+)
 REFERENCE_FLOPS = (30e6, 60e6, 120e6)
 BLOOD_CELLS, SECOND_SEEDS = 60, 70
 """The first so many detectors are trained on blood cells, and on digits with a second seed."""
@@ -88,7 +99,7 @@ def references() -> Iterator[dict[str, Any]]:
 
 def _row(found: Any, origin: str) -> dict[str, Any]:
     from gpnas.controller import inference_cost
-    from gpnas.correlation import features
+    from gpnas.features import features
 
     fused = inference_cost(found, IMGSZ)
     known = {name: float(f"{value:.7g}") for name, value in features(found.graph, IMGSZ, IMGSZ).items()}

@@ -540,7 +540,7 @@ def _cell_features(cells: list[str]) -> list[dict[str, float]]:
 
 
 def _features_of_cell(code: str) -> dict[str, float]:
-    from gpnas.correlation import features
+    from gpnas.features import features
     from search_spaces.nasbench201 import IMAGE, build_cell_network
 
     return features(build_cell_network(code), IMAGE["cifar10"], IMAGE["cifar10"])
@@ -558,7 +558,7 @@ def _write_features(path: Path, cells: list[str], rows: list[dict[str, float]]) 
 @bench.command()
 def published() -> None:
     """Kendall of every figure and of the score with the published box AP: the paper's ablation, YOLOv9, stopped gradients."""
-    from gpnas.correlation import features
+    from gpnas.features import features
     from gpnas.tables import published_table
     from search_spaces.architecture import build
     from search_spaces.blueprint import catalogue, open_catalogue

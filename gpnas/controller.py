@@ -6,10 +6,14 @@
         controller.start(suggestion)
         controller.tell(suggestion.trial, suggestion.rung, evaluator.evaluate(...))
 
-Candidates come in waves. For each wave thousands are proposed (sampled; from the second wave on also mutated and crossed from
-what was promoted), cut by the limits, ranked by the gradient-path score among those of like size, and the best of each size
-start on the lowest rung. Promotions wait for a whole rung, the next wave for the first rung of this one: what is asked
-depends on the seed and on results, never on their timing, so a run replays exactly from its results.
+The first candidates are the best by the gradient-path score at sizes that spread up to the limit. From then on one decision
+makes one evaluation: a trial that its rung's results promote climbs (successive halving, asynchronous); else a new candidate
+starts, out of thousands within the limits, sampled and bred from the best. It is the one by which a surrogate on gradient-path
+features, learnt from the finished trials, expects the dominated area to grow most (acquisition.py).
+
+A decision knows the results of all evaluations that were asked before it but the last `Ladder.pending`, which may still run:
+workers never wait for a whole rung, and what is asked depends on the seed and on results, never on their timing. A run
+therefore replays exactly from its results; the candidates that a journal holds are adopted, not found again.
 """
 
 from __future__ import annotations
@@ -18,36 +22,46 @@ import contextlib
 import gc
 import math
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from gpnas.cost import Cost, cost
 from gpnas.errors import LimitError
-from gpnas.pareto import Limits, Point
-from gpnas.rungs import Ladder, promotions
-from gpnas.score import gradient_path_score
+from gpnas.features import FEATURES, features
+from gpnas.pareto import Limits, Point, ranked
+from gpnas.rungs import REDUCTION, Ladder, quota
 from gpnas.trial import Candidate, Evaluation, Fidelity, Space, TrialState
 
-POOL = 2000
-"""Candidates proposed for a wave."""
+POOL, FIRST_POOL, GROWTH = 10_000, 1000, 500
+"""Sampled candidates that a decision looks at: at most, for the first decision, and more for each further one."""
+
+BRED = 500
+"""Candidates bred from the best that a decision looks at besides."""
 
 SIZE_RANGE = 8.0
-"""A wave's sizes spread over this factor of MACs, up to the limit."""
+"""Sizes spread over this factor of MACs, up to the limit; below it nothing is gained by being smaller."""
 
 LIKE_SIZE = 1.25
 """Candidates within this factor of MACs are of like size."""
 
+LEAST_TRAINED = 3
+"""Finished trials from which a surrogate learns; with fewer the score decides."""
+
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate that was chosen to be trained. cost: of its fused inference form on one image of the run's size."""
+    """A candidate that was chosen to be trained. cost: of its fused inference form on one image of the run's size. features: by
+    name, those of `gpnas.features`."""
 
     id: int
     candidate: Candidate
     origin: str
-    score: float
+    features: Mapping[str, float]
     cost: Cost
-    wave: int
+
+    @property
+    def score(self) -> float:
+        return self.features["score"]
 
 
 @dataclass(frozen=True)
@@ -59,10 +73,15 @@ class Suggestion:
     fidelity: Fidelity
 
 
-@dataclass
-class _Wave:
-    rungs: list[list[int]] = field(default_factory=list)
-    """Trial ids by rung."""
+@dataclass(frozen=True)
+class _Proposal:
+    """A candidate of the pool: what a decision needs of it; its graph is built again when it is chosen."""
+
+    genotype: str
+    hash: str
+    origin: str
+    cost: Cost
+    features: Mapping[str, float]
 
 
 class Controller:
@@ -85,21 +104,25 @@ class Controller:
         self._space, self._ladder, self._limits = space, ladder, limits
         self._imgsz, self._seed, self._pool_size = imgsz, seed, pool
         self._max_trials = math.inf if max_trials is None else max_trials
+        self._first_trials = int(min(max(ladder.wave, ladder.pending), self._max_trials))
         self._start = start
-        self._waves: list[_Wave] = []
+        self._asked: list[Suggestion] = []
+        self._settled = 0  # evaluations known to the decisions to come, whatever else they may know
+        self._out: set[int] = set()
         self._started: set[tuple[int, int]] = set()
-        self._hashes: set[str] = set()
+        self._adopted: list[tuple[str, str]] = []
+        self._first: list[_Proposal] | None = None
+        self._sampled: dict[str, _Proposal] = {}
+        self._draws = 0
+
+    def adopt(self, trials: Sequence[tuple[str, str]]) -> None:
+        """The first candidates will be these (genotype, origin), in order: those of a run that goes on."""
+        self._adopted = list(trials)
 
     def ask(self) -> list[Suggestion]:
-        """Every evaluation that may start now: promotions first, then the lowest rung; empty while results are awaited."""
+        """Every evaluation that may start now, in the order of the decisions; empty while results are awaited."""
         self._advance()
-        return [
-            Suggestion(self.trials[i], rung, self._ladder.fidelities[rung])
-            for wave in self._waves
-            for rung in reversed(range(len(wave.rungs)))
-            for i in wave.rungs[rung]
-            if (i, rung) not in self._started
-        ]
+        return [s for s in self._asked if (s.trial.id, s.rung) not in self._started]
 
     def start(self, suggestion: Suggestion) -> None:
         """It is being evaluated: do not suggest it again."""
@@ -116,105 +139,194 @@ class Controller:
         return not self.ask() and self._started == set(self.results)
 
     def promotable(self) -> set[int]:
-        """Trials that may still climb: those of a rung that is not decided yet."""
-        top = len(self._ladder.fidelities) - 1
-        return {i for wave in self._waves for i in wave.rungs[-1] if len(wave.rungs) - 1 < top}
+        """Trials that may still climb: all that are not on top, not failed, and not in the worse half of a rung."""
+        failed = {i for (i, _), result in self.results.items() if result.state is not TrialState.COMPLETE}
+        return {trial.id for trial in self.trials} - failed - self._out - self.on_top()
 
     def on_top(self) -> set[int]:
         """Trials that reached the top rung."""
-        top = len(self._ladder.fidelities) - 1
-        return {i for wave in self._waves if len(wave.rungs) > top for i in wave.rungs[top]}
+        return {s.trial.id for s in self._asked if s.rung == len(self._ladder.fidelities) - 1}
 
     def fidelity(self, rung: int) -> Fidelity:
         return self._ladder.fidelities[rung]
 
     def _advance(self) -> None:
-        """Decide every promotion, and propose every wave, whose results are all there."""
-        for wave in self._waves:
-            while len(wave.rungs) < len(self._ladder.fidelities) and self._rung_done(wave, len(wave.rungs) - 1):
-                rung = len(wave.rungs) - 1
-                wave.rungs.append(promotions(self._points(wave.rungs[rung], rung), self._ladder.seats(rung + 1)))
-        first_rung_done = not self._waves or self._rung_done(self._waves[-1], 0)
-        earlier_done = all(self._wave_done(wave) for wave in self._waves[:-1])
-        if first_rung_done and earlier_done and len(self.trials) < self._max_trials:
-            self._waves.append(self._propose_wave())
+        """Make every decision whose results are all there."""
+        while True:
+            number = len(self._asked)
+            known = max(self._settled, 0 if number < self._first_trials else number - self._ladder.pending)
+            if not self._told(self._asked[:known]):
+                return
+            suggestion = self._decide(self._asked[:known])
+            if suggestion is not None:
+                self._asked.append(suggestion)
+            elif self._settled == number or not self._told(self._asked):
+                return
+            else:
+                self._settled = number  # nothing to do with what is known by now: decide with everything
 
-    def _rung_done(self, wave: _Wave, rung: int) -> bool:
-        return all((i, rung) in self.results for i in wave.rungs[rung])
+    def _told(self, asked: Sequence[Suggestion]) -> bool:
+        return all((s.trial.id, s.rung) in self.results for s in asked)
 
-    def _wave_done(self, wave: _Wave) -> bool:
-        return len(wave.rungs) == len(self._ladder.fidelities) and all(
-            self._rung_done(wave, rung) for rung in range(len(wave.rungs))
-        )
+    def _decide(self, known: Sequence[Suggestion]) -> Suggestion | None:
+        """The next evaluation, given the results of those that are `known`."""
+        if (climber := self._promoted(known, least=0)) is not None:
+            return climber
+        if len(self.trials) < self._max_trials and (trial := self._new_trial(known)) is not None:
+            self.trials.append(trial)
+            return self._suggest(trial, 0)
+        # With nothing new to start, the best of every rung climbs, however few there are.
+        return self._promoted(known, least=1) if len(known) == len(self._asked) else None
 
-    def _points(self, ids: Sequence[int], rung: int) -> list[Point]:
-        results = [(i, self.results[i, rung]) for i in ids]
+    def _suggest(self, trial: Trial, rung: int) -> Suggestion:
+        return Suggestion(trial, rung, self._ladder.fidelities[rung])
+
+    def _promoted(self, known: Sequence[Suggestion], least: int) -> Suggestion | None:
+        """The best trial of the highest rung that has room above it, for `least` at least."""
+        asked = {(s.trial.id, s.rung) for s in self._asked}
+        for rung in reversed(range(len(self._ladder.fidelities) - 1)):
+            order = [point.id for point in ranked(self._points(known, rung))]
+            if len(order) >= 2 * REDUCTION:
+                self._out |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in asked}
+            for i in order[: max(least, quota(rung, len(order)))]:
+                if (i, rung + 1) not in asked and i not in self._out:
+                    return self._suggest(self.trials[i], rung + 1)
+        return None
+
+    def _points(self, known: Sequence[Suggestion], rung: int) -> list[Point]:
+        results = [(s.trial, self.results[s.trial.id, rung]) for s in known if s.rung == rung]
         return [
-            Point(i, result.metrics["ap"], self.trials[i].cost.macs)
-            for i, result in results
+            Point(trial.id, result.metrics["ap"], trial.cost.macs)
+            for trial, result in results
             if result.state is TrialState.COMPLETE
         ]
 
-    def _propose_wave(self) -> _Wave:
-        number = len(self._waves)
-        rng = random.Random(f"{self._seed}/wave/{number}")
-        wanted = int(min(self._ladder.wave, self._max_trials - len(self.trials)))
-        ids = []
+    def _new_trial(self, known: Sequence[Suggestion]) -> Trial | None:
+        number = len(self.trials)
+        if number < len(self._adopted):
+            genotype, origin = self._adopted[number]
+            found = self._space.read(genotype)
+            return Trial(number, found, origin, self._features(found), inference_cost(found, self._imgsz))
         with screening():
-            chosen = _best_by_size(self._pool(rng, number), wanted, self._limits)
-        for candidate, origin, costs, score in chosen:
-            trial = Trial(len(self.trials), candidate, origin, score, costs, number)
-            self.trials.append(trial)
-            self._hashes.add(candidate.hash)
-            ids.append(trial.id)
-        return _Wave([ids])
+            chosen = self._chosen(known)
+        if chosen is None:
+            return None
+        return Trial(number, self._space.read(chosen.genotype), chosen.origin, chosen.features, chosen.cost)
 
-    def _pool(self, rng: random.Random, number: int) -> list[_Proposal]:
-        """Feasible proposals, scored, each hash once."""
-        parents = self._parents()
-        found: dict[str, _Proposal] = {}
-        if number == 0 and self._start is not None:
-            self._consider(self._start, "start", found)
-        for _ in range(self._pool_size):
-            chosen, origin = _choose_parents(parents, rng)
-            self._consider(self._space.propose([trial.candidate for trial in chosen], rng), origin, found)
-        if len(found) < 4 * self._ladder.wave:
-            self._grow_from_smallest(found, rng)
-        return list(found.values())
+    def _chosen(self, known: Sequence[Suggestion]) -> _Proposal | None:
+        number = len(self.trials)
+        used = {trial.candidate.hash for trial in self.trials}
+        if number < self._first_trials:
+            if self._first is None:
+                self._first = _best_by_size(self._samples(0), self._first_trials, self._limits, self._start_proposal())
+            for proposal in self._first[number:]:
+                if proposal.hash not in used:  # as those of a run whose budget was smaller
+                    return proposal
+        values = self._values(known)
+        pool = self._samples(max(0, number + 1 - self._first_trials))
+        if values:
+            pool += self._bred(values, random.Random(f"{self._seed}/bred/{number}"))
+        pool = list({p.hash: p for p in pool if p.hash not in used}.values())
+        if len(values) < LEAST_TRAINED:
+            likely = _best_by_size(pool, self._ladder.wave, self._limits, None)
+            return likely[number % len(likely)] if likely else None
+        failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
+        awaited = [trial for trial in self.trials if trial.id not in values and trial.id not in failed]
+        return self._most_promising(pool, values, awaited) if pool else None
 
-    def _parents(self) -> list[Trial]:
-        """The start, and what was promoted at least once."""
-        promoted = [self.trials[i] for wave in self._waves if len(wave.rungs) > 1 for i in wave.rungs[1]]
-        if self._start is not None and self.trials and self.trials[0].origin == "start":
-            promoted.append(self.trials[0])
-        return promoted
+    def _values(self, known: Sequence[Suggestion]) -> dict[int, float]:
+        """AP of every finished trial, comparable: that of the lowest rung, handed round among those that climbed so that it
+        stands in the order of the higher rung."""
+        values = {point.id: point.ap for point in self._points(known, 0)}
+        for rung in range(1, len(self._ladder.fidelities)):
+            climbed = [point for point in self._points(known, rung) if point.id in values]
+            order = sorted(climbed, key=lambda p: (p.ap, p.id))
+            values |= dict(zip((p.id for p in order), sorted(values[p.id] for p in order), strict=True))
+        return values
 
-    def _grow_from_smallest(self, found: dict[str, _Proposal], rng: random.Random) -> None:
+    def _most_promising(self, pool: Sequence[_Proposal], values: Mapping[int, float], awaited: Sequence[Trial]) -> _Proposal:
+        """The candidate by which the dominated area is expected to grow most, while the `awaited` are being trained."""
+        import numpy as np  # late, with scikit-learn behind it: reading a run does without
+
+        from gpnas.acquisition import expected_hypervolume_improvement
+        from gpnas.surrogate import fit, normal_scores, ranks
+
+        known = [self.trials[i] for i in values]
+        rows: list[Trial | _Proposal] = [*known, *awaited, *pool]
+        columns = ranks(np.array([[row.features[name] for name in FEATURES] for row in rows]))
+        prior = columns[:, FEATURES.index("score")]
+        costs = np.array([math.log2(row.cost.macs) for row in rows])
+        # Beyond the limit by a doubling: at the limit there still is something to gain.
+        largest = costs.max() if self._limits.max_flops is None else math.log2(self._limits.max_flops / 2)
+        costs = np.maximum(costs, largest - math.log2(SIZE_RANGE))
+
+        n, m = len(known), len(rows) - len(pool)
+        scores = normal_scores(np.array(list(values.values())))
+        model = fit(columns[:n], prior[:n], scores)
+        if awaited:
+            means = model.predict(columns[n:m], prior[n:m])[0]
+            model = model.believing(columns[n:m])
+            scores = np.concatenate([scores, means])
+        mean, deviation = model.predict(columns[m:], prior[m:])
+        measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
+        gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), largest + 1)
+        best = float(gain.max())
+        # Equals but for rounding: candidates that gradient paths cannot tell apart.
+        return min((p for p, of in zip(pool, gain, strict=True) if of >= best * (1 - 1e-9)), key=lambda p: p.hash)
+
+    def _samples(self, decisions: int) -> list[_Proposal]:
+        """Sampled candidates within the limits, for the decision after so many others; the same for the same seed."""
+        wanted = min(self._pool_size, FIRST_POOL + GROWTH * decisions)
+        while self._draws < wanted:
+            rng = random.Random(f"{self._seed}/sample/{self._draws}")
+            self._consider(self._space.propose([], rng), "sample", self._sampled)
+            self._draws += 1
+            if self._draws == min(self._pool_size, FIRST_POOL) and len(self._sampled) < 4 * self._ladder.wave:
+                self._grow_from_smallest(self._sampled)
+        return list(self._sampled.values())
+
+    def _grow_from_smallest(self, found: dict[str, _Proposal]) -> None:
         """Under a limit that few samples meet, reach the feasible corner of the space by mutation."""
+        rng = random.Random(f"{self._seed}/smallest")
         smallest = self._space.smallest()
         self._consider(smallest, "smallest", found)
-        family = [smallest, *(proposal.candidate for proposal in found.values())]
-        for _ in range(self._pool_size):
+        family = [smallest, *(self._space.read(proposal.genotype) for proposal in found.values())]
+        for _ in range(min(self._pool_size, FIRST_POOL)):
             child = self._space.propose([rng.choice(family)], rng)
             if self._consider(child, "mutate smallest", found):
                 family.append(child)
 
+    def _bred(self, values: Mapping[int, float], rng: random.Random) -> list[_Proposal]:
+        """Mutations of the best third of the trials and of the start, and crossings of two of them: two to one."""
+        points = [Point(i, value, self.trials[i].cost.macs) for i, value in values.items()]
+        parents = [self.trials[point.id] for point in ranked(points)[: max(2, math.ceil(len(points) / REDUCTION))]]
+        if self.trials[0].origin == "start" and self.trials[0] not in parents:
+            parents.append(self.trials[0])
+        found: dict[str, _Proposal] = {}
+        for k in range(min(BRED, self._pool_size)):
+            pair = rng.sample(parents, 2) if k % 3 == 0 and len(parents) > 1 else [rng.choice(parents)]
+            origin = ("cross " if len(pair) == 2 else "mutate ") + " ".join(str(parent.id) for parent in pair)
+            self._consider(self._space.propose([parent.candidate for parent in pair], rng), origin, found)
+        return list(found.values())
+
+    def _start_proposal(self) -> _Proposal | None:
+        found: dict[str, _Proposal] = {}
+        if self._start is not None:
+            self._consider(self._start, "start", found)
+        return next(iter(found.values()), None)
+
     def _consider(self, candidate: Candidate, origin: str, found: dict[str, _Proposal]) -> bool:
         """Add a candidate to the pool when it is new and within the limits."""
-        if candidate.hash in self._hashes or candidate.hash in found:
+        if candidate.hash in found:
             return False
         costs = inference_cost(candidate, self._imgsz)
         if not self._limits.allows(costs):
             return False
-        found[candidate.hash] = _Proposal(candidate, origin, costs)
+        found[candidate.hash] = _Proposal(candidate.genotype, candidate.hash, origin, costs, self._features(candidate))
         return True
 
-
-@dataclass(frozen=True)
-class _Proposal:
-    candidate: Candidate
-    origin: str
-    cost: Cost
+    def _features(self, candidate: Candidate) -> dict[str, float]:
+        return features(candidate.graph, self._imgsz, self._imgsz)
 
 
 @contextlib.contextmanager
@@ -261,41 +373,23 @@ def typical_macs(space: Space, limits: Limits, imgsz: int, seed: int, samples: i
     return macs[len(macs) // 2] if macs else inference_cost(space.smallest(), imgsz).macs
 
 
-def _choose_parents(parents: Sequence[Trial], rng: random.Random) -> tuple[list[Trial], str]:
-    """Sample, mutate or cross, in shares of 4 : 4 : 2 once there are parents."""
-    draw = rng.random()
-    if not parents or draw < 0.4:
-        return [], "sample"
-    if draw < 0.8 or len(parents) < 2:
-        parent = rng.choice(parents)
-        return [parent], f"mutate {parent.id}"
-    pair = rng.sample(parents, 2)
-    return pair, f"cross {pair[0].id} {pair[1].id}"
-
-
-def _best_by_size(pool: Sequence[_Proposal], wanted: int, limits: Limits) -> list[tuple[Candidate, str, Cost, float]]:
+def _best_by_size(pool: Sequence[_Proposal], wanted: int, limits: Limits, start: _Proposal | None) -> list[_Proposal]:
     """The best score at each of `wanted` sizes, spread evenly in log MACs up to the limit; the start comes first."""
-    by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.candidate.hash))
+    by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.hash))
+    chosen = [start][:wanted] if start is not None else []
     if not by_macs:
-        return []
+        return chosen
     largest = by_macs[-1].cost.macs
     if limits.max_flops is None:
         largest = by_macs[int(0.9 * (len(by_macs) - 1))].cost.macs  # without a limit the largest is an outlier
-    scores: dict[str, float] = {}
-
-    def score(proposal: _Proposal) -> float:
-        key = proposal.candidate.hash
-        if key not in scores:
-            scores[key] = gradient_path_score(proposal.candidate.graph)
-        return scores[key]
-
-    chosen: list[_Proposal] = [p for p in by_macs if p.origin == "start"][:wanted]
-    for i in range(wanted - len(chosen)):
-        target = largest / SIZE_RANGE ** (i / max(1, wanted - 1)) / math.sqrt(LIKE_SIZE)
-        rest = [p for p in by_macs if p not in chosen]
+    steps = wanted - len(chosen)
+    for i in range(steps):
+        target = largest / SIZE_RANGE ** (i / max(1, steps - 1)) / math.sqrt(LIKE_SIZE)
+        taken = {p.hash for p in chosen}
+        rest = [p for p in by_macs if p.hash not in taken]
         like = [p for p in rest if 1 / LIKE_SIZE < p.cost.macs / target < LIKE_SIZE]
         if like:
-            chosen.append(max(like, key=lambda p: (score(p), p.candidate.hash)))
+            chosen.append(max(like, key=lambda p: (p.features["score"], p.hash)))
         elif rest:
             chosen.append(min(rest, key=lambda p: abs(math.log(p.cost.macs / target))))
-    return [(p.candidate, p.origin, p.cost, score(p)) for p in chosen]
+    return chosen

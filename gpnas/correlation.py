@@ -15,16 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from gpnas.cost import cost
 from gpnas.errors import InputError
-from gpnas.gradient_paths import FIGURES, gradient_paths
-from gpnas.graph import Branch, Graph
-from gpnas.score import capacity, score_of
+from gpnas.features import FEATURES
 
 Floats = NDArray[np.float64]
-
-CONTROLS = ("parameters", "flops", "layers")
-PREDICTORS = ("score", "capacity", *FIGURES, *CONTROLS)
 
 SMALLEST_GROUP = 30
 """Members that a group of equal parameters needs to count."""
@@ -45,16 +39,6 @@ class Correlation:
     kendall: float
     equal: float
     regret: float
-
-
-def features(graph: Graph, height: int, width: int) -> dict[str, float]:
-    """Every predictor of a graph. parameters and flops (2 x MACs, for one image) are those of the train form."""
-    train = cost(graph, height, width, fused=False)
-    paths = gradient_paths(graph)
-    in_inference = graph.reaching(Branch.MAIN)
-    layers = [layer for layer in paths.layers if in_inference[layer.op]]
-    sizes = {"parameters": train.params, "flops": train.flops, "layers": len(graph.layers)}
-    return {"score": score_of(graph, layers), "capacity": capacity(graph, layers), **paths.figures(), **sizes}
 
 
 def correlate(values: Floats, accuracy: Floats, parameters: Floats, seed: int = 0) -> Correlation:
@@ -112,7 +96,7 @@ def read_table(path: Path) -> tuple[list[str], dict[str, Floats]]:
 
 
 def correlations(
-    rows: Sequence[Mapping[str, float]], accuracies: Mapping[str, Floats], predictors: Iterable[str] = PREDICTORS
+    rows: Sequence[Mapping[str, float]], accuracies: Mapping[str, Floats], predictors: Iterable[str] = FEATURES
 ) -> dict[str, dict[str, Correlation]]:
     """{predictor: {column: Correlation}} of candidates' features with their accuracies."""
     parameters = np.array([row["parameters"] for row in rows])

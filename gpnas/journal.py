@@ -36,7 +36,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from gpnas.errors import InputError, JournalError
 from gpnas.trial import Cause, Evaluation, Fidelity, TrialState
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 DATABASE = "journal.sqlite"
 LOCK = "journal.lock"
@@ -52,7 +52,7 @@ CREATE TABLE run (
 );
 CREATE TABLE trials (
     id INTEGER PRIMARY KEY, hash TEXT NOT NULL, genotype TEXT NOT NULL, origin TEXT NOT NULL,
-    score REAL NOT NULL, params INTEGER NOT NULL, macs INTEGER NOT NULL, wave INTEGER NOT NULL
+    score REAL NOT NULL, params INTEGER NOT NULL, macs INTEGER NOT NULL
 );
 CREATE TABLE evaluations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -81,7 +81,6 @@ class TrialRow:
     score: float
     params: int
     macs: int
-    wave: int
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.score):
@@ -240,13 +239,13 @@ class Journal:
 
     def add_trial(self, row: TrialRow) -> None:
         """Raises JournalError when the id is taken."""
-        values = (row.id, row.hash, row.genotype, row.origin, row.score, row.params, row.macs, row.wave)
+        values = (row.id, row.hash, row.genotype, row.origin, row.score, row.params, row.macs)
         with self._transaction(f"trial {row.id} is in the journal already") as connection:
-            connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def trials(self) -> list[TrialRow]:
         """All trials, by id."""
-        columns = "id, hash, genotype, origin, score, params, macs, wave"
+        columns = "id, hash, genotype, origin, score, params, macs"
         return [TrialRow(*row) for row in self._rows(f"SELECT {columns} FROM trials ORDER BY id")]
 
     def start_evaluation(self, trial_id: int, rung: int, fidelity: Fidelity) -> None:

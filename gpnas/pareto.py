@@ -49,14 +49,23 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def ranked(points: Sequence[Point]) -> list[Point]:
-    """All points, non-dominated rank first (NSGA-II's sorting), within a rank by falling AP, then by id."""
+    """All points, best first: by non-dominated rank (NSGA-II's sorting); within a rank the highest AP, then by falling share of
+    the dominated area, between AP and log MACs, that is a point's alone; then by id."""
     if not points:
         return []
     import moocore  # late: it loads a compiled library that `gpnas --help` does without
 
-    ranks = moocore.pareto_rank([[-p.ap, p.macs] for p in points])
-    order = sorted(range(len(points)), key=lambda i: (int(ranks[i]), -points[i].ap, points[i].id))
-    return [points[i] for i in order]
+    values = [[-p.ap, math.log2(p.macs)] for p in points]
+    ranks = moocore.pareto_rank(values)
+    reference = [0.0, max(cost for _, cost in values) + 1.0]  # one doubling beyond the largest
+    keys: list[tuple[float, ...]] = [()] * len(points)
+    for rank in set(ranks.tolist()):
+        members = [i for i in range(len(points)) if ranks[i] == rank]
+        alone = moocore.hv_contributions([values[i] for i in members], ref=reference)
+        top = max(points[i].ap for i in members)
+        for i, area in zip(members, alone.tolist(), strict=True):
+            keys[i] = (rank, -math.inf if points[i].ap == top else -area, points[i].id)
+    return [points[i] for i in sorted(range(len(points)), key=keys.__getitem__)]
 
 
 def hypervolume(points: Sequence[Point], max_macs: float) -> float:

@@ -1,18 +1,17 @@
-"""Trials in, promotions out: successive halving over epochs and image size (Hyperband, arXiv:1603.06560; multi-objective).
+"""The ladder of a search: how far candidates are trained, and how many climb (asynchronous successive halving,
+arXiv:1810.05934).
 
-A ladder of fidelities is planned once, from the budget, the data, the limits and the kind and number of workers, never from
-measured speed: the same command gives the same ladder on two machines of a kind, and the slower one climbs it less often.
-Every wave starts `wave` candidates on the lowest rung; a third of each rung goes on to the next.
+It is planned once, from the budget, the data, the limits and the kind and number of workers, never from measured speed: the
+same command gives the same ladder on two machines of a kind, and the slower one climbs it less often. A third of those that
+finish a rung go on to the next.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gpnas.pareto import Point, ranked
 from gpnas.trial import Fidelity
 
 REDUCTION: int = 3
@@ -22,10 +21,10 @@ EPOCH_GROWTH = 2
 """Epochs from rung to rung. With the images growing too, every rung of a wave costs about the same."""
 
 WAVES = 3
-"""Waves that a budget is planned for, so that later ones can learn from earlier ones."""
+"""Times `Ladder.wave` candidates that a budget is planned for, so that later ones can learn from earlier ones."""
 
 WAVE_SIZES = (9, 6, 4)
-"""Candidates that start a wave: fewer when the budget is short."""
+"""Candidates that start together: fewer when the budget is short."""
 
 LEAST_STEPS = 200
 """Optimiser steps on the lowest rung: after fewer a detector from scratch finds nothing, and there is nothing to compare."""
@@ -42,10 +41,12 @@ EVALUATION_OVERHEAD = 4.0
 
 @dataclass(frozen=True)
 class Ladder:
-    """fidelities: by rung, rising. wave: candidates that start on rung 0 together."""
+    """fidelities: by rung, rising. wave: candidates that start together, before anything is known. pending: the last so many
+    evaluations may still run when the next is decided on; twice the workers keeps all of them busy."""
 
     fidelities: tuple[Fidelity, ...]
     wave: int
+    pending: int = 4
 
     def seats(self, rung: int) -> int:
         """How many candidates of one wave reach `rung`."""
@@ -56,12 +57,13 @@ class Ladder:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Ladder:
-        return cls(tuple(Fidelity(**fidelity) for fidelity in data["fidelities"]), data["wave"])
+        return cls(tuple(Fidelity(**fidelity) for fidelity in data["fidelities"]), data["wave"], data["pending"])
 
 
-def promotions(points: Sequence[Point], seats: int) -> list[int]:
-    """Ids of the trials that go on, by non-dominated rank, then AP."""
-    return [point.id for point in ranked(points)[:seats]]
+def quota(rung: int, finished: int) -> int:
+    """How many of the trials that finished `rung` may have gone on: one in REDUCTION, and higher up, where few are, as many as
+    that rounds to."""
+    return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 
 def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots: int, device: str) -> Ladder:
@@ -70,31 +72,34 @@ def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots:
     imgsz: pixels, of the final detector. images: in the training split. typical_macs: for one image at `imgsz`.
     slots: workers. A training step costs three forward passes, 2 FLOPs a MAC.
     """
-    sizes = _sizes(imgsz)
+    sizes, pending = _sizes(imgsz), 2 * slots
     least = max(1, min(30, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
     if budget.kind == "trials":
-        return Ladder(_fidelities(least, sizes), max(1, min(WAVE_SIZES[0], budget.amount)))
+        return Ladder(_fidelities(least, sizes), max(1, min(WAVE_SIZES[0], budget.amount)), pending)
     if budget.kind == "epochs":
         wave = max(1, min(WAVE_SIZES[0], budget.amount // (2 * least)))
-        return Ladder(_fidelities(min(least, budget.amount), sizes), wave)
+        return Ladder(_fidelities(min(least, budget.amount), sizes), wave, pending)
     epoch_flops = 6 * typical_macs * images  # at imgsz
 
     def seconds(ladder: Ladder) -> float:
         return _wave_seconds(ladder, epoch_flops, imgsz, device) / slots
 
-    for wave in WAVE_SIZES:
-        for waves in range(WAVES, 0, -1):
-            epochs = 60
-            while epochs >= least and seconds(Ladder(_fidelities(epochs, sizes), wave)) > budget.amount / waves:
-                epochs -= 1
-            if epochs >= least:
-                return Ladder(_fidelities(epochs, sizes), wave)
-    return Ladder(_fidelities(least, sizes), WAVE_SIZES[-1])
+    share = 1.0
+    while True:
+        for wave in WAVE_SIZES:
+            for waves in range(WAVES, 0, -1):
+                for epochs in range(60 if share == 1 else least, least - 1, -1):
+                    ladder = Ladder(_fidelities(epochs, sizes, share), wave, pending)
+                    if seconds(ladder) <= budget.amount / waves:
+                        return ladder
+        if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
+            return Ladder(_fidelities(least, sizes, share), WAVE_SIZES[-1], pending)
+        share /= 2  # an epoch of the whole data is more than the budget pays for
 
 
-def _fidelities(epochs: int, sizes: tuple[int, int, int]) -> tuple[Fidelity, ...]:
-    """Twice the epochs on each higher rung, at a larger image."""
-    return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size) for rung, size in enumerate(sizes))
+def _fidelities(epochs: int, sizes: tuple[int, int, int], share: float = 1.0) -> tuple[Fidelity, ...]:
+    """Twice the epochs on each higher rung, at a larger image, over a `share` of the data."""
+    return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size, share) for rung, size in enumerate(sizes))
 
 
 def _sizes(imgsz: int) -> tuple[int, int, int]:
@@ -109,7 +114,8 @@ def _wave_seconds(ladder: Ladder, epoch_flops: float, imgsz: int, device: str) -
     total = 0.0
     trained = 0
     for rung, fidelity in enumerate(ladder.fidelities):
-        flops = (fidelity.epochs - trained) * epoch_flops * (fidelity.imgsz / imgsz) ** 2
+        epochs = (fidelity.epochs - trained) * fidelity.data_share
+        flops = epochs * epoch_flops * (fidelity.imgsz / imgsz) ** 2
         total += ladder.seats(rung) * (flops / NOMINAL_FLOPS[device] + EVALUATION_OVERHEAD)
         trained = fidelity.epochs
     return total

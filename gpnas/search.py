@@ -1,7 +1,7 @@
 """The loop of a search: ask the controller, hand out work, journal what comes back, tell the controller.
 
-A search that was stopped, even by kill -9, is the same loop: the controller proposes again what it proposed (its choices
-depend on the seed and the results alone), and what the journal already knows is told instead of trained.
+A search that was stopped, even by kill -9, is the same loop: the controller adopts the journal's candidates and decides again
+what it decided, which depends on the seed and the results alone, and what the journal knows is told instead of trained.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def search(
     images: in the training split; with `device` it gives the first guess of how long an evaluation takes. memory: what
     evaluations share, at `batch` images a step; without it every free worker gets one.
     """
-    replay(controller, journal)
+    controller.adopt([(row.genotype, row.origin) for row in journal.trials()])
     nominal = images / NOMINAL_FLOPS["cuda" if device.startswith("cuda") else "cpu"]
     session = _Session(controller, journal, workers, budget, run, nominal, memory, batch)
     while True:
@@ -86,22 +86,21 @@ def search(
         observe(Event("waiting"))
 
 
-def replay(controller: Controller, journal: Journal) -> int:
-    """Tell the controller what the journal knows; returns how many evaluations that were.
+def told_by_journal(controller: Controller, journal: Journal) -> list[Suggestion]:
+    """Tell the controller whatever the journal knows of what it asks for; returns what is left to evaluate.
 
-    Raises JournalError when the controller proposes other candidates than the journal holds.
+    An earlier session, with a smaller budget perhaps, may have decided in another order: so it is looked up at every decision.
+    Raises JournalError when a candidate does not rebuild to what the journal holds.
     """
-    told = 0
     while True:
         suggestions = controller.ask()
         _record_trials(controller, journal)
         known = [(s, result) for s in suggestions if (result := journal.lookup(s.trial.candidate.hash, s.fidelity)) is not None]
+        if not known:
+            return suggestions
         for suggestion, result in known:
             controller.start(suggestion)
             controller.tell(suggestion.trial, suggestion.rung, result)
-        told += len(known)
-        if not known:
-            return told
 
 
 def _record_trials(controller: Controller, journal: Journal) -> None:
@@ -110,8 +109,8 @@ def _record_trials(controller: Controller, journal: Journal) -> None:
     for trial in controller.trials[: len(held)]:
         if held[trial.id].hash != trial.candidate.hash:
             raise JournalError(
-                f"trial {trial.id} was {held[trial.id].hash} and would now be {trial.candidate.hash}: this run was made by "
-                "another version of gpnas or of its libraries; resume it with that version"
+                f"trial {trial.id} was {held[trial.id].hash} and is now {trial.candidate.hash}: this run was made by another "
+                "version of gpnas; resume it with that version"
             )
     for trial in controller.trials[len(held) :]:
         journal.add_trial(
@@ -123,7 +122,6 @@ def _record_trials(controller: Controller, journal: Journal) -> None:
                 score=trial.score,
                 params=trial.cost.params,
                 macs=trial.cost.macs,
-                wave=trial.wave,
             )
         )
 
@@ -159,13 +157,12 @@ class _Session:
         self.keep_time()
         left = self.time_left()
         while True:
-            suggestions = self.controller.ask()
+            suggestions = told_by_journal(self.controller, self.journal)
             too_long = [s for s in suggestions if s.rung and left is not None and self._estimate(s) > left]
             if not too_long:
                 break
             for suggestion in too_long:
                 self._prune(suggestion)
-        _record_trials(self.controller, self.journal)
         promised = sum(self._new_epochs(s) for s in self.running.values())
         chosen: list[Suggestion] = []
         for suggestion in suggestions:
@@ -216,7 +213,6 @@ class _Session:
     def _prune(self, suggestion: Suggestion) -> None:
         trial, rung = suggestion.trial, suggestion.rung
         evaluation = Evaluation(TrialState.PRUNED, message="the budget left no time for it")
-        _record_trials(self.controller, self.journal)
         self.controller.start(suggestion)
         self.journal.start_evaluation(trial.id, rung, suggestion.fidelity)
         self.journal.finish_evaluation(trial.id, rung, evaluation)

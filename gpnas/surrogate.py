@@ -1,9 +1,8 @@
 """A regression from what is known before training to what training gives, with uncertainty, learnt from few trials.
 
-    features = ranked(columns)                              # all candidates, trained and not
-    model = fit(features[trained], prior[trained], accuracy)
-    mean, deviation = model.predict(features, prior)
-    expected_improvement(mean, deviation, model.best)       # which to train next
+    features = ranks(columns)                              # all candidates, trained and not
+    model = fit(features[trained], prior[trained], normal_scores(accuracy))
+    mean, deviation = model.predict(features, prior)        # which to train next: acquisition.py
 
 Gradient-path features decide by their order, so each becomes its rank among the candidates at hand. The mean is the score
 before training, scaled to what was measured; a Gaussian process (Matern 5/2, one length for all features; Rasmussen and
@@ -14,12 +13,15 @@ How form and features were chosen, and what else was tried: docs/surrogate.md.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm, rankdata
+
+if TYPE_CHECKING:
+    from sklearn.gaussian_process import GaussianProcessRegressor
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +34,7 @@ FEW = 5.0
 """Lengths and noise that are fitted to n trials are too sure by about FEW / n (chosen by the 80 % interval on one table)."""
 
 
-def ranked(columns: Floats) -> Floats:
+def ranks(columns: Floats) -> Floats:
     """(candidates, features) as ranks in each column: mean 0, variance 1 where all differ; minus infinity is the lowest."""
     ranks: Floats = np.apply_along_axis(rankdata, 0, columns)
     scaled: Floats = (ranks / (len(columns) + 1) - 0.5) * np.sqrt(12)
@@ -46,20 +48,33 @@ def normal_scores(values: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """slope: normal scores of accuracy for each unit of the prior. best: the largest normal score that was measured."""
+    """slope: normal scores of accuracy for each unit of the prior. best: the largest normal score that was measured. trained:
+    candidates that it learnt from."""
 
-    process: Any
+    process: GaussianProcessRegressor
     slope: float
     best: float
+    trained: int
 
     def predict(self, features: Floats, prior: Floats) -> tuple[Floats, Floats]:
         """Mean and standard deviation, in normal scores of the measured accuracies: features (n, features), prior (n,)."""
         mean, deviation = self.process.predict(features, return_std=True)
-        return self.slope * prior + mean, deviation * (1 + FEW / len(self.process.X_train_))
+        return self.slope * prior + mean, deviation * (1 + FEW / self.trained)
+
+    def believing(self, features: Floats) -> Surrogate:
+        """The same surrogate sure of its own means at `features` (n, features), which are being trained: it expects nothing new
+        there (the "Kriging believer" of Ginsbourger et al. 2010)."""
+        from sklearn.gaussian_process import GaussianProcessRegressor
+
+        process = GaussianProcessRegressor(self.process.kernel_, optimizer=None)
+        seen, values = self.process.X_train_, self.process.y_train_
+        process.fit(np.vstack([seen, features]), np.concatenate([values, self.process.predict(features)]))
+        return replace(self, process=process)
 
 
-def fit(features: Floats, prior: Floats, accuracy: Floats) -> Surrogate:
-    """Learn from trained candidates: features (n, features) and prior (n,), both by `ranked`, and accuracy (n,).
+def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+    """Learn from trained candidates: features (n, features) and prior (n,), both by `ranks`, and `normal_scores` (n,) of what
+    they reached.
 
     A prior of zeros is none.
     """
@@ -67,7 +82,6 @@ def fit(features: Floats, prior: Floats, accuracy: Floats) -> Surrogate:
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-    scores = normal_scores(accuracy)
     slope = float((prior @ scores + PRIOR_STRENGTH * PRIOR_SLOPE) / (prior @ prior + PRIOR_STRENGTH))
     length = float(np.sqrt(features.shape[1]))
     kernel = ConstantKernel(0.3, (0.01, 10)) * Matern(length, (0.5, 100), nu=2.5) + WhiteKernel(0.1, (1e-3, 1))
@@ -75,10 +89,4 @@ def fit(features: Floats, prior: Floats, accuracy: Floats) -> Surrogate:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that is reached is a choice like another
         process.fit(features, scores - slope * prior)
-    return Surrogate(process, slope, float(scores.max()))
-
-
-def expected_improvement(mean: Floats, deviation: Floats, best: float) -> Floats:
-    """Mean gain over `best` of a normal variable, counting losses as 0 (Jones et al. 1998, equation 15)."""
-    z = (mean - best) / deviation
-    return np.asarray((mean - best) * norm.cdf(z) + deviation * norm.pdf(z), dtype=np.float64)
+    return Surrogate(process, slope, float(scores.max()), len(scores))

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, spearmanr
 
-from gpnas.correlation import PREDICTORS
-from gpnas.surrogate import Floats, expected_improvement, fit, normal_scores, ranked
+from gpnas.acquisition import expected_improvement
+from gpnas.features import FEATURES
+from gpnas.surrogate import Floats, fit, normal_scores, ranks
 
 POOL = 3000
 """Candidates that a model-based strategy looks at for each evaluation."""
@@ -33,7 +34,7 @@ POPULATION, TOURNAMENT = 10, 3
 
 @dataclass(frozen=True)
 class Table:
-    """choices: a tuple of choices for each candidate. features, score: known before training, by `surrogate.ranked`. encoding:
+    """choices: a tuple of choices for each candidate. features, score: known before training, by `surrogate.ranks`. encoding:
     one-hot of the choices. accuracy: the truth."""
 
     choices: Sequence[tuple[str, ...]]
@@ -43,14 +44,14 @@ class Table:
     accuracy: Floats
 
 
-FEATURES = tuple(name for name in PREDICTORS if name not in ("flops", "duplicated_share", "auxiliary_only"))
+LEARNT = tuple(name for name in FEATURES if name not in ("flops", "duplicated_share", "auxiliary_only"))
 """What the surrogate reads: without what follows from others on every table so far."""
 
 
 def make_table(choices: Sequence[tuple[str, ...]], rows: Sequence[Mapping[str, float]], accuracy: Floats) -> Table:
     """rows: what `correlation.features` knows of each candidate."""
-    columns = ranked(np.array([[row[name] for name in FEATURES] for row in rows]))
-    return Table(choices, columns, one_hot(choices), columns[:, FEATURES.index("score")], accuracy)
+    columns = ranks(np.array([[row[name] for name in LEARNT] for row in rows]))
+    return Table(choices, columns, one_hot(choices), columns[:, LEARNT.index("score")], accuracy)
 
 
 Strategy = Callable[[Table, np.random.Generator], Generator[int, float, None]]
@@ -83,7 +84,7 @@ def _model_based(features: Floats, prior: Floats, rng: np.random.Generator) -> G
             few = rng.permutation(new)[:FIRST_POOL]
             pick = int(few[np.argmax(prior[few])])
         else:
-            model = fit(features[seen], prior[seen], np.array(found))
+            model = fit(features[seen], prior[seen], normal_scores(np.array(found)))
             mean, deviation = model.predict(features[new], prior[new])
             pick = int(new[np.argmax(expected_improvement(mean, deviation, model.best))])
         seen.append(pick)
@@ -164,7 +165,7 @@ def skill(features: Floats, prior: Floats, table: Table, trained: int, draws: in
         rng = np.random.default_rng(seed)
         chosen = rng.choice(len(features), trained, replace=False)
         rest = rng.permutation(np.flatnonzero(~np.isin(group, group[chosen])))[:judged]
-        model = fit(features[chosen], prior[chosen], table.accuracy[chosen])
+        model = fit(features[chosen], prior[chosen], normal_scores(table.accuracy[chosen]))
         mean, deviation = model.predict(features[rest], prior[rest])
         inside = np.abs(truth[rest] - mean) <= norm.ppf(0.9) * deviation
         found.append((float(spearmanr(mean, truth[rest]).statistic), float(inside.mean())))

@@ -1,9 +1,12 @@
+import itertools
 import json
+import math
 import random
 
 import pytest
 
-from gpnas.controller import Controller, check_limits, inference_cost, typical_macs
+from gpnas.acquisition import dominated_area
+from gpnas.controller import SIZE_RANGE, Controller, check_limits, inference_cost, typical_macs
 from gpnas.errors import LimitError
 from gpnas.pareto import Limits
 from gpnas.rungs import Ladder
@@ -11,6 +14,7 @@ from gpnas.trial import Cause, Evaluation, Fidelity, TrialState, failure
 from tests.grid import GridSpace, true_ap
 
 LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
+LIMIT = 1e8
 
 
 def a_controller(seed=0, **changes):
@@ -62,12 +66,77 @@ def test_no_candidate_and_fidelity_is_suggested_twice():
 
 
 def test_a_third_of_each_rung_climbs_and_the_best_are_among_them():
-    controller = a_controller()
-    asked = run(controller, 9)
+    controller = a_controller(max_trials=12)
+    asked = run(controller, 100)
     climbed = [i for i, rung in asked if rung == 1]
-    assert [sum(rung == r for _, rung in asked) for r in range(3)] == [6, 2, 1]
-    aps = {i: controller.results[i, 0].metrics["ap"] for i in range(6)}
+    started = [sum(rung == r for _, rung in asked) for r in range(3)]
+    assert started[:2] == [12, 4] and started[2] in (1, 2)  # 2 when a better one came after the first had climbed
+    aps = {i: controller.results[i, 0].metrics["ap"] for i in range(12)}
     assert max(aps, key=aps.get) in climbed
+
+
+def test_a_few_trials_still_climb_to_the_top():
+    controller = a_controller(max_trials=2)
+    assert [rung for _, rung in run(controller, 100)] == [0, 0, 1, 2]
+    assert controller.finished
+
+
+def test_workers_need_not_wait_for_the_last_evaluations():
+    """Of seven the last knows all but the four before it: with two results it can be asked, with one it cannot."""
+    controller = a_controller()
+    run(controller, 1)
+    open_now = controller.ask()
+    assert len(open_now) == LADDER.wave - 1 == LADDER.pending + 1
+    for suggestion in open_now:
+        controller.start(suggestion)
+    assert controller.ask() == []
+    first = open_now[0]
+    ap = true_ap(first.trial.candidate, first.fidelity)
+    controller.tell(first.trial, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    assert len(controller.ask()) == 1
+
+
+def test_a_run_that_goes_on_adopts_its_candidates_and_decides_as_if_it_had_never_stopped():
+    whole, first = a_controller(), a_controller()
+    run(whole, 30)
+    run(first, 17)
+    second = a_controller()
+    second.adopt([(trial.candidate.genotype, trial.origin) for trial in first.trials])
+    run(second, 30)
+    assert [(t.candidate.hash, t.origin) for t in second.trials] == [(t.candidate.hash, t.origin) for t in whole.trials]
+    assert second.results == whole.results
+
+
+def dominated(candidates):
+    points = [
+        (true_ap(c, LADDER.fidelities[-1]), math.log2(max(inference_cost(c, 32).macs, LIMIT / 2 / SIZE_RANGE)))
+        for c in candidates
+    ]
+    return dominated_area(points, 0.0, math.log2(LIMIT / 2) + 1)
+
+
+def test_the_search_dominates_more_than_as_many_random_candidates():
+    found = []
+    for seed in range(5):
+        controller = a_controller(seed, max_trials=20, pool=150, limits=Limits(max_flops=LIMIT))
+        run(controller, 100)
+        found.append(dominated([trial.candidate for trial in controller.trials]))
+    chance = []
+    for seed in range(100):
+        rng = random.Random(seed)
+        drawn = (GridSpace().propose([], rng) for _ in range(1000))
+        feasible = (candidate for candidate in drawn if 2 * inference_cost(candidate, 32).macs <= LIMIT)
+        chance.append(dominated(list(itertools.islice(feasible, 20))))
+    assert min(found) > sorted(chance)[90]
+
+
+def test_the_worse_half_of_a_rung_does_not_climb_any_more_and_loses_its_checkpoints():
+    controller = a_controller()
+    run(controller, 40)
+    kept = controller.promotable()
+    top = controller.on_top()
+    assert top and not kept & top
+    assert len(kept) < len(controller.trials) - len(top)
 
 
 def test_limits_are_hard_for_everything_that_is_suggested():
@@ -85,7 +154,8 @@ def test_failed_trials_do_not_climb_and_do_not_stop_the_search():
     for suggestion in controller.ask():
         controller.start(suggestion)
         controller.tell(suggestion.trial, 0, failure(Cause.NAN, "loss is nan"))
-    assert all(s.rung == 0 and s.trial.wave == 1 for s in controller.ask())
+    after = controller.ask()
+    assert after and all(s.rung == 0 and s.trial.id >= LADDER.wave for s in after)
 
 
 def test_nothing_is_suggested_beyond_the_budget_of_trials():

@@ -15,7 +15,7 @@ from tests.grid import GridSpace
 
 def suggestion(i: int = 3) -> Suggestion:
     candidate = GridSpace().propose([], random.Random(i))
-    return Suggestion(Trial(i, candidate, "sample", 1.0, inference_cost(candidate, 32), 0), 1, Fidelity(6, 64))
+    return Suggestion(Trial(i, candidate, "sample", {"score": 1.0}, inference_cost(candidate, 32)), 1, Fidelity(6, 64))
 
 
 COMPLETE = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, 12.0, 3)

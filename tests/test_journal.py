@@ -25,7 +25,7 @@ DONE = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, seconds=3.5, e
 
 
 def trial(i: int, score: float = 0.0) -> TrialRow:
-    return TrialRow(i, f"hash{i}", f"family: elan\nwidth: {i}\n", "sample", score, 1000 + i, 10**12 + i, i // 2)
+    return TrialRow(i, f"hash{i}", f"family: elan\nwidth: {i}\n", "sample", score, 1000 + i, 10**12 + i)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_finished_evaluation_is_found_by_hash_and_fidelity(journal: Journal) -
 
 def test_the_same_hash_is_not_evaluated_twice_at_one_fidelity(journal: Journal) -> None:
     journal.add_trial(trial(0))
-    twin = TrialRow(1, "hash0", "family: elan\n", "sample", 0.0, 1, 1, 0)
+    twin = TrialRow(1, "hash0", "family: elan\n", "sample", 0.0, 1, 1)
     journal.add_trial(twin)
     journal.start_evaluation(0, 0, LOW)
     with pytest.raises(JournalError, match=r"trial 1 \(hash hash0\) was evaluated before"):
@@ -207,7 +207,7 @@ def test_another_schema_version_is_one_clear_error(run: Path, journal: Journal, 
     connection = sqlite3.connect(run / "journal.sqlite")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(JournalError, match="schema version 99 and this gpnas reads version 1"):
+    with pytest.raises(JournalError, match="schema version 99 and this gpnas reads version 2"):
         Journal.open(run, write=write)
 
 
@@ -260,7 +260,7 @@ KILLED = """
     from gpnas.trial import Evaluation, Fidelity, TrialState
     journal = Journal.create(Path(sys.argv[1]), {})
     for i in range(50):
-        journal.add_trial(TrialRow(i, f"hash{i}", "x: 1", "sample", 0.0, 1, 1, 0))
+        journal.add_trial(TrialRow(i, f"hash{i}", "x: 1", "sample", 0.0, 1, 1))
         journal.start_evaluation(i, 0, Fidelity(1, 64))
         if i < 49:
             journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": i / 100}))

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gpnas.correlation import at_equal_size, correlate, correlations, features, read_table, regret
+from gpnas.correlation import at_equal_size, correlate, correlations, read_table, regret
 from gpnas.cost import cost
 from gpnas.errors import GenotypeError, InputError
+from gpnas.features import features
 from gpnas.gradient_paths import gradient_paths
 from gpnas.network import Network
 from search_spaces.nasbench201 import NasBench201Space, all_cells, build_cell_network, cell_code

@@ -32,6 +32,14 @@ def test_ranked_puts_whole_fronts_first():
     assert ranked([]) == []
 
 
+def test_within_a_front_the_best_ap_comes_first_then_who_dominates_most_alone():
+    # Alone, between AP and log2 MACs: 1 has (.4 - .3) * (log2 8 - log2 4), 2 has (.3 - .2) * (log2 4 - log2 2), 3 has .2 * 1.
+    points = [Point(0, 0.5, 8), Point(1, 0.4, 4), Point(2, 0.25, 2), Point(3, 0.2, 1), Point(4, 0.1, 8)]
+    assert [p.id for p in ranked(points)] == [0, 3, 1, 2, 4]
+    points = [Point(0, 0.5, 16), Point(1, 0.4, 8), Point(2, 0.3, 1)]
+    assert [p.id for p in ranked(points)] == [0, 2, 1]
+
+
 def test_hypervolume_of_two_points_is_the_area_worked_out_by_hand():
     # Bars: [0, 50) nothing, [50, 80) ap 0.2, [80, 100) ap 0.5 -> 0.3 * 0.2 + 0.2 * 0.5
     assert hypervolume([Point(0, 0.2, 50), Point(1, 0.5, 80)], 100) == pytest.approx(0.16)

@@ -86,7 +86,7 @@ def fill(run: Path, *, hostile: str = "", clock: Callable[[], float] | None = No
     with Journal.create(run, settings, clock=clock or (lambda: float(next(ticks)))) as journal:
         for i in range(5):
             macs = 500_000_000 * (i + 1)
-            row = TrialRow(i, f"hash{i}{hostile}", f"width: {i}{hostile}\n", f"sample{hostile}", i / 10, 1000, macs, 0)
+            row = TrialRow(i, f"hash{i}{hostile}", f"width: {i}{hostile}\n", f"sample{hostile}", i / 10, 1000, macs)
             journal.add_trial(row)
         for i, evaluation in enumerate(
             [
@@ -253,7 +253,7 @@ def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:
     moments = iter([0.0, 0.0, 2.0, 8.0, 10.0, 100.0, 104.0, 104.0])
     with Journal.create(run, {}, clock=lambda: next(moments)) as journal:
         for i in range(3):
-            journal.add_trial(TrialRow(i, f"hash{i}", "", "sample", 0.0, 1, 1, 0))
+            journal.add_trial(TrialRow(i, f"hash{i}", "", "sample", 0.0, 1, 1))
         journal.start_evaluation(0, 0, LOW)
         journal.start_evaluation(1, 0, LOW)
         done = Evaluation(TrialState.COMPLETE, {"ap": 0.5})

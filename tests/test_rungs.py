@@ -1,7 +1,6 @@
 import pytest
 
-from gpnas.pareto import Point
-from gpnas.rungs import LEAST_STEPS, PROXY_BATCH, Budget, Ladder, plan, promotions
+from gpnas.rungs import LEAST_STEPS, PROXY_BATCH, Budget, Ladder, plan, quota
 from gpnas.trial import Fidelity
 
 
@@ -44,11 +43,17 @@ def test_seats_shrink_by_three_but_never_to_none():
     assert Ladder.from_dict(ladder.to_dict()) == ladder
 
 
-def test_promotions_prefer_the_front_then_ap():
-    points = [Point(0, 0.5, 10), Point(1, 0.4, 20), Point(2, 0.2, 5), Point(3, 0.6, 30)]
-    assert promotions(points, 2) == [3, 0]
-    assert promotions(points, 9) == [3, 0, 2, 1]
-    assert promotions([], 3) == []
+def test_a_third_climbs_and_higher_up_what_a_third_rounds_to():
+    assert [quota(0, n) for n in range(10)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    assert [quota(1, n) for n in range(6)] == [0, 0, 1, 1, 1, 2]
+
+
+def test_data_that_are_too_many_for_the_budget_are_used_in_part():
+    assert a_plan(Budget("seconds", 1200)).fidelities[0].data_share == 1
+    share = a_plan(Budget("seconds", 7200), images=118_000).fidelities[0].data_share
+    assert 0 < share < 1
+    assert a_plan(Budget("seconds", 1), images=118_000).fidelities[0].data_share >= LEAST_STEPS * PROXY_BATCH / 118_000
+    assert a_plan(Budget("seconds", 1200), slots=3).pending == 6
 
 
 def test_a_budget_of_trials_never_starts_more_than_it_pays_for():

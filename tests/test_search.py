@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import subprocess
 import sys
 import time
@@ -75,11 +77,21 @@ def test_failures_are_journaled_with_their_cause_and_the_search_goes_on(tmp_path
     assert any(row.state is TrialState.COMPLETE for row in rows)
 
 
-def test_checkpoints_stay_only_where_a_trial_reached_the_top(tmp_path):
+def test_the_worse_half_of_a_rung_loses_its_checkpoints_and_the_top_keeps_them(tmp_path):
     run = tmp_path / "run"
-    _, rows = run_search(run, GridEvaluator(str(tmp_path / "log")), Budget("trials", 6))
+    _, rows = run_search(run, GridEvaluator(str(tmp_path / "log")), Budget("trials", 12))
     top = {row.trial_id for row in rows if row.rung == 2}
-    assert {int(p.parent.name) for p in run.glob("trials/*/checkpoint.pt")} == top
+    kept = {int(p.parent.name) for p in run.glob("trials/*/checkpoint.pt")}
+    assert top and top <= kept and len(kept) <= 7
+    aps = {row.trial_id: row.evaluation.metrics["ap"] for row in rows if row.rung == 0}
+    macs = {i: cost_of(run, i) for i in aps}
+    dominated = {i for i in aps for j in aps if aps[j] > aps[i] and macs[j] < macs[i]}
+    assert sum(i in dominated for i in aps if i not in kept) >= 4
+
+
+def cost_of(run, trial):
+    with Journal.open(run, write=False) as journal:
+        return journal.trials()[trial].macs
 
 
 def test_a_time_budget_is_kept(tmp_path):
@@ -96,11 +108,22 @@ def test_a_budget_of_epochs_is_never_exceeded(tmp_path):
     assert 6 <= sum(new_epochs[row.rung] for row in rows) <= 12
 
 
-def test_a_journal_of_other_candidates_is_refused(tmp_path):
+def test_a_candidate_that_does_not_rebuild_to_what_the_journal_holds_is_refused(tmp_path):
     evaluator = GridEvaluator(str(tmp_path / "log"))
-    run_search(tmp_path / "run", evaluator, Budget("trials", 6), seed=0)
-    with pytest.raises(JournalError, match="another version"):
-        run_search(tmp_path / "run", evaluator, Budget("trials", 12), seed=1)
+    run_search(tmp_path / "run", evaluator, Budget("trials", 6))
+    with contextlib.closing(sqlite3.connect(tmp_path / "run" / "journal.sqlite")) as connection:
+        connection.execute("UPDATE trials SET hash = 'w1d1' WHERE id = 3")
+        connection.commit()
+    with pytest.raises(JournalError, match=r"trial 3 was w1d1 and is now w.*another version"):
+        run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+
+
+def test_a_run_that_goes_on_does_not_search_again_for_the_candidates_it_has(tmp_path, monkeypatch):
+    evaluator = GridEvaluator(str(tmp_path / "log"))
+    _, before = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+    monkeypatch.setattr(GridSpace, "propose", lambda *_: pytest.fail("the journal holds every candidate of this budget"))
+    _, after = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+    assert after == before
 
 
 def test_best_and_front_are_those_of_the_journal(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gpnas.surrogate import expected_improvement, fit, normal_scores, ranked
+from gpnas.surrogate import fit, normal_scores, ranks
 from gpnas.tabular_search import STRATEGIES, Table, encodings, one_hot, random_search, regrets, skill
 
 
@@ -17,17 +17,17 @@ def made_table(noise: float = 0.0) -> Table:
     choices = list(itertools.product("01234", repeat=4))
     values = np.array([[float(v) for v in choice] for choice in choices])
     known = np.column_stack([values.sum(1) ** 2, values[:, 0] * values[:, 1], values[:, 2] - values[:, 3]])
-    features = ranked(known)
+    features = ranks(known)
     accuracy = 10 * features[:, 0] + 3 * np.sin(2 * features[:, 1]) + 2 * features[:, 2]
     accuracy += noise * np.random.default_rng(0).standard_normal(len(choices))
     return Table(choices, features, one_hot(choices), features[:, 0], accuracy)
 
 
 def test_ranks_have_mean_0_and_variance_1_and_keep_ties_and_order() -> None:
-    found = ranked(np.array([[1.0, 5.0], [2.0, 5.0], [-np.inf, 1.0], [1e9, 5.0]]))
+    found = ranks(np.array([[1.0, 5.0], [2.0, 5.0], [-np.inf, 1.0], [1e9, 5.0]]))
     assert found[:, 0].argsort().tolist() == [2, 0, 1, 3]
     assert found[0, 1] == found[1, 1] == found[3, 1] > found[2, 1]
-    column = ranked(np.random.default_rng(0).random((2000, 1)))
+    column = ranks(np.random.default_rng(0).random((2000, 1)))
     assert column.mean() == pytest.approx(0, abs=1e-9) and column.var() == pytest.approx(1, abs=2e-3)
 
 
@@ -35,21 +35,25 @@ def test_normal_scores_by_hand() -> None:
     assert normal_scores(np.array([30.0, 10.0, 20.0])) == pytest.approx(norm.ppf([0.75, 0.25, 0.5]))
 
 
-def test_expected_improvement_is_the_mean_gain_over_many_draws() -> None:
-    mean, deviation = np.array([0.0, 1.0, -1.0]), np.array([1.0, 0.5, 2.0])
-    drawn = mean + deviation * np.random.default_rng(0).standard_normal((400_000, 3))
-    assert expected_improvement(mean, deviation, 0.3) == pytest.approx(np.maximum(drawn - 0.3, 0).mean(axis=0), abs=5e-3)
+def test_a_surrogate_that_believes_is_surer_there_and_no_surer_far_away() -> None:
+    features = np.linspace(-1.7, 1.7, 40)[:, None]
+    none = np.zeros(40)
+    model = fit(features[:8], none[:8], normal_scores(np.sin(3 * features[:8, 0])))
+    believing = model.believing(features[30:31])
+    (mean, before), (same, after) = (m.predict(features, none) for m in (model, believing))
+    assert after[30] < 0.8 * before[30] and after[3] == pytest.approx(before[3], rel=0.05)
+    assert same[30] == pytest.approx(mean[30], abs=0.05)
 
 
 def test_with_few_trials_the_prior_speaks_and_with_many_what_was_measured() -> None:
     rng = np.random.default_rng(0)
-    features = ranked(rng.random((300, 2)))
+    features = ranks(rng.random((300, 2)))
     prior, accuracy = features[:, 0], -features[:, 0]  # the prior is wrong
-    few, many = fit(features[:2], prior[:2], accuracy[:2]), fit(features[:100], prior[:100], accuracy[:100])
+    few, many = (fit(features[:n], prior[:n], normal_scores(accuracy[:n])) for n in (2, 100))
     assert few.slope > 0 > many.slope
     mean, deviation = many.predict(features[100:], prior[100:])
     assert np.corrcoef(mean, accuracy[100:])[0, 1] > 0.95 and (deviation > 0).all()
-    equal = fit(features[:3], prior[:3], np.ones(3))  # nothing to tell apart is no error
+    equal = fit(features[:3], prior[:3], normal_scores(np.ones(3)))  # nothing to tell apart is no error
     assert np.isfinite(equal.predict(features, prior)[0]).all()
 
 
