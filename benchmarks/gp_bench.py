@@ -1,26 +1,34 @@
 """GP-Bench: detectors of the union space, spread over cost, each trained by one recipe: the table in benchmarks/gp-bench.
 
     python benchmarks/gp_bench.py build [--bccd ../shared/data/bccd] [--workers 2] [--device auto]
+    python benchmarks/gp_bench.py show                       # what the table says: noise, correlations, by cost
 
-Detectors are drawn from a seed, ten for each of 20 spans of FLOPs, half from the union space and half from its ready parts; GELAN-T
-and YOLOv9-T at three costs stand beside them. Digit scenes come first, blood cells next, second seeds last. Resumable: a
-training that the table holds is not done again, and a line that a crash cut short is dropped.
+Detectors are drawn from a seed, ten for each of 20 spans of FLOPs, half from the union space and half from its ready parts;
+GELAN-T and YOLOv9-T at three costs stand beside them. Digit scenes come first, blood cells next, second seeds last. Resumable:
+a training that the table holds is not done again, and a line that a crash cut short is dropped.
 """
 
 import argparse
+import functools
+import itertools
 import json
 import math
 import multiprocessing
 import os
 import random
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluators.zero_cost import COMPARATORS
+from gpnas.features import FEATURES
+from gpnas.json_lines import append_line, drop_half_line, read_lines, write_lines
+
 HERE = Path(__file__).parent / "gp-bench"
-DETECTORS, TRAININGS = "detectors.jsonl", "trainings.jsonl"
+DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
 
 IMGSZ, BATCH = 128, 8
 EPOCHS = {"digits": 8, "bccd": 18}
@@ -29,6 +37,12 @@ EPOCHS = {"digits": 8, "bccd": 18}
 CLASSES = {"digits": 10, "bccd": 3}
 LEAST_FLOPS, MOST_FLOPS, SPANS, EACH = 18e6, 144e6, 20, 10
 SEED, DRAWS = 20261121, 50
+LIKE = 20
+"""Detectors of neighbouring FLOPs that are compared among themselves; the largest has about a quarter more than the least."""
+
+SCORED_BATCH, SCORED_BATCHES = 16, 2
+"""Images and batches that the zero-cost scores read: as their authors' (NASWOT more images, ZiCo two batches)."""
+
 PARTS = (
     "gradient-path",
     "prn",
@@ -103,27 +117,36 @@ def _row(found: Any, origin: str) -> dict[str, Any]:
 
     fused = inference_cost(found, IMGSZ)
     known = {name: float(f"{value:.7g}") for name, value in features(found.graph, IMGSZ, IMGSZ).items()}
-    cost = {"flops": fused.flops, "macs": fused.macs, "params": fused.params}
+    cost = {"imgsz": IMGSZ, "flops": fused.flops, "macs": fused.macs, "params": fused.params}
     return {"hash": found.hash, "origin": origin, "cost": cost, "features": known, "genotype": json.loads(found.genotype)}
+
+
+@functools.cache
+def loaded(spec: str, place: Any) -> tuple[Any, Any, Any]:
+    """The data, the train images and the val split, once in each process."""
+    from evaluators.data import load_bank, open_data
+    from evaluators.train import load_split
+
+    data = open_data(spec)
+    return data, load_bank(data.splits["train"], IMGSZ, place), load_split(data.splits["val"], IMGSZ, place)
 
 
 def train(task: Training, spec: str, device: str) -> dict[str, Any]:
     """One row of the table of trainings; called in a worker process."""
     import torch
 
-    from evaluators.data import load_bank, open_data
     from evaluators.proxy import PROXY_AUGMENTATION
-    from evaluators.train import Recipe, TrainingDiverged, fit, for_data, load_split, new_network, pick_device
+    from evaluators.train import Recipe, TrainingDiverged, fit, for_data, new_network, pick_device
     from search_spaces.architecture import candidate, read_architecture, with_classes
 
     torch.set_num_threads(1)
-    data, place = open_data(spec), pick_device(device)
+    place = pick_device(device)
+    data, bank, val = loaded(spec, place)
     graph = candidate(with_classes(read_architecture(task.genotype), len(data.names))).graph
     recipe = Recipe(
         EPOCHS[task.data], IMGSZ, BATCH, augmentation=PROXY_AUGMENTATION, seed=task.seed, device=str(place), eval_every=1
     )
     network = new_network(graph, len(data.names), IMGSZ, task.seed)
-    bank, val = load_bank(data.splits["train"], IMGSZ, place), load_split(data.splits["val"], IMGSZ, place)
     rows: list[dict[str, Any]] = []
     began, worked = time.perf_counter(), time.process_time()
     row: dict[str, Any] = {"hash": task.hash, "data": task.data, "seed": task.seed}
@@ -138,33 +161,68 @@ def train(task: Training, spec: str, device: str) -> dict[str, Any]:
     return row
 
 
+def score(task: Training, spec: str, device: str) -> dict[str, Any]:
+    """One row of the table of zero-cost scores; called in a worker process."""
+    import torch
+
+    from evaluators.augment import train_batches
+    from evaluators.proxy import PROXY_AUGMENTATION
+    from evaluators.train import new_network, pick_device
+    from evaluators.zero_cost import comparators
+    from search_spaces.architecture import candidate, read_architecture
+
+    torch.set_num_threads(1)
+    place = pick_device(device)
+    data, bank, _ = loaded(spec, place)
+    network = new_network(candidate(read_architecture(task.genotype)).graph, len(data.names), IMGSZ, task.seed).to(place)
+    generator = torch.Generator().manual_seed(task.seed)
+    batches = train_batches(bank, SCORED_BATCH, PROXY_AUGMENTATION, generator)
+    began = time.process_time()
+    found = comparators(network, list(itertools.islice(batches, SCORED_BATCHES)), len(data.names))
+    found = {name: float(f"{value:.7g}") for name, value in found.items()}
+    return {"hash": task.hash, **found, "cpu_seconds": round(time.process_time() - began, 2)}
+
+
 def build(out: Path, specs: dict[str, str], workers: int, device: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     table = out / DETECTORS
     if not table.exists():
-        partial = table.with_suffix(".tmp")
-        partial.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in detectors()))
-        os.replace(partial, table)
-    rows = [json.loads(line) for line in table.read_text().splitlines()]
-    done = {(row["hash"], row["data"], row["seed"]) for row in whole_lines(out / TRAININGS)}
+        write_lines(table, list(detectors()))
+    rows = read_lines(table, ("hash", "genotype"))
+    trainings = out / TRAININGS
+    done = {(row["hash"], row["data"], row["seed"]) for row in held(trainings, ("hash", "data", "seed"))}
     wanted = [task for task in tasks(rows) if task.data in specs and (task.hash, task.data, task.seed) not in done]
-    print(f"{len(rows)} detectors; {len(done)} trainings are done, {len(wanted)} are left", flush=True)
-    began = time.monotonic()
+    scored = {row["hash"] for row in held(out / SCORES, ("hash",))}
+    unscored = [Training(row["hash"], json.dumps(row["genotype"]), "digits", 0) for row in rows if row["hash"] not in scored]
+    print(
+        f"{len(rows)} detectors; {len(done)} trainings are done, {len(wanted)} are left; {len(unscored)} are to be scored",
+        flush=True,
+    )
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool, (out / TRAININGS).open("a") as file:
-        running = {pool.submit(train, task, specs[task.data], device): task for task in wanted}
-        for number, future in enumerate(as_completed(running), start=1):
-            row = future.result()
-            file.write(json.dumps(row, separators=(",", ":")) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-            left = (time.monotonic() - began) / number * (len(wanted) - number)
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for _, row in finished(pool, score, unscored, specs, device):
+            append_line(out / SCORES, row)
+        for note, row in finished(pool, train, wanted, specs, device):
+            append_line(trainings, row)
             last = row["ap"][-1] if row["ap"] else math.nan
-            print(
-                f"{number}/{len(wanted)} {row['hash']} {row['data']} seed {row['seed']}: AP {last:.3f} in "
-                f"{row['seconds']:.0f} s; {left / 60:.0f} minutes left",
-                flush=True,
-            )
+            print(f"{note} {row['hash']} {row['data']} seed {row['seed']}: AP {last:.3f} in {row['seconds']:.0f} s", flush=True)
+
+
+def held(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    """The rows that are there, without one that a crash cut short."""
+    drop_half_line(path)
+    return read_lines(path, keys) if path.exists() else []
+
+
+def finished(
+    pool: ProcessPoolExecutor, work: Callable[..., Any], wanted: list[Training], specs: dict[str, str], device: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows as they come, each with how far this is."""
+    began = time.monotonic()
+    futures = [pool.submit(work, task, specs[task.data], device) for task in wanted]
+    for number, future in enumerate(as_completed(futures), start=1):
+        left = (time.monotonic() - began) / number * (len(wanted) - number)
+        yield f"{number}/{len(wanted)}, {left / 60:.0f} minutes left:", future.result()
 
 
 def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:
@@ -174,25 +232,74 @@ def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:
             yield Training(row["hash"], json.dumps(row["genotype"]), data, seed)
 
 
-def whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of JSON lines; a last line that a crash cut short is removed from the file."""
-    if not path.exists():
-        return []
-    text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if whole != text:
-        path.write_bytes(whole)
-    return [json.loads(line) for line in whole.splitlines()]
+def show(out: Path) -> None:
+    """Noise between seeds, how early ranks settle, and Kendall (tau-b) of all that is known before training with AP."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    known = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "features"))}
+    scores = {row["hash"]: row for row in read_lines(out / SCORES, ("hash", *COMPARATORS))}
+    trainings = read_lines(out / TRAININGS, ("hash", "data", "seed", "ap", "cpu_seconds"))
+    broken = [row["hash"] for row in trainings if "cause" in row]
+    print(f"{len(known)} detectors, {len(trainings)} trainings, {len(broken)} diverged {broken or ''}")
+    curves = {(row["hash"], row["data"], row["seed"]): row["ap"] for row in trainings if "cause" not in row}
+    seconds = [row["cpu_seconds"] for row in trainings]
+    print(f"{sum(seconds) / 60:.0f} processor minutes, median {statistics.median(seconds):.0f} s a training")
+    twice = [(of, data) for of, data, seed in curves if seed == 1 and (of, data, 0) in curves]
+    pairs = [(curves[of, data, 0][-1], curves[of, data, 1][-1]) for of, data in twice]
+    if len(pairs) > 2:
+        first, second = np.array(pairs).T
+        deviation = float(np.sqrt(np.mean((first - second) ** 2) / 2))
+        rank = spearmanr(first, second).statistic
+        print(f"{len(pairs)} with two seeds: deviation {deviation:.4f} AP, Spearman of the two {rank:.3f}")
+    for data in CLASSES:
+        drawn = [of for of in known if (of, data, 0) in curves and known[of]["origin"] in PARTS]
+        if len(drawn) < 2 * LIKE:
+            continue
+        rows = np.array([curves[of, data, 0] for of in drawn])
+        last, flops = rows[:, -1], np.array([known[of]["cost"]["flops"] for of in drawn])
+        low, middle, high = np.quantile(last, (0, 0.5, 1))
+        print(f"\n{data}: {len(drawn)} drawn detectors, AP {low:.3f} to {high:.3f}, median {middle:.3f}")
+        settled = (f"{k + 1}: {spearmanr(rows[:, k], last).statistic:.2f}" for k in range(rows.shape[1]))
+        print(f"Spearman of the AP after each epoch with the last, {', '.join(settled)}")
+        print(f"{'Kendall with AP':28}{'all':>8}{f'{LIKE} of like FLOPs':>20}")
+        for name in ("score", *COMPARATORS, *(of for of in FEATURES if of != "score"), "fused flops"):
+            values = np.array([of_name(name, known[of], scores[of]) for of in drawn])
+            print(f"{name:28}{kendall(values, last):8.3f}{of_like_cost(values, last, flops):20.3f}")
+
+
+def of_name(name: str, row: dict[str, Any], scores: dict[str, Any]) -> float:
+    if name == "fused flops":
+        return float(row["cost"]["flops"])
+    return float(scores[name] if name in COMPARATORS else row["features"][name])
+
+
+def kendall(values: Any, aps: Any) -> float:
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(values, aps).statistic)
+
+
+def of_like_cost(values: Any, aps: Any, flops: Any) -> float:
+    """Mean Kendall within groups of LIKE detectors with neighbouring FLOPs."""
+    import numpy as np
+
+    order = np.argsort(flops)
+    groups = [order[k : k + LIKE] for k in range(0, len(order) - LIKE + 1, LIKE)]
+    return float(np.nanmean([kendall(values[group], aps[group]) for group in groups]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build"])
+    parser.add_argument("command", choices=["build", "show"])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--bccd", help="the blood cells' COCO folder; without it digit scenes alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
+    if arguments.command == "show":
+        show(arguments.out)
+        return
     specs = {"digits": "digits"} | ({"bccd": arguments.bccd} if arguments.bccd else {})
     build(arguments.out, specs, arguments.workers, arguments.device)
 

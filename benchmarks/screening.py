@@ -16,9 +16,9 @@ from collections.abc import Callable
 
 import thop
 import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from evaluators.zero_cost import naswot, synflow
 from gpnas.controller import inference_cost, screening
 from gpnas.gradient_paths import gradient_paths
 from gpnas.network import Network
@@ -61,33 +61,6 @@ def by_flop_counter(candidate: Candidate) -> None:
         Network(candidate.graph.inference()).eval()(torch.zeros(1, 3, IMGSZ, IMGSZ))
 
 
-def naswot(candidate: Candidate, images: Tensor) -> float:
-    """Log-determinant of the kernel of activation signs over a batch (Mellor et al., arXiv:2006.04647, section 3)."""
-    network = Network(candidate.graph.inference()).train()
-    kernel = torch.zeros(len(images), len(images))
-
-    def add(_: nn.Module, __: object, out: Tensor) -> None:
-        signs = (out.flatten(1) > 0).float()
-        kernel.add_(signs @ signs.T + (1 - signs) @ (1 - signs).T)
-
-    hooks = [network.layer(i).register_forward_hook(add) for i in network.graph.layers]
-    with torch.no_grad():
-        network(images)
-    for hook in hooks:
-        hook.remove()
-    return float(torch.linalg.slogdet(kernel.double()).logabsdet)
-
-
-def synflow(candidate: Candidate, image: Tensor) -> float:
-    """Sum of |weight| * gradient with all weights positive and an image of ones (Tanaka et al., arXiv:2006.05467)."""
-    network = Network(candidate.graph.inference()).eval()
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.abs_()
-    sum(out.sum() for out in network(torch.ones_like(image))).backward()
-    return sum(float((p.detach() * p.grad).sum()) for p in network.parameters() if p.grad is not None)
-
-
 def screen(space: GradientPathSpace, rng: random.Random) -> object:
     candidate = space.propose([], rng)
     return candidate, inference_cost(candidate, IMGSZ), gradient_paths(candidate.graph).figures()
@@ -109,8 +82,8 @@ def main() -> None:
         "  all gradient-path figures": median_seconds(lambda: gradient_paths(next(drawn).graph).figures(), CANDIDATES),
         "flop_counter on meta tensors": median_seconds(lambda: by_flop_counter(next(drawn)), BY_OTHERS),
         "thop.profile": median_seconds(lambda: by_thop(next(drawn)), BY_OTHERS),
-        "NASWOT, 16 images of 128 pixels": median_seconds(lambda: naswot(next(drawn), batch), BY_OTHERS),
-        "SynFlow, one image of 640 pixels": median_seconds(lambda: synflow(next(drawn), one), BY_OTHERS),
+        "NASWOT, 16 images of 128 pixels": median_seconds(lambda: naswot(Network(next(drawn).graph), batch), BY_OTHERS),
+        "SynFlow, one image of 640 pixels": median_seconds(lambda: synflow(Network(next(drawn).graph), one), BY_OTHERS),
     }
     ours = rows["sample, build, cost, analyse"]
     print(f"{'median, one core':34} {'ms':>9} {'a second':>9} {'this / all of ours':>19}")

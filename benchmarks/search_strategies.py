@@ -17,7 +17,7 @@ import optuna
 from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 from rich.console import Console
 
-from gpnas.cli import _truth
+from gpnas.cli import cell_table
 from gpnas.tables import regrets_table
 from gpnas.tabular_search import POPULATION, STRATEGIES, Strategy, Table, regrets
 
@@ -61,7 +61,7 @@ def nni_evolution(table: Table, rng: np.random.Generator) -> Generator[int, floa
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
-    truth, column = _truth(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    truth, column = cell_table(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
     seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 50
     rivals = {"Optuna TPE": by_optuna("tpe"), "Optuna NSGA-II": by_optuna("nsga-ii"), "NNI evolution": nni_evolution}
     curves = {}

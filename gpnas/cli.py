@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from evaluators.data import DetectionData
     from evaluators.train import Trained
+    from gpnas.front_search import FrontTable
     from gpnas.graph import Graph
     from gpnas.journal import Journal
     from gpnas.memory import MemoryTable
@@ -44,6 +45,9 @@ app = typer.Typer(
 )
 
 DEFAULT_SPACE = "gradient-path"
+
+FEWEST_ROWS = 20
+"""Trained detectors that a table needs for searches on it to mean something."""
 
 GPU_PROCESSES = 4
 """Proxies at once on one GPU, at most."""
@@ -473,7 +477,7 @@ def bench_search(
 
     if evaluations < 1 or seeds < 2:
         raise InputError(f"--evaluations {evaluations} --seeds {seeds}: must be at least 1 and 2")
-    truth, name = _truth(table, column)
+    truth, name = cell_table(table, column)
     curves = {}
     for strategy, search in STRATEGIES.items():
         began = time.monotonic()
@@ -494,7 +498,7 @@ def bench_surrogate(
     from gpnas.tables import skills_table
     from gpnas.tabular_search import encodings, skill
 
-    truth, name = _truth(table, column)
+    truth, name = cell_table(table, column)
     sizes = [n for n in (20, 50, 100) if 2 * n <= len(truth.choices)]
     if not sizes or draws < 1:
         raise InputError(f"--table {table} --draws {draws}: needs 40 candidates and a draw at least")
@@ -504,7 +508,54 @@ def bench_surrogate(
     _console().print(skills_table(found, sizes, name))
 
 
-def _truth(path: Path, column: str | None) -> tuple[Table, str]:
+@bench.command("front")
+def bench_front(
+    table: Annotated[Path, typer.Option(help="folder of detectors.jsonl and trainings.jsonl (benchmarks/gp_bench.py)")],
+    data: Annotated[str, typer.Option(help="which trainings of the table: digits or bccd")] = "digits",
+    epochs: int = 800,
+    seeds: int = 50,
+) -> None:
+    """How much of the front search strategies find on a table of trained detectors, by the epochs that they spend."""
+    from gpnas.front_search import STRATEGIES, shares
+    from gpnas.tables import shares_table
+
+    if epochs < 1 or seeds < 2:
+        raise InputError(f"--epochs {epochs} --seeds {seeds}: must be at least 1 and 2")
+    truth = front_table(table, data)
+    curves = {}
+    for name, strategy in STRATEGIES.items():
+        began = time.monotonic()
+        curves[name] = shares(strategy, truth, epochs, seeds)
+        print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
+    _console().print(shares_table(curves, f"{len(truth.candidates)} detectors, {data}"))
+
+
+def front_table(folder: Path, data: str) -> FrontTable:
+    """The detectors of a table that were trained on `data`, without those of the catalogue."""
+    import numpy as np
+
+    from evaluators.tabular import read_curves
+    from gpnas.front_search import FrontTable
+    from search_spaces.tabular import TableSpace, read_detectors
+
+    curves = read_curves(folder / "trainings.jsonl", data)
+    rows = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices and row.candidate.hash in curves]
+    if len(rows) < FEWEST_ROWS:
+        raise InputError(f"--table {folder} --data {data}: it holds {len(rows)} trained detectors; {FEWEST_ROWS} are needed")
+    candidates, choices = [row.candidate for row in rows], [row.choices for row in rows]
+    return FrontTable(
+        TableSpace,
+        candidates,
+        choices,
+        [row.features for row in rows],
+        [row.macs for row in rows],
+        np.array([curves[candidate.hash].ap for candidate in candidates]),
+        rows[0].imgsz,
+    )
+
+
+def cell_table(path: Path, column: str | None) -> tuple[Table, str]:
+    """The cells of a CSV of NAS-Bench-201 with what is known of them and one column of accuracies, and its name."""
     from gpnas.correlation import read_table
     from gpnas.tabular_search import make_table
     from search_spaces.nasbench201 import cell_code

@@ -22,12 +22,12 @@ import contextlib
 import gc
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpnas.cost import Cost, cost
 from gpnas.errors import LimitError
-from gpnas.features import FEATURES, features
+from gpnas.features import features
 from gpnas.pareto import Limits, Point, ranked
 from gpnas.rungs import REDUCTION, Ladder, quota
 from gpnas.trial import Candidate, Evaluation, Fidelity, Space, TrialState
@@ -98,7 +98,9 @@ class Controller:
         max_trials: int | None = None,
         start: Candidate | None = None,
         pool: int = POOL,
+        describe: Callable[[Candidate], Mapping[str, float]] | None = None,
     ) -> None:
+        """describe: what is known of a candidate before training, its "score" among it (None: gpnas.features)."""
         self.trials: list[Trial] = []
         self.results: dict[tuple[int, int], Evaluation] = {}
         self._space, self._ladder, self._limits = space, ladder, limits
@@ -106,6 +108,7 @@ class Controller:
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(max(ladder.wave, ladder.pending), self._max_trials))
         self._start = start
+        self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
         self._asked: list[Suggestion] = []
         self._settled = 0  # evaluations known to the decisions to come, whatever else they may know
         self._out: set[int] = set()
@@ -206,7 +209,7 @@ class Controller:
         if number < len(self._adopted):
             genotype, origin = self._adopted[number]
             found = self._space.read(genotype)
-            return Trial(number, found, origin, self._features(found), inference_cost(found, self._imgsz))
+            return Trial(number, found, origin, self._describe(found), inference_cost(found, self._imgsz))
         with screening():
             chosen = self._chosen(known)
         if chosen is None:
@@ -253,8 +256,9 @@ class Controller:
 
         known = [self.trials[i] for i in values]
         rows: list[Trial | _Proposal] = [*known, *awaited, *pool]
-        columns = ranks(np.array([[row.features[name] for name in FEATURES] for row in rows]))
-        prior = columns[:, FEATURES.index("score")]
+        names = list(rows[0].features)
+        columns = ranks(np.array([[row.features[name] for name in names] for row in rows]))
+        prior = columns[:, names.index("score")]
         costs = np.array([math.log2(row.cost.macs) for row in rows])
         # Beyond the limit by a doubling: at the limit there still is something to gain.
         largest = costs.max() if self._limits.max_flops is None else math.log2(self._limits.max_flops / 2)
@@ -317,16 +321,13 @@ class Controller:
 
     def _consider(self, candidate: Candidate, origin: str, found: dict[str, _Proposal]) -> bool:
         """Add a candidate to the pool when it is new and within the limits."""
-        if candidate.hash in found:
+        if candidate.hash in found or candidate.hash in self._sampled:
             return False
         costs = inference_cost(candidate, self._imgsz)
         if not self._limits.allows(costs):
             return False
-        found[candidate.hash] = _Proposal(candidate.genotype, candidate.hash, origin, costs, self._features(candidate))
+        found[candidate.hash] = _Proposal(candidate.genotype, candidate.hash, origin, costs, self._describe(candidate))
         return True
-
-    def _features(self, candidate: Candidate) -> dict[str, float]:
-        return features(candidate.graph, self._imgsz, self._imgsz)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ FEATURES = ("score", "capacity", *FIGURES, *CONTROLS)
 
 
 def features(graph: Graph, height: int, width: int) -> dict[str, float]:
-    """FEATURES of a graph. parameters and flops (2 x MACs, for an image of height x width pixels) are those of the train form."""
+    """FEATURES of a graph. parameters and flops (2 x MACs, an image of height x width pixels) are those of the train form."""
     train = cost(graph, height, width, fused=False)
     paths = gradient_paths(graph)
     in_inference = graph.reaching(Branch.MAIN)

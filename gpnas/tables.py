@@ -128,6 +128,7 @@ def correlation_table(found: Mapping[str, Mapping[str, Correlation]], column: st
     return table
 
 
+SHARES_AT = (50, 100, 200, 400, 800)
 REGRETS_AT = (10, 20, 50, 100)
 
 
@@ -147,6 +148,27 @@ def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
         goals = [curves[first].mean(axis=0)[n - 1] for n in at]
         reached = [next((k + 1 for k in range(most) if mean[k] <= goal), None) for goal in goals]
         needed.add_row(name, *(f"over {most}" if k is None else str(k) for k in reached))
+    return Group(means, needed)
+
+
+def shares_table(curves: Mapping[str, Any], title: str) -> Group:
+    """curves: (seeds, epochs) by strategy. Mean share of the area with half its 95 % interval; then the epochs after which the
+    mean reaches ENOUGH, and what the first strategy needs of them."""
+    from gpnas.front_search import ENOUGH, epochs_to
+
+    most = min(rows.shape[1] for rows in curves.values())
+    at = [n for n in SHARES_AT if n <= most] or [most]
+    means = Table(f"share of the area, {title}", *(f"after {n} epochs" for n in at), box=None)
+    needed = Table(f"epochs to {ENOUGH:.0%} of the area", "epochs", f"{next(iter(curves))} / this", box=None)
+    own = epochs_to(ENOUGH, next(iter(curves.values())))
+    for name, rows in curves.items():
+        half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
+        means.add_row(name, *(f"{rows[:, n - 1].mean():.3f} +- {half[n - 1]:.3f}" for n in at))
+        took = epochs_to(ENOUGH, rows)
+        if took == float("inf"):
+            needed.add_row(name, f"over {most}", f"under {own / most:.2f}")
+        else:
+            needed.add_row(name, f"{took:.0f}", f"{own / took:.2f}")
     return Group(means, needed)
 
 

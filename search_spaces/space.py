@@ -242,7 +242,7 @@ class GradientPathSpace:
     def _point(self, genotype: Genotype, rng: random.Random) -> Point:
         """All labels of a genotype; those without effect in it are drawn, to be there when a mutation wakes them."""
         point = {label: rng.choice(values) for label, values in self.values.items()}
-        flat = {label: value for label, value in _flat(genotype).items() if label in point}
+        flat = {label: value for label, value in choices_of(genotype).items() if label in point}
         # A start from elsewhere may hold values that this space lacks: their nearest number, or the drawn one, stands in.
         return point | {
             label: value if value in self.values[label] else _nearest(value, self.values[label], point[label])
@@ -364,8 +364,8 @@ def genotype_of(point: Mapping[str, Any], classes: int) -> Genotype:
     )
 
 
-def _flat(genotype: Genotype) -> Point:
-    """The labels that have an effect in `genotype`."""
+def choices_of(genotype: Genotype) -> Point:
+    """The choices that have an effect in `genotype`, by label."""
     point: Point = {"stem.width": genotype.stem.width, "activation": genotype.activation, "spp": genotype.spp}
     stages: list[tuple[str, Stage]] = [(f"backbone.{i}", stage) for i, stage in enumerate(genotype.backbone)]
     neck = [*genotype.neck.top_down, *genotype.neck.bottom_up]
@@ -381,4 +381,4 @@ def _flat(genotype: Genotype) -> Point:
 
 def _active_labels(point: Point) -> set[str]:
     """The labels that have an effect at `point`."""
-    return set(_flat(genotype_of(point, classes=1)))
+    return set(choices_of(genotype_of(point, classes=1)))

@@ -1,5 +1,6 @@
 """The contract suites over every implementation."""
 
+import json
 import random
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 
 from evaluators.proxy import ProxyEvaluator
+from evaluators.tabular import Curve, TabularEvaluator
 from gpnas.trial import Candidate, Evaluator, Fidelity, Space
 from search_spaces.blueprint import open_catalogue
 from search_spaces.neighbourhood import Neighbourhood
 from search_spaces.space import GradientPathSpace
+from search_spaces.tabular import TableSpace
 from tests.contracts import EvaluatorContract, SpaceContract
-from tests.grid import GridEvaluator, GridSpace
+from tests.grid import GridEvaluator, GridSpace, grid_candidate
 
 NARROW = {"depth": (1,), "repeats": (1,), "stem.width": (8,), "width": (16,), "pgi.kind": ("none", "deep_supervision")}
 
@@ -39,6 +42,27 @@ class TestNeighbourhood(SpaceContract):
     @pytest.fixture
     def space(self) -> Space:
         return Neighbourhood(open_catalogue("yolov9-t"), 3)
+
+
+class TestTableSpace(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        candidates = [grid_candidate(width, depth) for width in (4, 8, 32) for depth in (1, 3, 4, 9)]
+        return TableSpace(candidates, [json.loads(candidate.genotype) for candidate in candidates])
+
+
+class TestTabularEvaluator(EvaluatorContract):
+    @pytest.fixture
+    def evaluator(self, candidate: Candidate) -> Evaluator:
+        return TabularEvaluator({candidate.hash: Curve((0.1, 0.2, 0.4), 6.0)})
+
+    @pytest.fixture
+    def candidate(self) -> Candidate:
+        return grid_candidate(8, 2)
+
+    @pytest.fixture
+    def fidelities(self) -> list[Fidelity]:
+        return [Fidelity(1, 32), Fidelity(3, 32)]
 
 
 class TestGridEvaluator(EvaluatorContract):
