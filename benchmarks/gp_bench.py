@@ -220,9 +220,13 @@ def finished(
     """Rows as they come, each with how far this is."""
     began = time.monotonic()
     futures = [pool.submit(work, task, specs[task.data], device) for task in wanted]
-    for number, future in enumerate(as_completed(futures), start=1):
-        left = (time.monotonic() - began) / number * (len(wanted) - number)
-        yield f"{number}/{len(wanted)}, {left / 60:.0f} minutes left:", future.result()
+    try:
+        for number, future in enumerate(as_completed(futures), start=1):
+            left = (time.monotonic() - began) / number * (len(wanted) - number)
+            yield f"{number}/{len(wanted)}, {left / 60:.0f} minutes left:", future.result()
+    except BaseException:  # do not do all the others before saying so
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:

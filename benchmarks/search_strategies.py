@@ -1,9 +1,12 @@
-"""Our search on a table beside Optuna's TPE and NSGA-II and NNI's evolution tuner, and those of `gpnas bench search`.
+"""Our search on a table beside Optuna's TPE and NSGA-II, NNI's evolution tuner, and the strategies of `gpnas bench`.
 
-    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]
+    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]                  # as gpnas bench search
+    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [SEEDS]   # as gpnas bench front
 
-The table is one of NAS-Bench-201 cells, as `gpnas bench search` reads it. Each rival has its defaults, with the populations of
-evolution set to 10 for budgets of 100; what one asks for again is answered and not counted. Optuna is a development dependency.
+Each rival has its defaults, with the populations of evolution set to 10 for budgets of 100. What one asks for again is answered
+and not counted. A table of detectors holds few of the choices that there are: what a rival asks for stands for the nearest
+row, in choices, that is not trained yet. TPE and NSGA-II are told AP and log MACs there, NNI's tuner, which knows one
+objective, AP. Optuna is a development dependency.
 """
 
 import logging
@@ -17,25 +20,29 @@ import optuna
 from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 from rich.console import Console
 
-from gpnas.cli import cell_table
-from gpnas.tables import regrets_table
+from gpnas import front_search
+from gpnas.cli import cell_table, detector_table
+from gpnas.front_search import FrontTable, shares
+from gpnas.tables import regrets_table, shares_table
 from gpnas.tabular_search import POPULATION, STRATEGIES, Strategy, Table, regrets
 
-EVALUATIONS = 100
+EVALUATIONS, EPOCHS = 100, 800
 
 
 def values_of(table: Table) -> list[list[str]]:
     return [sorted({choice[k] for choice in table.choices}) for k in range(len(table.choices[0]))]
 
 
+SAMPLERS = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
+    "nsga-ii": lambda seed: optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed),
+}
+
+
 def by_optuna(sampler: str) -> Strategy:
     def search(table: Table, rng: np.random.Generator) -> Generator[int, float, None]:
         seed, index = int(rng.integers(2**31)), {choice: i for i, choice in enumerate(table.choices)}
-        samplers = {
-            "tpe": lambda: optuna.samplers.TPESampler(seed=seed, multivariate=True),
-            "nsga-ii": lambda: optuna.samplers.NSGAIISampler(population_size=POPULATION, seed=seed),
-        }
-        study = optuna.create_study(direction="maximize", sampler=samplers[sampler]())
+        study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed))
         while True:
             trial = study.ask()
             choice = tuple(trial.suggest_categorical(str(k), values) for k, values in enumerate(values_of(table)))
@@ -58,15 +65,72 @@ def nni_evolution(table: Table, rng: np.random.Generator) -> Generator[int, floa
         number += 1
 
 
+class Snapped:
+    """A table of detectors as a grid of choices, most of it empty."""
+
+    def __init__(self, table: FrontTable) -> None:
+        self.labels = sorted({label for choices in table.choices for label in choices})
+        self.rows = np.array([[str(choices.get(label, "")) for label in self.labels] for choices in table.choices])
+        self.values = {label: sorted(set(self.rows[:, k])) for k, label in enumerate(self.labels)}
+        self.free = np.ones(len(self.rows), dtype=bool)
+
+    def row(self, asked: dict[str, str]) -> int:
+        """The nearest row that is not trained yet, which then is."""
+        wanted = np.array([asked[label] for label in self.labels])
+        away = (self.rows != wanted).sum(axis=1) + np.where(self.free, 0, len(self.labels) + 1)
+        row = int(away.argmin())
+        self.free[row] = False
+        return row
+
+
+def front_by_optuna(sampler: str) -> front_search.Strategy:
+    def search(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
+        grid = Snapped(table)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=SAMPLERS[sampler](seed))
+        while grid.free.any():
+            trial = study.ask()
+            row = grid.row({label: trial.suggest_categorical(label, values) for label, values in grid.values.items()})
+            ap = yield row, table.epochs
+            study.tell(trial, (ap, float(np.log2(table.macs[row]))))
+
+    return search
+
+
+def front_by_nni(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (it is the tuner's own generator)
+    grid = Snapped(table)
+    tuner = EvolutionTuner(optimize_mode="maximize", population_size=POPULATION)
+    tuner.update_search_space({label: {"_type": "choice", "_value": values} for label, values in grid.values.items()})
+    number = 0
+    while grid.free.any():
+        chosen = tuner.generate_parameters(number)
+        tuner.receive_trial_result(number, chosen, (yield grid.row(chosen), table.epochs))
+        number += 1
+
+
 def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
-    truth, column = cell_table(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
+    path, which = Path(sys.argv[1]), (sys.argv[2] if len(sys.argv) > 2 else None)
     seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 50
-    rivals = {"Optuna TPE": by_optuna("tpe"), "Optuna NSGA-II": by_optuna("nsga-ii"), "NNI evolution": nni_evolution}
     curves = {}
-    for name, strategy in (STRATEGIES | rivals).items():
-        curves[name] = regrets(strategy, truth, EVALUATIONS, seeds)
+    if path.is_dir():
+        fronts = {
+            "Optuna TPE": front_by_optuna("tpe"),
+            "Optuna NSGA-II": front_by_optuna("nsga-ii"),
+            "NNI evolution": front_by_nni,
+        }
+        detectors = detector_table(path, which or "digits")
+        for name, strategy in (front_search.STRATEGIES | fronts).items():
+            curves[name] = shares(strategy, detectors, EPOCHS, seeds)
+            print(name, file=sys.stderr)
+        Console(width=160).print(shares_table(curves, f"{len(detectors.candidates)} detectors, {which or 'digits'}"))
+        return
+    cells, column = cell_table(path, which)
+    rivals = {"Optuna TPE": by_optuna("tpe"), "Optuna NSGA-II": by_optuna("nsga-ii"), "NNI evolution": nni_evolution}
+    for name, of_cells in (STRATEGIES | rivals).items():
+        curves[name] = regrets(of_cells, cells, EVALUATIONS, seeds)
         print(name, file=sys.stderr)
     Console(width=160).print(regrets_table(curves, column))
 

@@ -152,7 +152,8 @@ def _left_by_lower_fidelity(trial_dir: Path, candidate: Candidate, fidelity: Fid
     trained = [int(path.stem.rpartition("-")[2]) for path in trial_dir.glob("checkpoint-*.pt")]
     below = max((epochs for epochs in trained if epochs < fidelity.epochs), default=None)
     if below is None:
-        return None, ""
+        before = (trial_dir / "log.csv").exists()
+        return None, "trained from scratch: the weights of its lower rung are gone" if before else ""
     path = _checkpoint_path(trial_dir, below)
     try:
         left = read_checkpoint(path)

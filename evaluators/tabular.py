@@ -46,9 +46,9 @@ class TabularEvaluator:
         held = len(curve.ap) if curve else 0
         if curve is None or fidelity.epochs > held:
             return failure(Cause.ERROR, f"the table has {held} epochs of {candidate.hash}, not {fidelity.epochs}")
-        looked_up = trial_dir / "epochs.txt"  # what a lower fidelity has paid for already
-        paid = int(looked_up.read_text()) if looked_up.exists() else 0
-        looked_up.write_text(str(fidelity.epochs))
+        lower = (int(mark.suffix[1:]) for mark in trial_dir.glob("looked-up.*"))  # what was paid for already
+        paid = max((epochs for epochs in lower if epochs < fidelity.epochs), default=0)
+        (trial_dir / f"looked-up.{fidelity.epochs}").touch()
         ap, new = curve.ap[fidelity.epochs - 1], fidelity.epochs - paid
         report({"epoch": fidelity.epochs, "epochs": fidelity.epochs, "ap": ap})
         return Evaluation(TrialState.COMPLETE, {"ap": ap}, curve.seconds * new / held, new)

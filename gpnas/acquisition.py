@@ -38,7 +38,10 @@ def expected_hypervolume_improvement(
 
 def dominated_area(measured: Sequence[tuple[float, float]], floor: float, reference: float) -> float:
     """Area between accuracy and cost that (accuracy, cost) points dominate, above `floor` and below `reference`."""
-    return sum((end - begin) * (best - floor) for begin, end, best in _stairs(measured, floor, reference)[1:])
+    import moocore  # late: it loads a compiled library
+
+    inside = [[-accuracy, cost] for accuracy, cost in measured if accuracy > floor and cost < reference]
+    return float(moocore.hypervolume(inside, ref=[-floor, reference])) if inside else 0.0
 
 
 def _stairs(measured: Sequence[tuple[float, float]], floor: float, reference: float) -> list[tuple[float, float, float]]:

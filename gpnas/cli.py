@@ -157,6 +157,8 @@ def resume(
             wanted = parse_budget(budget)
             if wanted.kind != settings["budget"]["kind"]:
                 raise InputError(f"--budget {budget}: this run counts {settings['budget']['kind']}; give a budget in them")
+            if wanted.amount > settings["budget"]["amount"]:
+                journal.drop_pruned()
             settings["budget"] = {"text": budget, "kind": wanted.kind, "amount": wanted.amount}
             journal.update_settings(settings)
         dropped = journal.drop_running()
@@ -204,11 +206,13 @@ def _search(run: Path, journal: Journal) -> None:
         batch_size=PROXY_BATCH,
         seed=settings["seed"],
     )
+    share = ladder.fidelities[0].data_share
     rungs = ", ".join(f"{f.epochs} epochs at {f.imgsz} px" for f in ladder.fidelities)
+    rungs += "" if share == 1 else f", on {share:.1%} of the images"
     console.print(
         f"gpnas {__version__}: searching {_searched(settings)} on {settings['data']} ({settings['images']['train']} images) "
         f"for {settings['budget']['text']} with {settings['slots']} workers on {settings['device']}\n"
-        f"rungs: {rungs}; {ladder.wave} candidates a wave, out of thousands",
+        f"rungs: {rungs}; {ladder.wave} candidates by score, then one at a time by what was learnt, out of thousands",
         highlight=False,
         soft_wrap=True,
     )
@@ -521,7 +525,7 @@ def bench_front(
 
     if epochs < 1 or seeds < 2:
         raise InputError(f"--epochs {epochs} --seeds {seeds}: must be at least 1 and 2")
-    truth = front_table(table, data)
+    truth = detector_table(table, data)
     curves = {}
     for name, strategy in STRATEGIES.items():
         began = time.monotonic()
@@ -530,7 +534,7 @@ def bench_front(
     _console().print(shares_table(curves, f"{len(truth.candidates)} detectors, {data}"))
 
 
-def front_table(folder: Path, data: str) -> FrontTable:
+def detector_table(folder: Path, data: str) -> FrontTable:
     """The detectors of a table that were trained on `data`, without those of the catalogue."""
     import numpy as np
 

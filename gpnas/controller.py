@@ -22,7 +22,7 @@ import contextlib
 import gc
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpnas.cost import Cost, cost
@@ -33,13 +33,14 @@ from gpnas.rungs import REDUCTION, Ladder, quota
 from gpnas.trial import Candidate, Evaluation, Fidelity, Space, TrialState
 
 POOL, FIRST_POOL, GROWTH = 10_000, 1000, 500
-"""Sampled candidates that a decision looks at: at most, for the first decision, and more for each further one."""
+"""Candidates drawn for a decision to look at: at most, for the first one, and more for each further one. Those within the
+limits stay; where they are fewer than a quarter, as many more are bred from the smallest."""
 
 BRED = 500
 """Candidates bred from the best that a decision looks at besides."""
 
 SIZE_RANGE = 8.0
-"""Sizes spread over this factor of MACs, up to the limit; below it nothing is gained by being smaller."""
+"""Sizes spread over this factor of MACs; below it nothing is gained by being smaller."""
 
 LIKE_SIZE = 1.25
 """Candidates within this factor of MACs are of like size."""
@@ -106,11 +107,12 @@ class Controller:
         self._space, self._ladder, self._limits = space, ladder, limits
         self._imgsz, self._seed, self._pool_size = imgsz, seed, pool
         self._max_trials = math.inf if max_trials is None else max_trials
-        self._first_trials = int(min(max(ladder.wave, ladder.pending), self._max_trials))
+        self._first_trials = int(min(ladder.wave, self._max_trials))
         self._start = start
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
         self._asked: list[Suggestion] = []
         self._settled = 0  # evaluations known to the decisions to come, whatever else they may know
+        self._nothing = (-1, -1)  # the last decision (its number, what it knew) that found nothing to do
         self._out: set[int] = set()
         self._started: set[tuple[int, int]] = set()
         self._adopted: list[tuple[str, str]] = []
@@ -122,9 +124,17 @@ class Controller:
         """The first candidates will be these (genotype, origin), in order: those of a run that goes on."""
         self._adopted = list(trials)
 
-    def ask(self) -> list[Suggestion]:
-        """Every evaluation that may start now, in the order of the decisions; empty while results are awaited."""
-        self._advance()
+    def ask(self, wanted: int | None = None) -> list[Suggestion]:
+        """Evaluations that may start now, in the order of the decisions; empty while results are awaited.
+
+        No more is decided than it takes to have `wanted` of them (None: whatever can be decided): a decision takes a second.
+        """
+        while wanted is None or len(self._open()) < wanted:
+            if not self._advance():
+                break
+        return self._open()
+
+    def _open(self) -> list[Suggestion]:
         return [s for s in self._asked if (s.trial.id, s.rung) not in self._started]
 
     def start(self, suggestion: Suggestion) -> None:
@@ -136,14 +146,10 @@ class Controller:
             raise ValueError(f"trial {trial.id} was already told at rung {rung}")
         self.results[trial.id, rung] = evaluation
 
-    @property
-    def finished(self) -> bool:
-        """Nothing runs, and nothing more will be suggested."""
-        return not self.ask() and self._started == set(self.results)
-
     def promotable(self) -> set[int]:
-        """Trials that may still climb: all that are not on top, not failed, and not in the worse half of a rung."""
-        failed = {i for (i, _), result in self.results.items() if result.state is not TrialState.COMPLETE}
+        """Trials that may still climb: all that are not on top, not failed, and not in the worse half of a rung. One that was
+        pruned may when the run gets a larger budget."""
+        failed = {i for (i, _), result in self.results.items() if result.state is TrialState.FAILED}
         return {trial.id for trial in self.trials} - failed - self._out - self.on_top()
 
     def on_top(self) -> set[int]:
@@ -153,20 +159,21 @@ class Controller:
     def fidelity(self, rung: int) -> Fidelity:
         return self._ladder.fidelities[rung]
 
-    def _advance(self) -> None:
-        """Make every decision whose results are all there."""
+    def _advance(self) -> bool:
+        """Make the next decision if the results that it knows are there; whether it asked for something."""
         while True:
             number = len(self._asked)
             known = max(self._settled, 0 if number < self._first_trials else number - self._ladder.pending)
             if not self._told(self._asked[:known]):
-                return
-            suggestion = self._decide(self._asked[:known])
+                return False
+            suggestion = None if self._nothing == (number, known) else self._decide(self._asked[:known])
             if suggestion is not None:
                 self._asked.append(suggestion)
-            elif self._settled == number or not self._told(self._asked):
-                return
-            else:
-                self._settled = number  # nothing to do with what is known by now: decide with everything
+                return True
+            self._nothing = (number, known)
+            if self._settled == number or not self._told(self._asked):
+                return False
+            self._settled = number  # nothing to do with what is known by now: decide with everything
 
     def _told(self, asked: Sequence[Suggestion]) -> bool:
         return all((s.trial.id, s.rung) in self.results for s in asked)
@@ -191,8 +198,9 @@ class Controller:
             order = [point.id for point in ranked(self._points(known, rung))]
             if len(order) >= 2 * REDUCTION:
                 self._out |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in asked}
-            for i in order[: max(least, quota(rung, len(order)))]:
-                if (i, rung + 1) not in asked and i not in self._out:
+            seats = max(least, quota(rung, len(order))) - sum((i, rung + 1) in asked for i in order)
+            for i in order:
+                if seats > 0 and (i, rung + 1) not in asked and i not in self._out:
                     return self._suggest(self.trials[i], rung + 1)
         return None
 
@@ -221,7 +229,7 @@ class Controller:
         used = {trial.candidate.hash for trial in self.trials}
         if number < self._first_trials:
             if self._first is None:
-                self._first = _best_by_size(self._samples(0), self._first_trials, self._limits, self._start_proposal())
+                self._first = _best_by_size(self._samples(0), self._first_trials, self._start_proposal())
             for proposal in self._first[number:]:
                 if proposal.hash not in used:  # as those of a run whose budget was smaller
                     return proposal
@@ -231,7 +239,7 @@ class Controller:
             pool += self._bred(values, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
         if len(values) < LEAST_TRAINED:
-            likely = _best_by_size(pool, self._ladder.wave, self._limits, None)
+            likely = _best_by_size(pool, self._ladder.wave, None)
             return likely[number % len(likely)] if likely else None
         failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
         awaited = [trial for trial in self.trials if trial.id not in values and trial.id not in failed]
@@ -260,8 +268,7 @@ class Controller:
         columns = ranks(np.array([[row.features[name] for name in names] for row in rows]))
         prior = columns[:, names.index("score")]
         costs = np.array([math.log2(row.cost.macs) for row in rows])
-        # Beyond the limit by a doubling: at the limit there still is something to gain.
-        largest = costs.max() if self._limits.max_flops is None else math.log2(self._limits.max_flops / 2)
+        largest = math.log2(_largest(self._sampled.values() or pool))
         costs = np.maximum(costs, largest - math.log2(SIZE_RANGE))
 
         n, m = len(known), len(rows) - len(pool)
@@ -273,7 +280,8 @@ class Controller:
             scores = np.concatenate([scores, means])
         mean, deviation = model.predict(columns[m:], prior[m:])
         measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
-        gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), largest + 1)
+        reference = max(largest, float(costs.max())) + 1  # by a doubling beyond: at the limit there still is something to gain
+        gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
         best = float(gain.max())
         # Equals but for rounding: candidates that gradient paths cannot tell apart.
         return min((p for p, of in zip(pool, gain, strict=True) if of >= best * (1 - 1e-9)), key=lambda p: p.hash)
@@ -285,7 +293,7 @@ class Controller:
             rng = random.Random(f"{self._seed}/sample/{self._draws}")
             self._consider(self._space.propose([], rng), "sample", self._sampled)
             self._draws += 1
-            if self._draws == min(self._pool_size, FIRST_POOL) and len(self._sampled) < 4 * self._ladder.wave:
+            if self._draws == min(self._pool_size, FIRST_POOL) and len(self._sampled) < self._draws // 4:
                 self._grow_from_smallest(self._sampled)
         return list(self._sampled.values())
 
@@ -314,10 +322,11 @@ class Controller:
         return list(found.values())
 
     def _start_proposal(self) -> _Proposal | None:
-        found: dict[str, _Proposal] = {}
-        if self._start is not None:
-            self._consider(self._start, "start", found)
-        return next(iter(found.values()), None)
+        if self._start is None:
+            return None
+        costs = inference_cost(self._start, self._imgsz)
+        known = self._describe(self._start)
+        return _Proposal(self._start.genotype, self._start.hash, "start", costs, known) if self._limits.allows(costs) else None
 
     def _consider(self, candidate: Candidate, origin: str, found: dict[str, _Proposal]) -> bool:
         """Add a candidate to the pool when it is new and within the limits."""
@@ -374,15 +383,20 @@ def typical_macs(space: Space, limits: Limits, imgsz: int, seed: int, samples: i
     return macs[len(macs) // 2] if macs else inference_cost(space.smallest(), imgsz).macs
 
 
-def _best_by_size(pool: Sequence[_Proposal], wanted: int, limits: Limits, start: _Proposal | None) -> list[_Proposal]:
-    """The best score at each of `wanted` sizes, spread evenly in log MACs up to the limit; the start comes first."""
+def _largest(pool: Iterable[_Proposal]) -> int:
+    """MACs up to which sizes spread: those of the largest candidates within the limits but for a tenth, which without a limit
+    on FLOPs are outliers."""
+    macs = sorted(p.cost.macs for p in pool)
+    return macs[int(0.9 * (len(macs) - 1))]
+
+
+def _best_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | None) -> list[_Proposal]:
+    """The best score at each of `wanted` sizes, spread evenly in log MACs; the start comes first."""
     by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.hash))
     chosen = [start][:wanted] if start is not None else []
     if not by_macs:
         return chosen
-    largest = by_macs[-1].cost.macs
-    if limits.max_flops is None:
-        largest = by_macs[int(0.9 * (len(by_macs) - 1))].cost.macs  # without a limit the largest is an outlier
+    largest = _largest(by_macs)
     steps = wanted - len(chosen)
     for i in range(steps):
         target = largest / SIZE_RANGE ** (i / max(1, steps - 1)) / math.sqrt(LIKE_SIZE)

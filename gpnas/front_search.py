@@ -72,7 +72,7 @@ Strategy = Callable[[FrontTable, int], Generator[tuple[int, int], float, None]]
 
 
 def ours(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
-    """The controller of `gpnas search`, on rungs of a quarter, half and all of the epochs."""
+    """The controller of `gpnas search` for two workers, on rungs of a quarter, half and all of the epochs."""
     by_hash = {candidate.hash: known for candidate, known in zip(table.candidates, table.features, strict=True)}
     yield from _controlled(table, seed, lambda candidate: by_hash[candidate.hash])
 
@@ -92,11 +92,11 @@ def _controlled(
 ) -> Generator[tuple[int, int], float, None]:
     rows = {candidate.hash: i for i, candidate in enumerate(table.candidates)}
     fidelities = tuple(Fidelity(max(1, table.epochs // EPOCH_GROWTH**k), table.imgsz) for k in (2, 1, 0))
-    ladder = Ladder(fidelities, WAVE_SIZES[0], pending=0)
+    ladder = Ladder(fidelities, WAVE_SIZES[0])
     limits = Limits(max_flops=2 * max(table.macs))
     pool = 10 * len(rows)  # draws with replacement that leave out next to nothing
     controller = Controller(table.space, ladder, limits, imgsz=table.imgsz, seed=seed, pool=pool, describe=describe)
-    while suggestions := controller.ask():
+    while suggestions := controller.ask(1):
         suggestion = suggestions[0]
         controller.start(suggestion)
         ap = yield rows[suggestion.trial.candidate.hash], suggestion.fidelity.epochs

@@ -311,6 +311,11 @@ class Journal:
                 self._insert_event("dropped", {"evaluations": dropped})
         return len(dropped)
 
+    def drop_pruned(self) -> int:
+        """Remove the evaluations that a budget had no time for, so that a larger one runs them; returns how many."""
+        with self._transaction() as connection:
+            return connection.execute("DELETE FROM evaluations WHERE state = ?", (TrialState.PRUNED.value,)).rowcount
+
     def add_event(self, kind: str, data: dict[str, Any]) -> None:
         """`data` must be JSON without NaN or infinity; ValueError otherwise."""
         with self._transaction():

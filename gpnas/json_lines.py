@@ -47,10 +47,7 @@ def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def drop_half_line(path: Path) -> None:
     """Remove a last line that a crash cut short; a file that is not there is left so."""
     if path.exists():
-        text = path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if whole != text:
-            path.write_bytes(whole)
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _text(row: Mapping[str, Any]) -> str:

@@ -73,11 +73,12 @@ def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots:
     slots: workers. A training step costs three forward passes, 2 FLOPs a MAC.
     """
     sizes, pending = _sizes(imgsz), 2 * slots
+    waves_of = [max(size, pending) for size in WAVE_SIZES]  # what starts together must keep all workers busy
     least = max(1, min(30, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
     if budget.kind == "trials":
-        return Ladder(_fidelities(least, sizes), max(1, min(WAVE_SIZES[0], budget.amount)), pending)
+        return Ladder(_fidelities(least, sizes), max(1, min(waves_of[0], budget.amount)), pending)
     if budget.kind == "epochs":
-        wave = max(1, min(WAVE_SIZES[0], budget.amount // (2 * least)))
+        wave = max(1, min(waves_of[0], budget.amount // (2 * least)))
         return Ladder(_fidelities(min(least, budget.amount), sizes), wave, pending)
     epoch_flops = 6 * typical_macs * images  # at imgsz
 
@@ -86,14 +87,14 @@ def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots:
 
     share = 1.0
     while True:
-        for wave in WAVE_SIZES:
+        for wave in waves_of:
             for waves in range(WAVES, 0, -1):
                 for epochs in range(60 if share == 1 else least, least - 1, -1):
                     ladder = Ladder(_fidelities(epochs, sizes, share), wave, pending)
                     if seconds(ladder) <= budget.amount / waves:
                         return ladder
         if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
-            return Ladder(_fidelities(least, sizes, share), WAVE_SIZES[-1], pending)
+            return Ladder(_fidelities(least, sizes, share), waves_of[-1], pending)
         share /= 2  # an epoch of the whole data is more than the budget pays for
 
 

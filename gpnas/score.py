@@ -21,20 +21,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from gpnas.gradient_paths import LayerPaths, distinct_combinations, gradient_paths
-from gpnas.graph import Branch, Graph
+from gpnas.gradient_paths import LayerPaths, distinct_combinations
+from gpnas.graph import Graph
 
 COMBINATIONS_WEIGHT = 0.02
 
 
-def gradient_path_score(graph: Graph) -> float:
-    """The score of a training graph (with its auxiliary outputs); higher is better among graphs of like cost."""
-    in_inference = graph.reaching(Branch.MAIN)
-    return score_of(graph, [layer for layer in gradient_paths(graph).layers if in_inference[layer.op]])
-
-
 def score_of(graph: Graph, layers: Iterable[LayerPaths]) -> float:
-    """The score of those live `layers` of `graph`; minus infinity when there are none."""
+    """The score of a training graph (with its auxiliary outputs) by the live `layers` of its inference form; minus infinity
+    when there are none. Higher is better among graphs of like cost."""
     layers = list(layers)
     if not layers:
         return -math.inf

@@ -86,14 +86,14 @@ def search(
         observe(Event("waiting"))
 
 
-def told_by_journal(controller: Controller, journal: Journal) -> list[Suggestion]:
-    """Tell the controller whatever the journal knows of what it asks for; returns what is left to evaluate.
+def told_by_journal(controller: Controller, journal: Journal, wanted: int) -> list[Suggestion]:
+    """Tell the controller whatever the journal knows of what it asks for; returns what is left to evaluate, `wanted` of it.
 
     An earlier session, with a smaller budget perhaps, may have decided in another order: so it is looked up at every decision.
     Raises JournalError when a candidate does not rebuild to what the journal holds.
     """
     while True:
-        suggestions = controller.ask()
+        suggestions = controller.ask(wanted)
         _record_trials(controller, journal)
         known = [(s, result) for s in suggestions if (result := journal.lookup(s.trial.candidate.hash, s.fidelity)) is not None]
         if not known:
@@ -126,6 +126,11 @@ def _record_trials(controller: Controller, journal: Journal) -> None:
         )
 
 
+def _spent(evaluation: Evaluation) -> int:
+    """Epochs that a budget counts: one at least for what was tried, or failures at once would be free without end."""
+    return 0 if evaluation.state is TrialState.PRUNED else max(1, evaluation.epochs)
+
+
 class _Session:
     """One process's part of a search: what runs now, what time is left, how long an evaluation takes here."""
 
@@ -145,19 +150,20 @@ class _Session:
         self._nominal = nominal_seconds_per_flop
         self._memory, self._batch = memory, batch
         self._seconds_per_flop: dict[int, float] = {}  # by trial, of its last evaluation
-        self._epochs = sum(row.evaluation.epochs for row in journal.evaluations() if row.evaluation)
+        self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
         self._last = time.monotonic()
         self._broken_in_a_row = 0
 
     def affordable(self) -> list[Suggestion]:
         """As many suggestions as there are free workers and room in memory, out of those that the budget still pays for.
 
-        A promotion that the time left does not pay for is pruned, so that its rung can be decided without it.
+        A promotion that the time left does not pay for is pruned, so that what comes after it can be decided on.
         """
         self.keep_time()
         left = self.time_left()
         while True:
-            suggestions = told_by_journal(self.controller, self.journal)
+            # One is decided on ahead, while all workers are busy.
+            suggestions = told_by_journal(self.controller, self.journal, max(1, self.workers.free))
             too_long = [s for s in suggestions if s.rung and left is not None and self._estimate(s) > left]
             if not too_long:
                 break
@@ -173,9 +179,9 @@ class _Session:
             if self._memory is not None and (chosen or not self._memory.fits(self._activations(suggestion))):
                 break  # one at a time, so that each is counted before the next
             if self.budget.kind == "epochs":
+                if self._epochs + promised + self._new_epochs(suggestion) > self.budget.amount:
+                    continue
                 promised += self._new_epochs(suggestion)
-                if self._epochs + promised > self.budget.amount:
-                    break
             chosen.append(suggestion)
         return chosen
 
@@ -203,7 +209,7 @@ class _Session:
             self._memory.release(message.key, evaluation.metrics.get(MEASURED))
         self.journal.finish_evaluation(suggestion.trial.id, suggestion.rung, evaluation)
         self.controller.tell(suggestion.trial, suggestion.rung, evaluation)
-        self._epochs += evaluation.epochs
+        self._epochs += _spent(evaluation)
         self._check_that_something_works(evaluation)
         if evaluation.epochs:
             self._seconds_per_flop[suggestion.trial.id] = evaluation.seconds / self._flops(suggestion)

@@ -165,10 +165,9 @@ def shares_table(curves: Mapping[str, Any], title: str) -> Group:
         half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
         means.add_row(name, *(f"{rows[:, n - 1].mean():.3f} +- {half[n - 1]:.3f}" for n in at))
         took = epochs_to(ENOUGH, rows)
-        if took == float("inf"):
-            needed.add_row(name, f"over {most}", f"under {own / most:.2f}")
-        else:
-            needed.add_row(name, f"{took:.0f}", f"{own / took:.2f}")
+        reached, ours = took != float("inf"), own != float("inf")
+        ratio = f"{own / took:.2f}" if reached and ours else f"under {own / most:.2f}" if ours else "-"
+        needed.add_row(name, f"{took:.0f}" if reached else f"over {most}", ratio)
     return Group(means, needed)
 
 

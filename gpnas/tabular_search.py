@@ -49,7 +49,7 @@ LEARNT = tuple(name for name in FEATURES if name not in ("flops", "duplicated_sh
 
 
 def make_table(choices: Sequence[tuple[str, ...]], rows: Sequence[Mapping[str, float]], accuracy: Floats) -> Table:
-    """rows: what `correlation.features` knows of each candidate."""
+    """rows: what `gpnas.features` knows of each candidate."""
     columns = ranks(np.array([[row[name] for name in LEARNT] for row in rows]))
     return Table(choices, columns, one_hot(choices), columns[:, LEARNT.index("score")], accuracy)
 

@@ -211,6 +211,18 @@ def test_another_schema_version_is_one_clear_error(run: Path, journal: Journal, 
         Journal.open(run, write=write)
 
 
+def test_what_a_smaller_budget_pruned_is_evaluated_with_a_larger_one(journal: Journal) -> None:
+    for i in range(2):
+        journal.add_trial(trial(i))
+        journal.start_evaluation(i, 0, LOW)
+    journal.finish_evaluation(0, 0, Evaluation(TrialState.PRUNED, message="no time"))
+    journal.finish_evaluation(1, 0, Evaluation(TrialState.COMPLETE, {"ap": 0.5}))
+    assert journal.lookup("hash0", LOW) is not None
+    assert journal.drop_pruned() == 1
+    assert journal.lookup("hash0", LOW) is None and journal.lookup("hash1", LOW) is not None
+    journal.start_evaluation(0, 0, LOW)
+
+
 def test_a_second_writer_is_refused_by_name(run: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpnas.journal.LOCK_PATIENCE", 0.0)
     with pytest.raises(JournalError, match=f"in use by pid {os.getpid()} on "):

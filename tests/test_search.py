@@ -46,7 +46,7 @@ def test_a_search_measures_every_trial_of_its_budget_once(tmp_path):
     log = tmp_path / "log"
     _, rows = run_search(tmp_path / "run", GridEvaluator(str(log)), Budget("trials", 12))
     assert sum(row.rung == 0 for row in rows) == 12
-    assert [sum(row.rung == r for row in rows) for r in (1, 2)] == [4, 2]
+    assert [sum(row.rung == r for row in rows) for r in (1, 2)] == [4, 1]
     assert all(row.state is TrialState.COMPLETE for row in rows)
     assert len(lines(log)) == len(set(lines(log))) == len(rows)
     assert (tmp_path / "run" / "best.yaml").exists() and (tmp_path / "run" / "pareto.csv").exists()
@@ -106,6 +106,13 @@ def test_a_budget_of_epochs_is_never_exceeded(tmp_path):
     _, rows = run_search(tmp_path / "run", GridEvaluator(str(tmp_path / "log")), Budget("epochs", 12))
     new_epochs = {0: 1, 1: 2, 2: 6}  # a promoted trial trains only what the rung below has not
     assert 6 <= sum(new_epochs[row.rung] for row in rows) <= 12
+
+
+def test_a_budget_of_epochs_is_spent_on_what_still_fits(tmp_path):
+    """A promotion of six new epochs that does not fit leaves the rest to candidates of one."""
+    _, rows = run_search(tmp_path / "run", GridEvaluator(str(tmp_path / "log")), Budget("epochs", 14))
+    spent = sum(row.evaluation.epochs for row in rows)
+    assert 12 <= spent <= 14
 
 
 def test_a_candidate_that_does_not_rebuild_to_what_the_journal_holds_is_refused(tmp_path):
