@@ -1,7 +1,7 @@
 """Our search on a table beside Optuna's TPE and NSGA-II, NNI's evolution tuner, and the strategies of `gpnas bench`.
 
-    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]                  # as gpnas bench search
-    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [SEEDS]   # as gpnas bench front
+    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]                        # as gpnas bench search
+    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [SEEDS] [BUT]   # as gpnas bench front
 
 Each rival has its defaults, with the populations of evolution set to 10 for budgets of 100. What one asks for again is answered
 and not counted. A table of detectors holds few of the choices that there are: what a rival asks for stands for the nearest
@@ -121,7 +121,7 @@ def main() -> None:
             "Optuna NSGA-II": front_by_optuna("nsga-ii"),
             "NNI evolution": front_by_nni,
         }
-        detectors = detector_table(path, which or "digits")
+        detectors = detector_table(path, which or "digits", int(sys.argv[4]) if len(sys.argv) > 4 else 0)
         for name, strategy in (front_search.STRATEGIES | fronts).items():
             curves[name] = shares(strategy, detectors, EPOCHS, seeds)
             print(name, file=sys.stderr)

@@ -516,6 +516,7 @@ def bench_surrogate(
 def bench_front(
     table: Annotated[Path, typer.Option(help="folder of detectors.jsonl and trainings.jsonl (benchmarks/gp_bench.py)")],
     data: Annotated[str, typer.Option(help="which trainings of the table: digits or bccd")] = "digits",
+    but: Annotated[int, typer.Option(help="leave out the first so many detectors")] = 0,
     epochs: int = 800,
     seeds: int = 50,
 ) -> None:
@@ -525,7 +526,7 @@ def bench_front(
 
     if epochs < 1 or seeds < 2:
         raise InputError(f"--epochs {epochs} --seeds {seeds}: must be at least 1 and 2")
-    truth = detector_table(table, data)
+    truth = detector_table(table, data, but)
     curves = {}
     for name, strategy in STRATEGIES.items():
         began = time.monotonic()
@@ -534,8 +535,8 @@ def bench_front(
     _console().print(shares_table(curves, f"{len(truth.candidates)} detectors, {data}"))
 
 
-def detector_table(folder: Path, data: str) -> FrontTable:
-    """The detectors of a table that were trained on `data`, without those of the catalogue."""
+def detector_table(folder: Path, data: str, but: int = 0) -> FrontTable:
+    """The detectors of a table that were trained on `data`, without those of the catalogue and the first `but`."""
     import numpy as np
 
     from evaluators.tabular import read_curves
@@ -543,9 +544,11 @@ def detector_table(folder: Path, data: str) -> FrontTable:
     from search_spaces.tabular import TableSpace, read_detectors
 
     curves = read_curves(folder / "trainings.jsonl", data)
-    rows = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices and row.candidate.hash in curves]
+    drawn = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices][but:]
+    rows = [row for row in drawn if row.candidate.hash in curves]
     if len(rows) < FEWEST_ROWS:
-        raise InputError(f"--table {folder} --data {data}: it holds {len(rows)} trained detectors; {FEWEST_ROWS} are needed")
+        held = f"{len(rows)} detectors, trained on {data} and not left out"
+        raise InputError(f"--table {folder}: it holds {held}; {FEWEST_ROWS} are needed")
     candidates, choices = [row.candidate for row in rows], [row.choices for row in rows]
     return FrontTable(
         TableSpace,

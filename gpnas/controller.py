@@ -198,9 +198,8 @@ class Controller:
             order = [point.id for point in ranked(self._points(known, rung))]
             if len(order) >= 2 * REDUCTION:
                 self._out |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in asked}
-            seats = max(least, quota(rung, len(order))) - sum((i, rung + 1) in asked for i in order)
-            for i in order:
-                if seats > 0 and (i, rung + 1) not in asked and i not in self._out:
+            for i in order[: max(least, quota(rung, len(order)))]:
+                if (i, rung + 1) not in asked and i not in self._out:
                     return self._suggest(self.trials[i], rung + 1)
         return None
 

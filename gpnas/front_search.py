@@ -69,12 +69,23 @@ class FrontTable:
 
 
 Strategy = Callable[[FrontTable, int], Generator[tuple[int, int], float, None]]
+Describe = Callable[[Candidate], Mapping[str, float]]
 
 
 def ours(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
-    """The controller of `gpnas search` for two workers, on rungs of a quarter, half and all of the epochs."""
+    """The controller of `gpnas search`, on rungs of a quarter, half and all of the epochs, knowing every result before it
+    decides, as all others here do."""
+    yield from _controlled(table, seed, _features_of(table), pending=0)
+
+
+def with_two_workers(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
+    """The same while the last four evaluations are not known yet, as in a search with two workers."""
+    yield from _controlled(table, seed, _features_of(table), pending=4)
+
+
+def _features_of(table: FrontTable) -> Describe:
     by_hash = {candidate.hash: known for candidate, known in zip(table.candidates, table.features, strict=True)}
-    yield from _controlled(table, seed, lambda candidate: by_hash[candidate.hash])
+    return lambda candidate: by_hash[candidate.hash]
 
 
 def without_paths(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
@@ -84,15 +95,13 @@ def without_paths(table: FrontTable, seed: int) -> Generator[tuple[int, int], fl
         candidate.hash: {"score": 0.0, **{f"{label}={value}": float(str(of.get(label)) == value) for label, value in values}}
         for candidate, of in zip(table.candidates, table.choices, strict=True)
     }
-    yield from _controlled(table, seed, lambda candidate: by_hash[candidate.hash])
+    yield from _controlled(table, seed, lambda candidate: by_hash[candidate.hash], pending=0)
 
 
-def _controlled(
-    table: FrontTable, seed: int, describe: Callable[[Candidate], Mapping[str, float]]
-) -> Generator[tuple[int, int], float, None]:
+def _controlled(table: FrontTable, seed: int, describe: Describe, pending: int) -> Generator[tuple[int, int], float, None]:
     rows = {candidate.hash: i for i, candidate in enumerate(table.candidates)}
     fidelities = tuple(Fidelity(max(1, table.epochs // EPOCH_GROWTH**k), table.imgsz) for k in (2, 1, 0))
-    ladder = Ladder(fidelities, WAVE_SIZES[0])
+    ladder = Ladder(fidelities, WAVE_SIZES[0], pending)
     limits = Limits(max_flops=2 * max(table.macs))
     pool = 10 * len(rows)  # draws with replacement that leave out next to nothing
     controller = Controller(table.space, ladder, limits, imgsz=table.imgsz, seed=seed, pool=pool, describe=describe)
@@ -125,6 +134,7 @@ def regularised_evolution(table: FrontTable, seed: int) -> Generator[tuple[int, 
 
 STRATEGIES: dict[str, Strategy] = {
     "ours": ours,
+    "ours, two workers": with_two_workers,
     "ours without gradient paths": without_paths,
     "random": random_search,
     "regularised evolution": regularised_evolution,

