@@ -70,7 +70,8 @@ def test_a_third_of_each_rung_climbs_and_the_best_are_among_them():
     asked = run(controller, 100)
     climbed = [i for i, rung in asked if rung == 1]
     started = [sum(rung == r for _, rung in asked) for r in range(3)]
-    assert started[:2] == [12, 4] and started[2] in (1, 2)  # 2 when a better one came after the first had climbed
+    # A third, and those that were in the best third when a decision saw it.
+    assert started[0] == 12 and 4 <= started[1] <= 6 and 1 <= started[2] <= 2
     aps = {i: controller.results[i, 0].metrics["ap"] for i in range(12)}
     assert max(aps, key=aps.get) in climbed
 
