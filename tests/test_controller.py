@@ -71,7 +71,7 @@ def test_a_third_of_each_rung_climbs_and_the_best_are_among_them():
     climbed = [i for i, rung in asked if rung == 1]
     started = [sum(rung == r for _, rung in asked) for r in range(3)]
     # A third, and those that were in the best third when a decision saw it.
-    assert started[0] == 12 and 4 <= started[1] <= 6 and 1 <= started[2] <= 2
+    assert started[0] == 12 and 4 <= started[1] <= 6 and 1 <= started[2] <= 3
     aps = {i: controller.results[i, 0].metrics["ap"] for i in range(12)}
     assert max(aps, key=aps.get) in climbed
 
