@@ -2,6 +2,7 @@
 
     python benchmarks/gp_bench.py build [--bccd ../shared/data/bccd] [--workers 2] [--device auto]
     python benchmarks/gp_bench.py show                       # what the table says: noise, correlations, by cost
+    python benchmarks/gp_bench.py compare [--workers 2]      # found on the table, against GELAN-T and YOLOv9-T, fresh seeds
 
 Detectors are drawn from a seed, ten for each of 20 spans of FLOPs, half from the union space and half from its ready parts;
 GELAN-T and YOLOv9-T at three costs stand beside them. Digit scenes come first, blood cells next, second seeds last. Resumable:
@@ -28,7 +29,7 @@ from gpnas.features import FEATURES
 from gpnas.json_lines import append_line, drop_half_line, read_lines, write_lines
 
 HERE = Path(__file__).parent / "gp-bench"
-DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
+DETECTORS, TRAININGS, SCORES, COMPARISON = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl", "comparison.jsonl"
 
 IMGSZ, BATCH = 128, 8
 EPOCHS = {"digits": 8, "bccd": 18}
@@ -37,24 +38,16 @@ EPOCHS = {"digits": 8, "bccd": 18}
 CLASSES = {"digits": 10, "bccd": 3}
 LEAST_FLOPS, MOST_FLOPS, SPANS, EACH = 18e6, 144e6, 20, 10
 SEED, DRAWS = 20261121, 50
+SEARCH_EPOCHS, FRESH_SEEDS, COMPARED_FLOPS = 100, (2, 3, 4, 5, 6), (30e6, 75e6)
+"""Of `compare`: what its search may spend, the seeds compared, and between which FLOPs its GELAN-T and YOLOv9-T lie."""
+
 LIKE = 20
 """Detectors of neighbouring FLOPs that are compared among themselves; the largest has about a quarter more than the least."""
 
 SCORED_BATCH, SCORED_BATCHES = 16, 2
 """Images and batches that the zero-cost scores read: as their authors' (NASWOT more images, ZiCo two batches)."""
 
-PARTS = (
-    "gradient-path",
-    "prn",
-    "gradient-path",
-    "csp",
-    "gradient-path",
-    "elan",
-    "gradient-path",
-    "gelan",
-    "gradient-path",
-    "pgi",
-)
+PARTS = tuple(of for part in ("prn", "csp", "elan", "gelan", "pgi") for of in ("gradient-path", part))
 REFERENCE_FLOPS = (30e6, 60e6, 120e6)
 BLOOD_CELLS, SECOND_SEEDS = 60, 70
 """The first so many detectors are trained on blood cells, and on digits with a second seed."""
@@ -122,16 +115,20 @@ def _row(found: Any, origin: str) -> dict[str, Any]:
 
 
 @functools.cache
-def loaded(spec: str, place: Any) -> tuple[Any, Any, Any]:
-    """The data, the train images and the val split, once in each process."""
+def loaded(spec: str, place: Any, split: str) -> tuple[Any, Any, Any]:
+    """The data, the train images and the split to judge by, once in each process."""
     from evaluators.data import load_bank, open_data
     from evaluators.train import load_split
 
     data = open_data(spec)
-    return data, load_bank(data.splits["train"], IMGSZ, place), load_split(data.splits["val"], IMGSZ, place)
+    return data, load_bank(data.splits["train"], IMGSZ, place), load_split(data.splits[split], IMGSZ, place)
 
 
-def train(task: Training, spec: str, device: str) -> dict[str, Any]:
+def train_for_test(task: Training, spec: str, device: str) -> dict[str, Any]:
+    return train(task, spec, device, "test")
+
+
+def train(task: Training, spec: str, device: str, split: str = "val") -> dict[str, Any]:
     """One row of the table of trainings; called in a worker process."""
     import torch
 
@@ -141,7 +138,7 @@ def train(task: Training, spec: str, device: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     place = pick_device(device)
-    data, bank, val = loaded(spec, place)
+    data, bank, judged = loaded(spec, place, split)
     graph = candidate(with_classes(read_architecture(task.genotype), len(data.names))).graph
     recipe = Recipe(
         EPOCHS[task.data], IMGSZ, BATCH, augmentation=PROXY_AUGMENTATION, seed=task.seed, device=str(place), eval_every=1
@@ -151,7 +148,7 @@ def train(task: Training, spec: str, device: str) -> dict[str, Any]:
     began, worked = time.perf_counter(), time.process_time()
     row: dict[str, Any] = {"hash": task.hash, "data": task.data, "seed": task.seed}
     try:
-        fit(network, bank, val, data.names, for_data(recipe, data), report=rows.append)
+        fit(network, bank, judged, data.names, for_data(recipe, data), report=rows.append)
     except TrainingDiverged as error:
         row["cause"] = str(error)
     row["ap"] = [round(of["ap"], 5) for of in rows]
@@ -173,7 +170,7 @@ def score(task: Training, spec: str, device: str) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     place = pick_device(device)
-    data, bank, _ = loaded(spec, place)
+    data, bank, _ = loaded(spec, place, "val")
     network = new_network(candidate(read_architecture(task.genotype)).graph, len(data.names), IMGSZ, task.seed).to(place)
     generator = torch.Generator().manual_seed(task.seed)
     batches = train_batches(bank, SCORED_BATCH, PROXY_AUGMENTATION, generator)
@@ -236,6 +233,64 @@ def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:
             yield Training(row["hash"], json.dumps(row["genotype"]), data, seed)
 
 
+def compare(out: Path, workers: int, device: str) -> None:
+    """Test AP of what our search finds on the table under GELAN-T's FLOPs, and of GELAN-T and YOLOv9-T, over fresh seeds."""
+    rows = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "genotype"))}
+    low, high = COMPARED_FLOPS
+    references = (row for row in rows.values() if row["origin"] not in PARTS and low < row["cost"]["flops"] < high)
+    wanted = {row["origin"]: row for row in references}
+    found = rows[search_on_table(out, wanted["gelan-t"]["cost"]["flops"])]
+    named = {"found": found, **wanted}
+    path = out / COMPARISON
+    done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
+    left = [
+        Training(row["hash"], json.dumps(row["genotype"]), "digits", seed)
+        for seed in FRESH_SEEDS
+        for row in named.values()
+        if (row["hash"], seed) not in done
+    ]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for note, row in finished(pool, train_for_test, left, {"digits": "digits"}, device):
+            append_line(path, row)
+            print(f"{note} {row['hash']} seed {row['seed']}: test AP {row['ap'][-1]:.3f}", flush=True)
+    lines = held(path, ("hash", "seed", "ap"))
+    print(f"{'':10}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
+    for name, row in named.items():
+        aps = [line["ap"][-1] for line in lines if line["hash"] == row["hash"] and line["seed"] in FRESH_SEEDS]
+        half = student(0.975, len(aps) - 1) * statistics.stdev(aps) / len(aps) ** 0.5
+        cost = row["cost"]
+        print(
+            f"{name:10}{row['hash']:18}{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K  {statistics.mean(aps):.3f} "
+            f"+- {half:.3f}  {min(aps):.3f} to {max(aps):.3f}"
+        )
+
+
+def student(share: float, freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(share, freedom))
+
+
+def search_on_table(out: Path, max_flops: float) -> str:
+    """Hash of the best detector on digits that our search has trained in full when SEARCH_EPOCHS are spent."""
+    from gpnas.cli import detector_table
+    from gpnas.front_search import ours
+
+    table = detector_table(out, "digits")
+    table = table.part([i for i, macs in enumerate(table.macs) if 2 * macs <= max_flops])
+    search, trained, spent = ours(table, 0), dict[int, int](), 0
+    asked = next(search, None)
+    while asked is not None and spent < SEARCH_EPOCHS:
+        row, epochs = asked
+        spent += epochs - trained.get(row, 0)
+        trained[row] = epochs
+        asked = search.send(float(table.curves[row, epochs - 1]))
+    whole = [row for row, epochs in trained.items() if epochs == table.epochs]
+    best = max(whole, key=lambda row: float(table.curves[row, -1]))
+    print(f"{len(table.candidates)} detectors under {max_flops / 1e6:.0f}M FLOPs; {spent} epochs on {len(trained)} of them")
+    return table.candidates[best].hash
+
+
 def show(out: Path) -> None:
     """Noise between seeds, how early ranks settle, and Kendall (tau-b) of all that is known before training with AP."""
     import numpy as np
@@ -295,7 +350,7 @@ def of_like_cost(values: Any, aps: Any, flops: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build", "show"])
+    parser.add_argument("command", choices=["build", "show", "compare"])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--bccd", help="the blood cells' COCO folder; without it digit scenes alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -303,6 +358,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.command == "show":
         show(arguments.out)
+        return
+    if arguments.command == "compare":
+        compare(arguments.out, arguments.workers, arguments.device)
         return
     specs = {"digits": "digits"} | ({"bccd": arguments.bccd} if arguments.bccd else {})
     build(arguments.out, specs, arguments.workers, arguments.device)
