@@ -117,7 +117,8 @@ def _detailed(graph: Graph, paths: GradientPaths, title: str) -> str:
             top = TOP + 30 * arrival.timestamp + 4 + j * high
             parts.append(_box(left, top, max(wide - 1, 1), high - 0.5, style, name, _shade(graph, consumer, offset)))
     summary = "Colour: the layer that a gradient comes from (top row). Shade: its input channel. Cut upright: channels part."
-    return _drawing(LEFT + step * len(ends) + 20, TOP + 30 * (last + 1) + BOTTOM, title, summary, parts)
+    width = LEFT + step * len(ends) + 50  # the last name, turned, needs room
+    return _drawing(width, TOP + 30 * (last + 1) + BOTTOM, title, summary, parts)
 
 
 def _overview(graph: Graph, paths: GradientPaths, title: str) -> str:
