@@ -9,10 +9,15 @@ row, in choices, that is not trained yet. TPE and NSGA-II are told AP and log MA
 objective, AP. Optuna is a development dependency.
 """
 
+import functools
 import logging
+import multiprocessing
+import os
 import random
 import sys
+import time
 from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +27,7 @@ from rich.console import Console
 
 from gpnas import front_search
 from gpnas.cli import cell_table, detector_table
-from gpnas.front_search import FrontTable, shares
+from gpnas.front_search import FrontTable, share
 from gpnas.tables import regrets_table, shares_table
 from gpnas.tabular_search import POPULATION, STRATEGIES, Strategy, Table, regrets
 
@@ -109,26 +114,43 @@ def front_by_nni(table: FrontTable, seed: int) -> Generator[tuple[int, int], flo
         number += 1
 
 
-def main() -> None:
+FRONTS = front_search.STRATEGIES | {
+    "Optuna TPE": front_by_optuna("tpe"),
+    "Optuna NSGA-II": front_by_optuna("nsga-ii"),
+    "NNI evolution": front_by_nni,
+}
+
+detectors = functools.cache(detector_table)
+
+
+def of_front(path: Path, data: str, but: int, name: str, seed: int) -> np.ndarray:
+    """One search, in a worker process."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
+    return share(FRONTS[name], detectors(path, data, but), EPOCHS, seed)
+
+
+def fronts(path: Path, data: str, seeds: int, but: int) -> None:
+    curves = {}
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
+        for name in FRONTS:
+            began = time.monotonic()
+            curves[name] = np.array(list(pool.map(functools.partial(of_front, path, data, but, name), range(seeds))))
+            print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    Console(width=160).print(shares_table(curves, f"{len(detectors(path, data, but).candidates)} detectors, {data}"))
+
+
+def main() -> None:
     path, which = Path(sys.argv[1]), (sys.argv[2] if len(sys.argv) > 2 else None)
     seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 50
-    curves = {}
     if path.is_dir():
-        fronts = {
-            "Optuna TPE": front_by_optuna("tpe"),
-            "Optuna NSGA-II": front_by_optuna("nsga-ii"),
-            "NNI evolution": front_by_nni,
-        }
-        detectors = detector_table(path, which or "digits", int(sys.argv[4]) if len(sys.argv) > 4 else 0)
-        for name, strategy in (front_search.STRATEGIES | fronts).items():
-            curves[name] = shares(strategy, detectors, EPOCHS, seeds)
-            print(name, file=sys.stderr)
-        Console(width=160).print(shares_table(curves, f"{len(detectors.candidates)} detectors, {which or 'digits'}"))
+        fronts(path, which or "digits", seeds, int(sys.argv[4]) if len(sys.argv) > 4 else 0)
         return
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.disable(logging.WARNING)
     cells, column = cell_table(path, which)
     rivals = {"Optuna TPE": by_optuna("tpe"), "Optuna NSGA-II": by_optuna("nsga-ii"), "NNI evolution": nni_evolution}
+    curves = {}
     for name, of_cells in (STRATEGIES | rivals).items():
         curves[name] = regrets(of_cells, cells, EVALUATIONS, seeds)
         print(name, file=sys.stderr)

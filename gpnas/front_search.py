@@ -147,12 +147,13 @@ def shares(strategy: Strategy, table: FrontTable, epochs: int, seeds: int) -> Fl
     What was trained already is answered and not counted; a strategy that asks for nothing new in MOST_REPEATS times has no
     further finds.
     """
+    return np.array([share(strategy, table, epochs, seed) for seed in range(seeds)])
+
+
+def share(strategy: Strategy, table: FrontTable, epochs: int, seed: int) -> Floats:
+    """(epochs,): `shares` for one seed."""
     size = round(PART * len(table.candidates))
-    parts = [sorted(random.Random(f"part/{seed}").sample(range(len(table.candidates)), size)) for seed in range(seeds)]
-    return np.array([_share(strategy, table.part(rows), epochs, seed) for seed, rows in enumerate(parts)])
-
-
-def _share(strategy: Strategy, table: FrontTable, epochs: int, seed: int) -> Floats:
+    table = table.part(sorted(random.Random(f"part/{seed}").sample(range(len(table.candidates)), size)))
     search, whole = strategy(table, seed), table.area(range(len(table.candidates)))
     trained: dict[int, int] = {}
     found = np.zeros(epochs + 1)
