@@ -169,8 +169,6 @@ def resume(
 
 def _search(run: Path, journal: Journal) -> None:
     """Join space, evaluator, workers, tracker and display, and run the loop on a journal."""
-    from rich.console import Console
-
     from evaluators.proxy import ProxyEvaluator
     from gpnas.controller import Controller
     from gpnas.display import front_table, open_display
@@ -185,7 +183,7 @@ def _search(run: Path, journal: Journal) -> None:
     from search_spaces.architecture import candidate, read_architecture
 
     settings = journal.settings
-    console = Console()
+    console = _console()
     budget = Budget(settings["budget"]["kind"], settings["budget"]["amount"])
     ladder = Ladder.from_dict(settings["ladder"])
     start = read_architecture(settings["start"]) if settings["start"] else None

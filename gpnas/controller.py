@@ -396,9 +396,10 @@ def _best_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | Non
     if not by_macs:
         return chosen
     largest = _largest(by_macs)
+    spread = min(SIZE_RANGE, max(LIKE_SIZE, largest / by_macs[0].cost.macs))  # a limit may leave less than SIZE_RANGE
     steps = wanted - len(chosen)
     for i in range(steps):
-        target = largest / SIZE_RANGE ** (i / max(1, steps - 1)) / math.sqrt(LIKE_SIZE)
+        target = largest / spread ** (i / max(1, steps - 1)) / math.sqrt(LIKE_SIZE)
         taken = {p.hash for p in chosen}
         rest = [p for p in by_macs if p.hash not in taken]
         like = [p for p in rest if 1 / LIKE_SIZE < p.cost.macs / target < LIKE_SIZE]
