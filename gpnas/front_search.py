@@ -102,9 +102,8 @@ def _controlled(table: FrontTable, seed: int, describe: Describe, pending: int) 
     rows = {candidate.hash: i for i, candidate in enumerate(table.candidates)}
     fidelities = tuple(Fidelity(max(1, table.epochs // EPOCH_GROWTH**k), table.imgsz) for k in (2, 1, 0))
     ladder = Ladder(fidelities, WAVE_SIZES[0], pending)
-    limits = Limits(max_flops=2 * max(table.macs))
     pool = 10 * len(rows)  # draws with replacement that leave out next to nothing
-    controller = Controller(table.space, ladder, limits, imgsz=table.imgsz, seed=seed, pool=pool, describe=describe)
+    controller = Controller(table.space, ladder, Limits(), imgsz=table.imgsz, seed=seed, pool=pool, describe=describe)
     while suggestions := controller.ask(1):
         suggestion = suggestions[0]
         controller.start(suggestion)
