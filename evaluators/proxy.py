@@ -153,7 +153,7 @@ def _left_by_lower_fidelity(trial_dir: Path, candidate: Candidate, fidelity: Fid
     below = max((epochs for epochs in trained if epochs < fidelity.epochs), default=None)
     if below is None:
         before = (trial_dir / "log.csv").exists()
-        return None, "trained from scratch: the weights of its lower rung are gone" if before else ""
+        return None, "trained from scratch: what was trained before left no weights" if before else ""
     path = _checkpoint_path(trial_dir, below)
     try:
         left = read_checkpoint(path)
