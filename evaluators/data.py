@@ -34,6 +34,7 @@ GREY = 114
 """The level of every pixel that no image covers."""
 
 _SPLITS = ("train", "val", "test")
+_ROBOFLOW = "_annotations.coco.json"
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _OVERHANG = 1.0  # pixels by which a box may leave its image: what rounding in annotation tools makes
 _DECODERS = 2  # threads
@@ -350,6 +351,8 @@ def _record(image_id: int, size: tuple[int, int], path: Path, rows: Sequence[_Ro
 def _open_coco(root: Path) -> DetectionData:
     files = _coco_files(root)
     contents = {split: _read_json(file) for split, file in files.items()}
+    if all(file.name == _ROBOFLOW for file in files.values()):
+        _drop_project(contents.values())
     names = _coco_names(files["train"], contents["train"])
     labels = {category: i for i, category in enumerate(names)}
     for split, file in files.items():
@@ -363,9 +366,11 @@ def _open_coco(root: Path) -> DetectionData:
 
 
 def _coco_files(root: Path) -> dict[str, Path]:
-    """The annotation file of each split."""
+    """The annotation file of each split: annotations/instances_train*.json, or train/_annotations.coco.json as Roboflow has it."""
     folder = root / "annotations"
     found = {split: sorted(folder.glob(f"instances_{split}*.json")) for split in _SPLITS}
+    if not any(found.values()):
+        found = {split: sorted(root.glob(f"{split}*/{_ROBOFLOW}")) for split in _SPLITS}
     if not any(found.values()):
         inside = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
         remedy = f"give {inside[0]} itself" if inside else "add them, or give the path of a data.yaml"
@@ -374,7 +379,8 @@ def _coco_files(root: Path) -> dict[str, Path]:
         if not files and split != "test":
             raise DataError(f"{root} has no {split} split; add the file {folder}/instances_{split}.json")
         if len(files) > 1:
-            raise DataError(f"{root} has two files for the {split} split, {files[0].name} and {files[1].name}; keep one")
+            two = " and ".join(str(file.relative_to(root)) for file in files[:2])
+            raise DataError(f"{root} has two files for the {split} split, {two}; keep one")
     return {split: files[0] for split, files in found.items() if files}
 
 
@@ -389,6 +395,16 @@ def _read_json(file: Path) -> dict[str, list[dict[str, Any]]]:
             raise DataError(f"{file} has no list '{key}' of objects; give a COCO detection file")
     checked: dict[str, list[dict[str, Any]]] = content
     return checked
+
+
+def _drop_project(contents: Iterable[dict[str, list[dict[str, Any]]]]) -> None:
+    """Roboflow lists the project itself as the category above all others: without boxes it is no class."""
+    contents = list(contents)
+    used = {annotation.get("category_id") for content in contents for annotation in content["annotations"]}
+    for content in contents:
+        first, *others = content["categories"] or [{}]
+        if others and first.get("id") not in used and all(of.get("supercategory") == first.get("name") for of in others):
+            content["categories"] = others
 
 
 def _coco_names(file: Path, content: Mapping[str, list[dict[str, Any]]]) -> dict[int, str]:
@@ -425,7 +441,7 @@ def _coco_split(
             known = ", ".join(str(k) for k in list(labels)[:10])
             raise DataError(f"{what} has category_id {category}, unknown to the train file ({known}); add the category")
         rows[key].append(_coco_row(annotation, labels[category], sizes[key], f"{what} of image {key}"))
-    folders = _coco_folders(root, split, file)
+    folders = [file.parent] if file.name == _ROBOFLOW else _coco_folders(root, split, file)
     return tuple(
         _record(key, size, _find_image(image, folders, f"{file}: image {key}"), rows[key])
         for image, (key, size) in zip(content["images"], sizes.items(), strict=True)
@@ -520,6 +536,9 @@ def _yaml_images(file: Path, root: Path, split: str, values: Sequence[Any]) -> l
     images: list[Path] = []
     for value in values:
         source = root / str(value)
+        if not source.exists() and str(value).startswith("../"):
+            inside = root / str(value).removeprefix("../")  # Roboflow writes its paths as from a folder beside data.yaml
+            source = inside if inside.exists() else source
         if source.is_dir():
             images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         elif source.is_file() and source.suffix == ".txt":
@@ -548,7 +567,8 @@ def _image_size(path: Path) -> tuple[int, int]:
 
 
 def _label_rows(image: Path, size: tuple[int, int], names: Sequence[str]) -> list[_Row]:
-    """The lines `class cx cy w h` (shares of the image) of its label file; a missing file is an image without boxes."""
+    """The lines `class cx cy w h` (shares of the image) of its label file, or `class x1 y1 x2 y2 x3 y3 ...`, a polygon, whose box
+    counts; a missing file is an image without boxes."""
     file = _label_file(image)
     if not file.is_file():
         return []
@@ -558,16 +578,26 @@ def _label_rows(image: Path, size: tuple[int, int], names: Sequence[str]) -> lis
             continue
         what = f"{file}, line {number},"
         try:
-            label, cx, cy, w, h = (float(word) for word in line.split())
+            label, *numbers = (float(word) for word in line.split())
+            x1, y1, x2, y2 = _corners(numbers)
         except ValueError as error:
-            raise DataError(f"{what} is '{line.strip()}'; give five numbers, class cx cy w h") from error
+            remedy = "give five numbers, class cx cy w h, or a class and the corners of a polygon, x y each"
+            raise DataError(f"{what} is '{line.strip():.80}'; {remedy}") from error
         if label not in range(len(names)):
             raise DataError(f"{what} has class {label:g}, out of the range 0 to {len(names) - 1}; correct it or the names")
         width, height = size
-        x1, y1, x2, y2 = (cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height
-        box = _inside(x1, y1, x2, y2, width, height, what)
+        box = _inside(x1 * width, y1 * height, x2 * width, y2 * height, width, height, what)
         rows.append(_Row(box, int(label), False, (box[2] - box[0]) * (box[3] - box[1])))
     return rows
+
+
+def _corners(numbers: Sequence[float]) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 of `cx cy w h` or of a polygon. Raises ValueError for another count."""
+    if len(numbers) >= 6 and len(numbers) % 2 == 0:
+        xs, ys = numbers[::2], numbers[1::2]
+        return float(np.min(xs)), float(np.min(ys)), float(np.max(xs)), float(np.max(ys))  # nan stays nan
+    cx, cy, w, h = numbers
+    return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
 
 
 def _label_file(image: Path) -> Path:

@@ -193,7 +193,7 @@ def test_a_missing_split_is_refused_with_the_file_to_add(tmp_path: Path, split: 
 def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     shutil.copy(root / "annotations/instances_val.json", root / "annotations/instances_val2017.json")
-    assert "instances_val.json and instances_val2017.json; keep one" in refusal(root)
+    assert "instances_val.json and annotations/instances_val2017.json; keep one" in refusal(root)
 
 
 def test_what_is_not_there_is_refused_with_what_could_be_given(tmp_path: Path) -> None:
@@ -245,6 +245,37 @@ def test_a_label_file_lies_beside_its_image_where_no_folder_is_called_images(tmp
     assert open_data(str(tmp_path / "data.yaml")).splits["val"][0].boxes.tolist() == [[0, 0, 60, 40]]
 
 
+def test_a_polygon_line_counts_as_its_box(tmp_path: Path) -> None:
+    file = write_yaml(tmp_path)
+    (tmp_path / "labels/val/b.txt").write_text("1 0.5 0.25 0.75 0.5 0.25 0.75\n")
+    box = open_data(str(file)).splits["val"][1].boxes
+    assert box.tolist() == [[15, 10, 45, 30]]
+
+
+def test_a_roboflow_data_yaml_with_paths_as_from_a_folder_beside_it(tmp_path: Path) -> None:
+    file = write_yaml(tmp_path, "train: ../images/train\nval: ../images/val\nnames: [cat, dog]\n")
+    assert [len(split) for split in open_data(str(file)).splits.values()] == [2, 2]
+
+
+@pytest.mark.parametrize("project", ["pets", "cat"])
+def test_a_roboflow_coco_folder(tmp_path: Path, project: str) -> None:
+    root = {"id": 0, "name": project, "supercategory": "none"}
+    for split, first in (("train", 1), ("valid", 5)):
+        content = coco_content(first)
+        others = [category | {"supercategory": project} for category in content["categories"]]
+        write(tmp_path / split / f"{first}.png", picture())
+        write(tmp_path / split / f"{first + 1}.png", picture())
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content | {"categories": [root, *others]}))
+    data = open_data(str(tmp_path))
+    assert data.names == ("dog", "cat") and data.category_ids == (3, 7)
+    assert [record.path for record in data.splits["val"]] == [tmp_path / "valid/5.png", tmp_path / "valid/6.png"]
+    again = tmp_path / "val"
+    (tmp_path / "valid").rename(again)
+    (tmp_path / "valid").mkdir()
+    (tmp_path / "valid/_annotations.coco.json").write_text((again / "_annotations.coco.json").read_text())
+    assert "two files for the val split, val/_annotations.coco.json and valid/_annotations.coco.json" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -275,6 +306,10 @@ def test_a_data_yaml_that_is_wrong_is_refused_by_name(tmp_path: Path, text: str,
         ("0.5 0.5 0.5 0.1 0.1", ["class 0.5"]),
         ("0 0.5 0.5 0.1", ["'0 0.5 0.5 0.1'", "class cx cy w h"]),
         ("cat 0.5 0.5 0.1 0.1", ["class cx cy w h"]),
+        ("0 0.5 0.5 0.1 0.1 0.2", ["class cx cy w h", "polygon"]),
+        ("0 0.5 0.5 0.1 0.1 0.2 0.2 0.3", ["polygon"]),
+        ("0 0.5 0.5 nan 0.1 0.2 0.2", ["not finite"]),
+        ("0 0.5 0.5 0.9 0.5 0.7 0.5", ["height 0", "remove"]),
         ("0 0.5 0.5 0 0.1", ["width 0", "remove"]),
         ("0 0.5 0.5 0.1 -0.1", ["height -4", "remove"]),
         ("0 0.5 0.5 nan 0.1", ["not finite"]),
