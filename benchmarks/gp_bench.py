@@ -2,7 +2,8 @@
 
     python benchmarks/gp_bench.py build [--bccd ../shared/data/bccd] [--workers 2] [--device auto]
     python benchmarks/gp_bench.py show                       # what the table says: noise, correlations, by cost
-    python benchmarks/gp_bench.py compare [--workers 2]      # found on the table, against GELAN-T and YOLOv9-T, fresh seeds
+    python benchmarks/gp_bench.py compare [--found best.yaml] [--workers 2]   # found, GELAN-T and YOLOv9-T, fresh seeds
+    python benchmarks/gp_bench.py longer [--workers 2]       # is the order of short trainings that of longer ones?
 
 Detectors are drawn from a seed, ten for each of 20 spans of FLOPs, half from the union space and half from its ready parts;
 GELAN-T and YOLOv9-T at three costs stand beside them. Digit scenes come first, blood cells next, second seeds last. Resumable:
@@ -30,6 +31,7 @@ from gpnas.json_lines import append_line, drop_half_line, read_lines, write_line
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES, COMPARISON = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl", "comparison.jsonl"
+LONGER = "longer.jsonl"
 
 IMGSZ, BATCH = 128, 8
 EPOCHS = {"digits": 8, "bccd": 18}
@@ -47,7 +49,11 @@ LIKE = 20
 SCORED_BATCH, SCORED_BATCHES = 16, 2
 """Images and batches that the zero-cost scores read: as their authors' (NASWOT more images, ZiCo two batches)."""
 
+LONGER_EPOCHS = 40
+"""Of `longer`, on digits: five times the table's."""
+
 PARTS = tuple(of for part in ("prn", "csp", "elan", "gelan", "pgi") for of in ("gradient-path", part))
+RANKED = ("score", *COMPARATORS, *(of for of in FEATURES if of != "score"), "fused flops")
 REFERENCE_FLOPS = (30e6, 60e6, 120e6)
 BLOOD_CELLS, SECOND_SEEDS = 60, 70
 """The first so many detectors are trained on blood cells, and on digits with a second seed."""
@@ -58,6 +64,7 @@ class Training(NamedTuple):
     genotype: str
     data: str
     seed: int
+    epochs: int
 
 
 def detectors() -> Iterator[dict[str, Any]]:
@@ -104,6 +111,12 @@ def references() -> Iterator[dict[str, Any]]:
             yield _row(candidate(fitted(with_classes(open_catalogue(name), CLASSES["digits"]), flops, None, IMGSZ)), name)
 
 
+def _read(file: Path) -> dict[str, Any]:
+    from search_spaces.architecture import candidate, read_architecture
+
+    return _row(candidate(read_architecture(file.read_text(), str(file))), str(file))
+
+
 def _row(found: Any, origin: str) -> dict[str, Any]:
     from gpnas.controller import inference_cost
     from gpnas.features import features
@@ -140,9 +153,7 @@ def train(task: Training, spec: str, device: str, split: str = "val") -> dict[st
     place = pick_device(device)
     data, bank, judged = loaded(spec, place, split)
     graph = candidate(with_classes(read_architecture(task.genotype), len(data.names))).graph
-    recipe = Recipe(
-        EPOCHS[task.data], IMGSZ, BATCH, augmentation=PROXY_AUGMENTATION, seed=task.seed, device=str(place), eval_every=1
-    )
+    recipe = Recipe(task.epochs, IMGSZ, BATCH, augmentation=PROXY_AUGMENTATION, seed=task.seed, device=str(place), eval_every=1)
     network = new_network(graph, len(data.names), IMGSZ, task.seed)
     rows: list[dict[str, Any]] = []
     began, worked = time.perf_counter(), time.process_time()
@@ -190,7 +201,7 @@ def build(out: Path, specs: dict[str, str], workers: int, device: str) -> None:
     done = {(row["hash"], row["data"], row["seed"]) for row in held(trainings, ("hash", "data", "seed"))}
     wanted = [task for task in tasks(rows) if task.data in specs and (task.hash, task.data, task.seed) not in done]
     scored = {row["hash"] for row in held(out / SCORES, ("hash",))}
-    unscored = [Training(row["hash"], json.dumps(row["genotype"]), "digits", 0) for row in rows if row["hash"] not in scored]
+    unscored = [Training(row["hash"], json.dumps(row["genotype"]), "digits", 0, 0) for row in rows if row["hash"] not in scored]
     print(
         f"{len(rows)} detectors; {len(done)} trainings are done, {len(wanted)} are left; {len(unscored)} are to be scored",
         flush=True,
@@ -230,21 +241,22 @@ def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:
     """Every training of the table, in order: what is worth most comes first."""
     for data, seed, count in (("digits", 0, len(rows)), ("bccd", 0, BLOOD_CELLS), ("digits", 1, SECOND_SEEDS)):
         for row in rows[:count]:
-            yield Training(row["hash"], json.dumps(row["genotype"]), data, seed)
+            yield Training(row["hash"], json.dumps(row["genotype"]), data, seed, EPOCHS[data])
 
 
-def compare(out: Path, workers: int, device: str) -> None:
-    """Test AP of what our search finds on the table under GELAN-T's FLOPs, and of GELAN-T and YOLOv9-T, over fresh seeds."""
+def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
+    """Test AP of what our search finds on the table under GELAN-T's FLOPs, of what `file` holds (best.yaml of a search on
+    digits), and of GELAN-T and YOLOv9-T, over fresh seeds."""
     rows = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "genotype"))}
     low, high = COMPARED_FLOPS
     references = (row for row in rows.values() if row["origin"] not in PARTS and low < row["cost"]["flops"] < high)
     wanted = {row["origin"]: row for row in references}
     found = rows[search_on_table(out, wanted["gelan-t"]["cost"]["flops"])]
-    named = {"found": found, **wanted}
+    named = {"found on the table": found, **({"found by a search": _read(file)} if file else {}), **wanted}
     path = out / COMPARISON
     done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
     left = [
-        Training(row["hash"], json.dumps(row["genotype"]), "digits", seed)
+        Training(row["hash"], json.dumps(row["genotype"]), "digits", seed, EPOCHS["digits"])
         for seed in FRESH_SEEDS
         for row in named.values()
         if (row["hash"], seed) not in done
@@ -254,15 +266,55 @@ def compare(out: Path, workers: int, device: str) -> None:
             append_line(path, row)
             print(f"{note} {row['hash']} seed {row['seed']}: test AP {row['ap'][-1]:.3f}", flush=True)
     lines = held(path, ("hash", "seed", "ap"))
-    print(f"{'':10}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
+    print(f"{'':20}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
     for name, row in named.items():
         aps = [line["ap"][-1] for line in lines if line["hash"] == row["hash"] and line["seed"] in FRESH_SEEDS]
         half = student(0.975, len(aps) - 1) * statistics.stdev(aps) / len(aps) ** 0.5
         cost = row["cost"]
         print(
-            f"{name:10}{row['hash']:18}{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K  {statistics.mean(aps):.3f} "
+            f"{name:20}{row['hash']:18}{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K  {statistics.mean(aps):.3f} "
             f"+- {half:.3f}  {min(aps):.3f} to {max(aps):.3f}"
         )
+
+
+def longer(out: Path, workers: int, device: str) -> None:
+    """Train the LIKE detectors in the middle of the FLOPs for LONGER_EPOCHS, and say which figures rank what then comes of
+    them, beside what came of the table's trainings."""
+    import numpy as np
+
+    rows = [
+        row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "features", "genotype")) if row["origin"] in PARTS
+    ]
+    by_flops = sorted(rows, key=lambda row: (row["cost"]["flops"], row["hash"]))
+    middle = by_flops[(len(rows) - LIKE) // 2 :][:LIKE]
+    path = out / LONGER
+    done = {row["hash"] for row in held(path, ("hash", "ap"))}
+    left = [
+        Training(row["hash"], json.dumps(row["genotype"]), "digits", 0, LONGER_EPOCHS)
+        for row in middle
+        if row["hash"] not in done
+    ]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for note, row in finished(pool, train, left, {"digits": "digits"}, device):
+            append_line(path, row)
+            print(f"{note} {row['hash']}: AP {row['ap'][-1]:.3f} in {row['seconds']:.0f} s", flush=True)
+    curves = {row["hash"]: row["ap"] for row in held(path, ("hash", "ap"))}
+    table = {
+        row["hash"]: row["ap"]
+        for row in read_lines(out / TRAININGS, ("hash", "ap"))
+        if (row["data"], row["seed"]) == ("digits", 0)
+    }
+    scores = {row["hash"]: row for row in read_lines(out / SCORES, ("hash", *COMPARATORS))}
+    short = np.array([table[row["hash"]][-1] for row in middle])
+    long = np.array([curves[row["hash"]][-1] for row in middle])
+    least, most = (row["cost"]["flops"] / 1e6 for row in (middle[0], middle[-1]))
+    print(f"{len(middle)} detectors of {least:.0f}M to {most:.0f}M FLOPs: AP {short.min():.3f} to {short.max():.3f} after")
+    settled = f"Kendall of the two {kendall(short, long):.3f}"
+    print(f"{EPOCHS['digits']} epochs, {long.min():.3f} to {long.max():.3f} after {LONGER_EPOCHS}; {settled}")
+    print(f"{'Kendall with AP after':28}{EPOCHS['digits']:>5} epochs{LONGER_EPOCHS:>8} epochs")
+    for name in RANKED:
+        values = np.array([of_name(name, row, scores[row["hash"]]) for row in middle])
+        print(f"{name:28}{kendall(values, short):12.3f}{kendall(values, long):15.3f}")
 
 
 def student(share: float, freedom: int) -> float:
@@ -322,7 +374,7 @@ def show(out: Path) -> None:
         settled = (f"{k + 1}: {spearmanr(rows[:, k], last).statistic:.2f}" for k in range(rows.shape[1]))
         print(f"Spearman of the AP after each epoch with the last, {', '.join(settled)}")
         print(f"{'Kendall with AP':28}{'all':>8}{f'{LIKE} of like FLOPs':>20}")
-        for name in ("score", *COMPARATORS, *(of for of in FEATURES if of != "score"), "fused flops"):
+        for name in RANKED:
             values = np.array([of_name(name, known[of], scores[of]) for of in drawn])
             print(f"{name:28}{kendall(values, last):8.3f}{of_like_cost(values, last, flops):20.3f}")
 
@@ -350,9 +402,10 @@ def of_like_cost(values: Any, aps: Any, flops: Any) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build", "show", "compare"])
+    parser.add_argument("command", choices=["build", "show", "compare", "longer"])
     parser.add_argument("--out", type=Path, default=HERE)
     parser.add_argument("--bccd", help="the blood cells' COCO folder; without it digit scenes alone")
+    parser.add_argument("--found", type=Path, help="compare: best.yaml of a search on digits, to be compared too")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -360,7 +413,10 @@ def main() -> None:
         show(arguments.out)
         return
     if arguments.command == "compare":
-        compare(arguments.out, arguments.workers, arguments.device)
+        compare(arguments.out, arguments.workers, arguments.device, arguments.found)
+        return
+    if arguments.command == "longer":
+        longer(arguments.out, arguments.workers, arguments.device)
         return
     specs = {"digits": "digits"} | ({"bccd": arguments.bccd} if arguments.bccd else {})
     build(arguments.out, specs, arguments.workers, arguments.device)

@@ -366,7 +366,7 @@ def _open_coco(root: Path) -> DetectionData:
 
 
 def _coco_files(root: Path) -> dict[str, Path]:
-    """The annotation file of each split: annotations/instances_train*.json, or train/_annotations.coco.json as Roboflow has it."""
+    """The annotation file of each split: annotations/instances_train*.json, or Roboflow's train/_annotations.coco.json."""
     folder = root / "annotations"
     found = {split: sorted(folder.glob(f"instances_{split}*.json")) for split in _SPLITS}
     if not any(found.values()):
@@ -567,8 +567,8 @@ def _image_size(path: Path) -> tuple[int, int]:
 
 
 def _label_rows(image: Path, size: tuple[int, int], names: Sequence[str]) -> list[_Row]:
-    """The lines `class cx cy w h` (shares of the image) of its label file, or `class x1 y1 x2 y2 x3 y3 ...`, a polygon, whose box
-    counts; a missing file is an image without boxes."""
+    """The lines `class cx cy w h` (shares of the image) of its label file, or `class x1 y1 x2 y2 x3 y3 ...`, a polygon whose
+    box counts; a missing file is an image without boxes."""
     file = _label_file(image)
     if not file.is_file():
         return []
