@@ -80,11 +80,13 @@ def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
     """
     from sklearn.exceptions import ConvergenceWarning  # late: a second to import
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
     slope = float((prior @ scores + PRIOR_STRENGTH * PRIOR_SLOPE) / (prior @ prior + PRIOR_STRENGTH))
-    length = float(np.sqrt(features.shape[1]))
-    kernel = ConstantKernel(0.3, (0.01, 10)) * Matern(length, (0.5, 100), nu=2.5) + WhiteKernel(0.1, (1e-3, 1))
+    width = features.shape[1]
+    bent = ConstantKernel(0.3, (0.01, 10)) * Matern(float(np.sqrt(width)), (0.5, 100), nu=2.5)
+    straight = ConstantKernel(0.1 / width, (1e-4, 10)) * DotProduct(0, "fixed")
+    kernel = bent + straight + WhiteKernel(0.1, (1e-3, 1))
     process = GaussianProcessRegressor(kernel)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that is reached is a choice like another
