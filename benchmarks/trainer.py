@@ -4,10 +4,13 @@
 
 The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters colours
 with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights tensor by tensor. Rounds alternate and are
-warm; medians are compared. Then 20 proxies are trained in one process and its resident memory is printed.
+warm; medians are compared. Then both run as a search runs its proxies, one to a core with a thread each, and their images a
+second are added up. Last, 20 proxies are trained in one process and its resident memory is printed.
 """
 
 import copy
+import multiprocessing
+import os
 import random
 import statistics
 import sys
@@ -16,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -145,6 +149,31 @@ def ours(graph: Graph, data: DetectionData, size: int, waiting: list[float]) -> 
     return epoch
 
 
+def at_once(kind: str, spec: str, size: int, flops: float) -> float:
+    """Images a second of `kind` ("ours", "plain" with one worker), one to a core with a thread each, added up."""
+    context, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
+    barrier, rates = context.Barrier(count), context.Queue()
+    processes = [context.Process(target=_one_of, args=(kind, spec, size, flops, barrier, rates)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    total = sum(rates.get(timeout=600) for _ in processes)
+    for process in processes:
+        process.join()
+    return total
+
+
+def _one_of(kind: str, spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
+    torch.set_num_threads(1)
+    data = open_data(spec)
+    graph = sampled(len(data.names), flops)
+    with tempfile.TemporaryDirectory() as folder:
+        epoch = ours(graph, data, size, []) if kind == "ours" else plain_loop(graph, data, Path(folder), size, 1)
+        epoch()
+        barrier.wait()
+        rates.put(statistics.median(epoch() for _ in range(ROUNDS)))
+        barrier.wait()  # nobody is alone on the machine while another is timed
+
+
 def sampled(classes: int, flops: float) -> Graph:
     space, rng = GradientPathSpace(classes, {"pgi.kind": ("none",)}), random.Random(0)
     while True:
@@ -188,6 +217,11 @@ def main() -> None:
         ratio, waited = mine / max(one, two), statistics.median(waiting)
         name = f"{flops / 1e6:.0f}M, {len(graph.layers)} layers"
         print(f"{name:26}{mine:8.1f}/s{one:16.1f}/s{two:16.1f}/s{ratio:8.2f}{100 * waited:8.1f} %")
+    count = os.cpu_count()
+    print(f"\n{f'{count} at once, a thread each':26}{'ours':>10}{'plain':>18}{'ratio':>8}")
+    for flops in NETWORKS:
+        mine, plain = (at_once(kind, spec, size, flops) for kind in ("ours", "plain"))
+        print(f"{f'{flops / 1e6:.0f}M':26}{mine:8.1f}/s{plain:16.1f}/s{mine / plain:8.2f}")
     memory = proxies(spec, len(data.names), size)
     shown = ", ".join(f"{memory[k]:.0f}" for k in (0, 4, 9, 14, 19))
     print(f"resident memory after proxies 1, 5, 10, 15, 20 in one process: {shown} MiB")

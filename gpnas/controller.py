@@ -293,18 +293,18 @@ class Controller:
             self._consider(self._space.propose([], rng), "sample", self._sampled)
             self._draws += 1
             if self._draws == min(self._pool_size, FIRST_POOL) and len(self._sampled) < self._draws // 4:
-                self._grow_from_smallest(self._sampled)
+                self._grow_from_smallest()
         return list(self._sampled.values())
 
-    def _grow_from_smallest(self, found: dict[str, _Proposal]) -> None:
+    def _grow_from_smallest(self) -> None:
         """Under a limit that few samples meet, reach the feasible corner of the space by mutation."""
         rng = random.Random(f"{self._seed}/smallest")
         smallest = self._space.smallest()
-        self._consider(smallest, "smallest", found)
-        family = [smallest, *(self._space.read(proposal.genotype) for proposal in found.values())]
+        self._consider(smallest, "smallest", self._sampled)
+        family = [smallest, *(self._space.read(proposal.genotype) for proposal in self._sampled.values())]
         for _ in range(min(self._pool_size, FIRST_POOL)):
             child = self._space.propose([rng.choice(family)], rng)
-            if self._consider(child, "mutate smallest", found):
+            if self._consider(child, "mutate smallest", self._sampled):
                 family.append(child)
 
     def _bred(self, values: Mapping[int, float], rng: random.Random) -> list[_Proposal]:
