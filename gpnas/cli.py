@@ -210,7 +210,7 @@ def _search(run: Path, journal: Journal) -> None:
     console.print(
         f"gpnas {__version__}: searching {_searched(settings)} on {settings['data']} ({settings['images']['train']} images) "
         f"for {settings['budget']['text']} with {settings['slots']} workers on {settings['device']}\n"
-        f"rungs: {rungs}; {ladder.wave} candidates by score, then one at a time by what was learnt, out of thousands",
+        f"rungs: {rungs}; {ladder.wave} candidates of all sizes, then one at a time by what was learnt, out of thousands",
         highlight=False,
         soft_wrap=True,
     )

@@ -6,10 +6,10 @@
         controller.start(suggestion)
         controller.tell(suggestion.trial, suggestion.rung, evaluator.evaluate(...))
 
-The first candidates are the best by the gradient-path score at sizes that spread up to the limit. From then on one decision
-makes one evaluation: a trial that its rung's results promote climbs (successive halving, asynchronous); else a new candidate
-starts, out of thousands within the limits, sampled and bred from the best. It is the one by which a surrogate on gradient-path
-features, learnt from the finished trials, expects the dominated area to grow most (acquisition.py).
+The first candidates are random ones at sizes that spread up to the limit. From then on one decision makes one evaluation: a
+trial that its rung's results promote climbs (successive halving, asynchronous); else a new candidate starts, out of thousands
+within the limits, sampled and bred from the best. It is the one by which a surrogate on gradient-path features, learnt from
+the finished trials, expects the dominated area to grow most (acquisition.py).
 
 A decision knows the results of all evaluations that were asked before it but the last `Ladder.pending`, which may still run:
 workers never wait for a whole rung, and what is asked depends on the seed and on results, never on their timing. A run
@@ -46,7 +46,7 @@ LIKE_SIZE = 1.25
 """Candidates within this factor of MACs are of like size."""
 
 LEAST_TRAINED = 3
-"""Finished trials from which a surrogate learns; with fewer the score decides."""
+"""Finished trials from which a surrogate learns; with fewer sizes spread as at first."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,6 @@ class Trial:
     origin: str
     features: Mapping[str, float]
     cost: Cost
-
-    @property
-    def score(self) -> float:
-        return self.features["score"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +97,7 @@ class Controller:
         pool: int = POOL,
         describe: Callable[[Candidate], Mapping[str, float]] | None = None,
     ) -> None:
-        """describe: what is known of a candidate before training, its "score" among it (None: gpnas.features)."""
+        """describe: what is known of a candidate before training (None: gpnas.features)."""
         self.trials: list[Trial] = []
         self.results: dict[tuple[int, int], Evaluation] = {}
         self._space, self._ladder, self._limits = space, ladder, limits
@@ -228,7 +224,7 @@ class Controller:
         used = {trial.candidate.hash for trial in self.trials}
         if number < self._first_trials:
             if self._first is None:
-                self._first = _best_by_size(self._samples(0), self._first_trials, self._start_proposal())
+                self._first = _spread_by_size(self._samples(0), self._first_trials, self._start_proposal())
             for proposal in self._first[number:]:
                 if proposal.hash not in used:  # as those of a run whose budget was smaller
                     return proposal
@@ -238,7 +234,7 @@ class Controller:
             pool += self._bred(values, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
         if len(values) < LEAST_TRAINED:
-            likely = _best_by_size(pool, self._ladder.wave, None)
+            likely = _spread_by_size(pool, self._ladder.wave, None)
             return likely[number % len(likely)] if likely else None
         failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
         awaited = [trial for trial in self.trials if trial.id not in values and trial.id not in failed]
@@ -265,19 +261,19 @@ class Controller:
         rows: list[Trial | _Proposal] = [*known, *awaited, *pool]
         names = list(rows[0].features)
         columns = ranks(np.array([[row.features[name] for name in names] for row in rows]))
-        prior = columns[:, names.index("score")]
+        none = np.zeros(len(rows))  # the score is no prior: among detectors of like FLOPs it is not better than chance
         costs = np.array([math.log2(row.cost.macs) for row in rows])
         largest = math.log2(_largest(self._sampled.values() or pool))
         costs = np.maximum(costs, largest - math.log2(SIZE_RANGE))
 
         n, m = len(known), len(rows) - len(pool)
         scores = normal_scores(np.array(list(values.values())))
-        model = fit(columns[:n], prior[:n], scores)
+        model = fit(columns[:n], none[:n], scores)
         if awaited:
-            means = model.predict(columns[n:m], prior[n:m])[0]
+            means = model.predict(columns[n:m], none[n:m])[0]
             model = model.believing(columns[n:m])
             scores = np.concatenate([scores, means])
-        mean, deviation = model.predict(columns[m:], prior[m:])
+        mean, deviation = model.predict(columns[m:], none[m:])
         measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
         reference = max(largest, float(costs.max())) + 1  # by a doubling beyond: at the limit there still is something to gain
         gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
@@ -389,8 +385,9 @@ def _largest(pool: Iterable[_Proposal]) -> int:
     return macs[int(0.9 * (len(macs) - 1))]
 
 
-def _best_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | None) -> list[_Proposal]:
-    """The best score at each of `wanted` sizes, spread evenly in log MACs; the start comes first."""
+def _spread_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | None) -> list[_Proposal]:
+    """Candidates of `wanted` sizes, spread evenly in log MACs; the start comes first. Among those of like size the hash, which
+    is chance, decides."""
     by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.hash))
     chosen = [start][:wanted] if start is not None else []
     if not by_macs:
@@ -404,7 +401,7 @@ def _best_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | Non
         rest = [p for p in by_macs if p.hash not in taken]
         like = [p for p in rest if 1 / LIKE_SIZE < p.cost.macs / target < LIKE_SIZE]
         if like:
-            chosen.append(max(like, key=lambda p: (p.features["score"], p.hash)))
+            chosen.append(min(like, key=lambda p: p.hash))
         elif rest:
             chosen.append(min(rest, key=lambda p: abs(math.log(p.cost.macs / target))))
     return chosen

@@ -89,10 +89,10 @@ def _features_of(table: FrontTable) -> Describe:
 
 
 def without_paths(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
-    """The same controller with the one-hot encoding of the choices in place of features and score."""
+    """The same controller with the one-hot encoding of the choices in place of features."""
     values = sorted({(label, str(value)) for choices in table.choices for label, value in choices.items()})
     by_hash = {
-        candidate.hash: {"score": 0.0, **{f"{label}={value}": float(str(of.get(label)) == value) for label, value in values}}
+        candidate.hash: {f"{label}={value}": float(str(of.get(label)) == value) for label, value in values}
         for candidate, of in zip(table.candidates, table.choices, strict=True)
     }
     yield from _controlled(table, seed, lambda candidate: by_hash[candidate.hash], pending=0)
