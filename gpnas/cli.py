@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 
     from evaluators.data import DetectionData
     from evaluators.train import Trained
+    from gpnas.controller import Suggestion
     from gpnas.front_search import FrontTable
     from gpnas.graph import Graph
     from gpnas.journal import Journal
     from gpnas.memory import MemoryTable
     from gpnas.network import Network
     from gpnas.pareto import Limits
+    from gpnas.results import Measured
     from gpnas.tabular_search import Table
-    from gpnas.trial import Candidate, Space
+    from gpnas.trial import Candidate, Evaluation, Space
     from search_spaces.architecture import Architecture
 
 # Newer typers carry their own click, older ones import it: this names the base of all usage errors of either.
@@ -224,9 +226,9 @@ def _search(run: Path, journal: Journal) -> None:
 
             def observe(event: Event) -> None:
                 display.show(event)
-                if event.kind == "finished":
+                if event.suggestion and event.evaluation:
                     write_results(run, journal, _render)
-                    tracker.trial(_tracked(event, journal))
+                    tracker.trial(_tracked(event.suggestion, event.evaluation, journal))
 
             run_search(
                 controller,
@@ -1005,30 +1007,30 @@ def _render(genotype: str, found: dict[str, Any]) -> str:
     return read_architecture(genotype).to_yaml(found)
 
 
-def _tracked(event: Any, journal: Journal) -> dict[str, Any]:
+def _tracked(suggestion: Suggestion, evaluation: Evaluation, journal: Journal) -> dict[str, Any]:
     """A finished evaluation as W&B gets it."""
     from gpnas.pareto import Point, hypervolume
     from gpnas.results import best_of, measured
 
-    trial, evaluation = event.suggestion.trial, event.evaluation
+    trial = suggestion.trial
     found = measured(journal)
     best = best_of(found)
     largest = (journal.settings["max_flops"] or 2 * max(row.macs for row in journal.trials())) / 2
     return {
         "trial": trial.id,
-        "rung": event.suggestion.rung,
+        "rung": suggestion.rung,
         "state": evaluation.state.value,
         **evaluation.metrics,
         "flops": trial.cost.flops,
         "params": trial.cost.params,
         "seconds": evaluation.seconds,
-        "score": trial.score,
+        "score": trial.features["score"],
         "best_ap": best.ap if best else 0.0,
         "hypervolume": hypervolume([Point(m.trial.id, m.ap, m.trial.macs) for m in found], largest),
     }
 
 
-def _front_row(m: Any) -> dict[str, Any]:
+def _front_row(m: Measured) -> dict[str, Any]:
     return {
         "trial": m.trial.id,
         "ap": m.ap,
