@@ -494,15 +494,22 @@ def bench_search(
 
 @bench.command("surrogate")
 def bench_surrogate(
-    table: AnyTable,
-    column: Annotated[str | None, typer.Option(help="accuracy column (default: the first)")] = None,
+    table: Annotated[Path, typer.Option(help="CSV of NAS-Bench-201 cells, or a folder as bench front has it")],
+    column: Annotated[
+        str | None, typer.Option(help="accuracy column (default: the first), or of detectors which trainings (digits)")
+    ] = None,
     draws: Annotated[int, typer.Option(help="random sets of trained candidates")] = 20,
+    but: Annotated[int, typer.Option(help="of a folder: leave out the first so many detectors")] = 0,
 ) -> None:
     """How well the surrogate ranks what it has not seen after 20, 50 and 100 trained candidates, by what it reads of them."""
     from gpnas.tables import skills_table
     from gpnas.tabular_search import encodings, skill
 
-    truth, name = cell_table(table, column)
+    if table.is_dir():
+        name = column or "digits"
+        truth = detector_table(table, name, but).flat()
+    else:
+        truth, name = cell_table(table, column)
     sizes = [n for n in (20, 50, 100) if 2 * n <= len(truth.choices)]
     if not sizes or draws < 1:
         raise InputError(f"--table {table} --draws {draws}: needs 40 candidates and a draw at least")

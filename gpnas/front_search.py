@@ -23,7 +23,7 @@ from gpnas.controller import SIZE_RANGE, Controller
 from gpnas.pareto import Limits
 from gpnas.rungs import EPOCH_GROWTH, WAVE_SIZES, Ladder
 from gpnas.surrogate import Floats
-from gpnas.tabular_search import MOST_REPEATS, POPULATION, TOURNAMENT
+from gpnas.tabular_search import MOST_REPEATS, POPULATION, TOURNAMENT, Table, make_table
 from gpnas.trial import Candidate, Evaluation, Fidelity, Space, TrialState
 
 PART = 0.75
@@ -55,6 +55,12 @@ class FrontTable:
         candidates, choices = [self.candidates[i] for i in rows], [self.choices[i] for i in rows]
         features, macs = [self.features[i] for i in rows], [self.macs[i] for i in rows]
         return FrontTable(self.make_space, candidates, choices, features, macs, self.curves[list(rows)], self.imgsz)
+
+    def flat(self) -> Table:
+        """For surrogates of one objective, the AP in the end; a label without effect counts as a value."""
+        labels = sorted({label for choices in self.choices for label in choices})
+        choices = [tuple(str(of.get(label)) for label in labels) for of in self.choices]
+        return make_table(choices, self.features, self.curves[:, -1])
 
     @property
     def epochs(self) -> int:

@@ -178,6 +178,7 @@ def encodings(table: Table) -> dict[str, tuple[Floats, Floats]]:
     none = np.zeros(len(table.score))
     values = sorted({value for choice in table.choices for value in choice})
     counts = np.array([[choice.count(value) for value in values] for choice in table.choices], dtype=np.float64)
+    counts = counts[:, counts.std(axis=0) > 0]
     counts = (counts - counts.mean(axis=0)) / counts.std(axis=0)
     return {
         "one-hot encoding": (table.encoding, none),

@@ -273,6 +273,13 @@ def test_bench_search_and_surrogate_read_a_table(gpnas, refused, tmp_path):
     assert "--column nothing" in refused("bench", "search", "--table", table, "--column", "nothing")
 
 
+def test_bench_surrogate_reads_the_shipped_detectors(gpnas, refused):
+    table = Path(__file__).parents[1] / "benchmarks/gp-bench"
+    code, out, _ = gpnas("bench", "surrogate", "--table", table, "--but", "150", "--draws", "2")
+    assert code == 0 and "surrogate, digits" in out and "Spearman, 20 trained" in out and "nan" not in out
+    assert "are needed" in refused("bench", "surrogate", "--table", table, "--but", "199")
+
+
 def test_bench_published_prints_kendall_for_every_recipe(gpnas):
     code, out, _ = gpnas("bench", "published")
     assert code == 0 and out.count("Kendall with box AP") == 4
