@@ -40,8 +40,9 @@ EPOCHS = {"digits": 8, "bccd": 18}
 CLASSES = {"digits": 10, "bccd": 3}
 LEAST_FLOPS, MOST_FLOPS, SPANS, EACH = 18e6, 144e6, 20, 10
 SEED, DRAWS = 20261121, 50
-SEARCH_EPOCHS, FRESH_SEEDS, COMPARED_FLOPS = 100, (2, 3, 4, 5, 6), (30e6, 75e6)
-"""Of `compare`: what its search may spend, the seeds compared, and between which FLOPs its GELAN-T and YOLOv9-T lie."""
+SEARCH_EPOCHS, FRESH_SEEDS, COMPARED = 100, (2, 3, 4, 5, 6), (60e6, 30e6)
+"""Of `compare`: what its search may spend, the seeds compared, and the FLOPs to which its GELAN-T and YOLOv9-T were narrowed;
+the search's limit is the cost of the first GELAN-T."""
 
 LIKE = 20
 """Detectors of neighbouring FLOPs that are compared among themselves; the largest has about a quarter more than the least."""
@@ -248,10 +249,15 @@ def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
     """Test AP of what our search finds on the table under GELAN-T's FLOPs, of what `file` holds (best.yaml of a search on
     digits), and of GELAN-T and YOLOv9-T, over fresh seeds."""
     rows = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "genotype"))}
-    low, high = COMPARED_FLOPS
-    references = (row for row in rows.values() if row["origin"] not in PARTS and low < row["cost"]["flops"] < high)
-    wanted = {row["origin"]: row for row in references}
-    found = rows[search_on_table(out, wanted["gelan-t"]["cost"]["flops"])]
+    wanted = {
+        f"{name}, {limit / 1e6:.0f}M": max(
+            (row for row in rows.values() if row["origin"] == name and row["cost"]["flops"] <= limit),
+            key=lambda row: row["cost"]["flops"],
+        )
+        for limit in COMPARED
+        for name in ("gelan-t", "yolov9-t")
+    }
+    found = rows[search_on_table(out, next(iter(wanted.values()))["cost"]["flops"])]
     named = {"found on the table": found, **({"found by a search": _read(file)} if file else {}), **wanted}
     path = out / COMPARISON
     done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
