@@ -147,7 +147,8 @@ def _page(facts: _Facts, drawing: str) -> str:
         "<h2>Progress</h2>",
         _progress_drawing(facts.evaluations),
         "<h2>Was the score right?</h2>",
-        "<p>The score ranks candidates before any training. At the lowest rung everyone was trained alike.</p>",
+        "<p>The score ranks candidates before any training. The search does not choose by it: its surrogate reads it among "
+        "other figures. At the lowest rung all were trained alike.</p>",
         _score_drawing(facts),
         f"<h2>All trials</h2><details open><summary>{len(facts.trials)} trials</summary>{_trial_table(facts)}</details>",
         "<h2>The best architecture</h2>" + _best_text(facts),

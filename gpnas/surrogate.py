@@ -4,10 +4,10 @@
     model = fit(features[trained], prior[trained], normal_scores(accuracy))
     mean, deviation = model.predict(features, prior)        # which to train next: acquisition.py
 
-Gradient-path features decide by their order, so each becomes its rank among the candidates at hand. The mean is the score
-before training, scaled to what was measured; a Gaussian process (Matern 5/2, one length for all features; Rasmussen and
-Williams 2006, section 4.2) learns what the score leaves, in normal scores of the accuracies, which no outlier stretches.
-How form and features were chosen, and what else was tried: docs/surrogate.md.
+Gradient-path features decide by their order, so each becomes its rank among the candidates at hand. A Gaussian process, with a
+linear kernel plus a Matern 5/2 of one length for all features (Rasmussen and Williams 2006, section 4.2), learns normal
+scores of the accuracies, which no outlier stretches. Where a prior is believed in, as the score is among cells, it is the
+mean, scaled to what was measured, and the process learns what it leaves. How form and features were chosen, and what else was tried: docs/surrogate.md.
 """
 
 from __future__ import annotations
