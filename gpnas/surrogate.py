@@ -7,7 +7,8 @@
 Gradient-path features decide by their order, so each becomes its rank among the candidates at hand. A Gaussian process, with a
 linear kernel plus a Matern 5/2 of one length for all features (Rasmussen and Williams 2006, section 4.2), learns normal
 scores of the accuracies, which no outlier stretches. Where a prior is believed in, as the score is among cells, it is the
-mean, scaled to what was measured, and the process learns what it leaves. How form and features were chosen, and what else was tried: docs/surrogate.md.
+mean, scaled to what was measured, and the process learns what it leaves. How form and features
+were chosen, and what else was tried: docs/surrogate.md.
 """
 
 from __future__ import annotations
