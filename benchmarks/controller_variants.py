@@ -2,7 +2,7 @@
 
     python benchmarks/controller_variants.py [benchmarks/gp-bench] [digits|bccd] [SEARCHES] [FIRST]      # 48 searches on 100
 
-Each variant changes one thing of the controller as it is, "score, as before" two. Choices are made on the first rows alone;
+Each variant changes one thing of the controller as it is, "score first and as prior" two. Choices are made on the first rows;
 `search_strategies.py` reports on the others.
 """
 
@@ -22,6 +22,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gpnas import controller, front_search, surrogate
 from gpnas.cli import detector_table
+from gpnas.features import FEATURES
 from gpnas.front_search import FrontTable, ours, share
 from gpnas.surrogate import Surrogate, ranks
 from gpnas.tables import shares_table
@@ -33,36 +34,19 @@ Features = Mapping[str, float]
 
 def first_by(value: Callable[[Features], float]) -> None:
     """The first candidates: of each size the one with the largest value."""
-    chosen_by_hash = controller._spread_by_size
-
-    def spread(pool: Any, wanted: int, start: Any) -> Any:
-        order = sorted(pool, key=lambda p: (-value(p.features), p.hash))
-        renamed = {p.hash: f"{i:06}" for i, p in enumerate(order)}
-        by_name = {renamed[p.hash]: p for p in pool}
-        alike = [controller._Proposal(p.genotype, renamed[p.hash], p.origin, p.cost, p.features) for p in pool]
-        return [by_name[p.hash] for p in chosen_by_hash(alike, wanted, start)]
-
-    controller._spread_by_size = spread
+    controller._one_of = lambda like, chosen, rng: max(like, key=lambda p: (value(p.features), p.hash))
 
 
 def first_far_apart() -> None:
     """The first candidates: of each size the one that is farthest, in ranks of the figures, from all chosen before."""
-    largest_of, like = controller._largest, controller.LIKE_SIZE
 
-    def spread(pool: Any, wanted: int, start: Any) -> Any:
-        rows = ranks(np.array([list(p.features.values()) for p in pool]))
-        macs = np.array([p.cost.macs for p in pool])
-        reach = min(controller.SIZE_RANGE, max(like, largest_of(pool) / macs.min()))
-        chosen: list[int] = []
-        for i in range(wanted):
-            away = np.abs(np.log(macs / (largest_of(pool) / reach ** (i / max(1, wanted - 1)) / like**0.5)))
-            away[chosen] = np.inf
-            near = np.flatnonzero(away < np.log(like)) if (away < np.log(like)).any() else np.array([away.argmin()])
-            gaps = [min((np.linalg.norm(rows[k] - rows[j]) for j in chosen), default=-np.abs(rows[k]).sum()) for k in near]
-            chosen.append(int(near[int(np.argmax(gaps))]))
-        return [pool[k] for k in chosen]
+    def far(like: Any, chosen: Any, rng: Any) -> Any:
+        rows = ranks(np.array([list(p.features.values()) for p in (*chosen, *like)]))
+        before, own = rows[: len(chosen)], rows[len(chosen) :]
+        gaps = [min((np.linalg.norm(row - other) for other in before), default=-np.abs(row).sum()) for row in own]
+        return like[int(np.argmax(gaps))]
 
-    controller._spread_by_size = spread
+    controller._one_of = far
 
 
 def score_as_prior() -> None:
@@ -70,7 +54,9 @@ def score_as_prior() -> None:
         def predict(self, features: Any, prior: Any) -> Any:
             return super().predict(features, features[:, 0])
 
-    def fit(features: Any, prior: Any, scores: Any) -> Surrogate:  # the score is the first of the figures
+    assert FEATURES[0] == "score"  # the column that is read here
+
+    def fit(features: Any, prior: Any, scores: Any) -> Surrogate:
         found = as_it_is(features, features[:, 0], scores)
         return Told(found.process, found.slope, found.best, found.trained)
 
@@ -105,7 +91,7 @@ VARIANTS: dict[str, tuple[Callable[[], None], ...]] = {
     "first by shortest longest path": (functools.partial(first_by, lambda known: -known["longest_shortest"]),),
     "first far apart": (first_far_apart,),
     "score as prior": (score_as_prior,),
-    "score, as before": (by_score, score_as_prior),
+    "score first and as prior": (by_score, score_as_prior),
     "surrogate curved alone": (curved_alone,),
     "figures and encoding": (),
     "encoding alone": (),

@@ -213,8 +213,15 @@ def build(out: Path, specs: dict[str, str], workers: int, device: str) -> None:
             append_line(out / SCORES, row)
         for note, row in finished(pool, train, wanted, specs, device):
             append_line(trainings, row)
-            last = row["ap"][-1] if row["ap"] else math.nan
-            print(f"{note} {row['hash']} {row['data']} seed {row['seed']}: AP {last:.3f} in {row['seconds']:.0f} s", flush=True)
+            print(
+                f"{note} {row['hash']} {row['data']} seed {row['seed']}: AP {last(row):.3f} in {row['seconds']:.0f} s",
+                flush=True,
+            )
+
+
+def last(row: dict[str, Any]) -> float:
+    """AP in the end; nan for a training that diverged."""
+    return math.nan if "cause" in row else float(row["ap"][-1])
 
 
 def held(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -257,7 +264,8 @@ def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
         for limit in COMPARED
         for name in ("gelan-t", "yolov9-t")
     }
-    found = rows[search_on_table(out, next(iter(wanted.values()))["cost"]["flops"])]
+    limit = wanted[f"gelan-t, {COMPARED[0] / 1e6:.0f}M"]["cost"]["flops"]
+    found = rows[search_on_table(out, limit)]
     named = {"found on the table": found, **({"found by a search": _read(file)} if file else {}), **wanted}
     path = out / COMPARISON
     done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
@@ -270,11 +278,11 @@ def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for note, row in finished(pool, train_for_test, left, {"digits": "digits"}, device):
             append_line(path, row)
-            print(f"{note} {row['hash']} seed {row['seed']}: test AP {row['ap'][-1]:.3f}", flush=True)
+            print(f"{note} {row['hash']} seed {row['seed']}: test AP {last(row):.3f}", flush=True)
     lines = held(path, ("hash", "seed", "ap"))
     print(f"{'':20}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
     for name, row in named.items():
-        aps = [line["ap"][-1] for line in lines if line["hash"] == row["hash"] and line["seed"] in FRESH_SEEDS]
+        aps = [last(line) for line in lines if line["hash"] == row["hash"] and line["seed"] in FRESH_SEEDS]  # nan shows in all
         half = student(0.975, len(aps) - 1) * statistics.stdev(aps) / len(aps) ** 0.5
         cost = row["cost"]
         print(
@@ -303,14 +311,18 @@ def longer(out: Path, workers: int, device: str) -> None:
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for note, row in finished(pool, train, left, {"digits": "digits"}, device):
             append_line(path, row)
-            print(f"{note} {row['hash']}: AP {row['ap'][-1]:.3f} in {row['seconds']:.0f} s", flush=True)
-    curves = {row["hash"]: row["ap"] for row in held(path, ("hash", "ap"))}
+            print(f"{note} {row['hash']}: AP {last(row):.3f} in {row['seconds']:.0f} s", flush=True)
+    curves = {row["hash"]: row["ap"] for row in held(path, ("hash", "ap")) if "cause" not in row}
     table = {
         row["hash"]: row["ap"]
         for row in read_lines(out / TRAININGS, ("hash", "ap"))
-        if (row["data"], row["seed"]) == ("digits", 0)
+        if (row["data"], row["seed"]) == ("digits", 0) and "cause" not in row
     }
     scores = {row["hash"]: row for row in read_lines(out / SCORES, ("hash", *COMPARATORS))}
+    diverged = [row["hash"] for row in middle if row["hash"] not in curves or row["hash"] not in table]
+    if diverged:
+        print(f"left out, as it diverged: {', '.join(diverged)}")
+        middle = [row for row in middle if row["hash"] not in diverged]
     short = np.array([table[row["hash"]][-1] for row in middle])
     long = np.array([curves[row["hash"]][-1] for row in middle])
     least, most = (row["cost"]["flops"] / 1e6 for row in (middle[0], middle[-1]))

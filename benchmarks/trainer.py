@@ -154,12 +154,13 @@ def at_once(kind: str, spec: str, size: int, flops: float) -> float:
     context, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
     barrier, rates = context.Barrier(count), context.Queue()
     processes = [context.Process(target=_one_of, args=(kind, spec, size, flops, barrier, rates)) for _ in range(count)]
-    for process in processes:
-        process.start()
-    total = sum(rates.get(timeout=600) for _ in processes)
-    for process in processes:
-        process.join()
-    return total
+    try:
+        for process in processes:
+            process.start()
+        return sum(rates.get(timeout=900) for _ in processes)
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def _one_of(kind: str, spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
@@ -169,9 +170,10 @@ def _one_of(kind: str, spec: str, size: int, flops: float, barrier: Any, rates: 
     with tempfile.TemporaryDirectory() as folder:
         epoch = ours(graph, data, size, []) if kind == "ours" else plain_loop(graph, data, Path(folder), size, 1)
         epoch()
-        barrier.wait()
+        barrier.wait(600)
         rates.put(statistics.median(epoch() for _ in range(ROUNDS)))
-        barrier.wait()  # nobody is alone on the machine while another is timed
+        while True:  # until it is killed: nobody is alone on the machine while another is timed
+            epoch()
 
 
 def sampled(classes: int, flops: float) -> Graph:

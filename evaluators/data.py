@@ -369,15 +369,17 @@ def _coco_files(root: Path) -> dict[str, Path]:
     """The annotation file of each split: annotations/instances_train*.json, or Roboflow's train/_annotations.coco.json."""
     folder = root / "annotations"
     found = {split: sorted(folder.glob(f"instances_{split}*.json")) for split in _SPLITS}
+    missing = f"{folder}/instances_{{}}.json"
     if not any(found.values()):
-        found = {split: sorted(root.glob(f"{split}*/{_ROBOFLOW}")) for split in _SPLITS}
+        found, missing = {split: sorted(root.glob(f"{split}*/{_ROBOFLOW}")) for split in _SPLITS}, f"{root}/{{}}/{_ROBOFLOW}"
     if not any(found.values()):
         inside = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
         remedy = f"give {inside[0]} itself" if inside else "add them, or give the path of a data.yaml"
-        raise DataError(f"{root} has no annotations (annotations/instances_train*.json, instances_val*.json); {remedy}")
+        looked = f"annotations/instances_train*.json and instances_val*.json, or train/{_ROBOFLOW}"
+        raise DataError(f"{root} has no annotations ({looked}); {remedy}")
     for split, files in found.items():
         if not files and split != "test":
-            raise DataError(f"{root} has no {split} split; add the file {folder}/instances_{split}.json")
+            raise DataError(f"{root} has no {split} split; add the file {missing.format(split)}")
         if len(files) > 1:
             two = " and ".join(str(file.relative_to(root)) for file in files[:2])
             raise DataError(f"{root} has two files for the {split} split, {two}; keep one")
@@ -400,10 +402,11 @@ def _read_json(file: Path) -> dict[str, list[dict[str, Any]]]:
 def _drop_project(contents: Iterable[dict[str, list[dict[str, Any]]]]) -> None:
     """Roboflow lists the project itself as the category above all others: without boxes it is no class."""
     contents = list(contents)
-    used = {annotation.get("category_id") for content in contents for annotation in content["annotations"]}
+    used = [annotation.get("category_id") for content in contents for annotation in content["annotations"]]
     for content in contents:
         first, *others = content["categories"] or [{}]
-        if others and first.get("id") not in used and all(of.get("supercategory") == first.get("name") for of in others):
+        above_all = first.get("name") and all(of.get("supercategory") == first["name"] for of in others)
+        if others and above_all and first.get("id") not in used:
             content["categories"] = others
 
 
@@ -537,8 +540,7 @@ def _yaml_images(file: Path, root: Path, split: str, values: Sequence[Any]) -> l
     for value in values:
         source = root / str(value)
         if not source.exists() and str(value).startswith("../"):
-            inside = root / str(value).removeprefix("../")  # Roboflow writes its paths as from a folder beside data.yaml
-            source = inside if inside.exists() else source
+            source = root / str(value).removeprefix("../")  # Roboflow writes its paths as from a folder beside data.yaml
         if source.is_dir():
             images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         elif source.is_file() and source.suffix == ".txt":

@@ -508,6 +508,8 @@ def bench_surrogate(
     if table.is_dir():
         name = column or "digits"
         truth = detector_table(table, name, but).flat()
+    elif but:
+        raise InputError(f"--but {but}: only for a folder of detectors; leave it out")
     else:
         truth, name = cell_table(table, column)
     sizes = [n for n in (20, 50, 100) if 2 * n <= len(truth.choices)]

@@ -46,7 +46,7 @@ LIKE_SIZE = 1.25
 """Candidates within this factor of MACs are of like size."""
 
 LEAST_TRAINED = 3
-"""Finished trials from which a surrogate learns; with fewer sizes spread as at first."""
+"""Finished trials from which a surrogate learns; with fewer, one of a size of its own is drawn, as at first."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,8 @@ class Controller:
         used = {trial.candidate.hash for trial in self.trials}
         if number < self._first_trials:
             if self._first is None:
-                self._first = _spread_by_size(self._samples(0), self._first_trials, self._start_proposal())
+                rng = random.Random(f"{self._seed}/first")
+                self._first = _spread_by_size(self._samples(0), self._first_trials, self._start_proposal(), rng)
             for proposal in self._first[number:]:
                 if proposal.hash not in used:  # as those of a run whose budget was smaller
                     return proposal
@@ -234,7 +235,7 @@ class Controller:
             pool += self._bred(values, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
         if len(values) < LEAST_TRAINED:
-            likely = _spread_by_size(pool, self._ladder.wave, None)
+            likely = _spread_by_size(pool, self._ladder.wave, None, random.Random(f"{self._seed}/first/{number}"))
             return likely[number % len(likely)] if likely else None
         failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
         awaited = [trial for trial in self.trials if trial.id not in values and trial.id not in failed]
@@ -385,9 +386,8 @@ def _largest(pool: Iterable[_Proposal]) -> int:
     return macs[int(0.9 * (len(macs) - 1))]
 
 
-def _spread_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | None) -> list[_Proposal]:
-    """Candidates of `wanted` sizes, spread evenly in log MACs; the start comes first. Among those of like size the hash, which
-    is chance, decides."""
+def _spread_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | None, rng: random.Random) -> list[_Proposal]:
+    """Candidates of `wanted` sizes, spread evenly in log MACs; the start comes first."""
     by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.hash))
     chosen = [start][:wanted] if start is not None else []
     if not by_macs:
@@ -401,7 +401,12 @@ def _spread_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | N
         rest = [p for p in by_macs if p.hash not in taken]
         like = [p for p in rest if 1 / LIKE_SIZE < p.cost.macs / target < LIKE_SIZE]
         if like:
-            chosen.append(min(like, key=lambda p: p.hash))
+            chosen.append(_one_of(like, chosen, rng))
         elif rest:
             chosen.append(min(rest, key=lambda p: abs(math.log(p.cost.macs / target))))
     return chosen
+
+
+def _one_of(like: Sequence[_Proposal], chosen: Sequence[_Proposal], rng: random.Random) -> _Proposal:
+    """Of candidates of one size, beside those `chosen` before: by chance (what else was tried: docs/search.md)."""
+    return rng.choice(like)

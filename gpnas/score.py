@@ -3,11 +3,12 @@
     score = log(capacity) + COMBINATIONS_WEIGHT * log(distinct combinations)
     capacity = sum over layers of sqrt(parameters) * sharpness
 
-The score is a prior over candidates of like cost, not a predictor of AP. A layer counts when it sees the image and a gradient
-reaches it (live). Its parameters count by their square root, as many layers learn more than few large ones; by the share of
-its gradient that did not come through poolings (`LayerPaths.sharpness`), which are no identities; and once for all layers
-that read the same features and receive the same gradients, as their sum is one layer. Distinct combinations, which order
-the ablation of the gradient-path paper's exact networks, part what capacity holds equal, such as PRN and ResNet.
+The score orders candidates of like cost where many layers help, as in NAS-Bench-201; it does not predict AP. A layer counts
+when it sees the image and a gradient reaches it (live). Its parameters count by their square root, as many layers learn more
+than few large ones; by the share of its gradient that did not come through poolings (`LayerPaths.sharpness`), which are no
+identities; and once for all layers that read the same features and receive the same gradients, as their sum is one layer.
+Distinct combinations, which order the ablation of the gradient-path paper's exact networks, part what capacity holds equal,
+such as PRN and ResNet.
 
 How the form was chosen, what else was tried, and what it reaches: docs/nasbench201.md. What it says of the paper's own rows:
 docs/published.md.

@@ -270,6 +270,7 @@ def test_bench_search_and_surrogate_read_a_table(gpnas, refused, tmp_path):
     assert len(curves.read_text().splitlines()) == 1 + 4 * 20
     code, out, _ = gpnas("bench", "surrogate", "--table", table, "--column", "other", "--draws", "2")
     assert code == 0 and "surrogate, other" in out and "one-hot encoding" in out
+    assert "--but 3" in refused("bench", "surrogate", "--table", table, "--but", "3")
     assert "--column nothing" in refused("bench", "search", "--table", table, "--column", "nothing")
 
 

@@ -257,6 +257,19 @@ def test_a_roboflow_data_yaml_with_paths_as_from_a_folder_beside_it(tmp_path: Pa
     assert [len(split) for split in open_data(str(file)).splits.values()] == [2, 2]
 
 
+def test_a_roboflow_category_above_all_others_stays_when_it_has_boxes_and_ids_are_checked(tmp_path: Path) -> None:
+    for split, first in (("train", 1), ("valid", 5)):
+        content = coco_content(first)
+        content["categories"] = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog", "supercategory": "cat"}]
+        for key in (first, first + 1):
+            write(tmp_path / split / f"{key}.png", picture())
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(content))
+    assert open_data(str(tmp_path)).names == ("dog", "cat")
+    content["annotations"][0]["category_id"] = [1]
+    (tmp_path / "valid/_annotations.coco.json").write_text(json.dumps(content))
+    assert "category_id [1]" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("project", ["pets", "cat"])
 def test_a_roboflow_coco_folder(tmp_path: Path, project: str) -> None:
     root = {"id": 0, "name": project, "supercategory": "none"}
@@ -269,6 +282,10 @@ def test_a_roboflow_coco_folder(tmp_path: Path, project: str) -> None:
     data = open_data(str(tmp_path))
     assert data.names == ("dog", "cat") and data.category_ids == (3, 7)
     assert [record.path for record in data.splits["val"]] == [tmp_path / "valid/5.png", tmp_path / "valid/6.png"]
+    (tmp_path / "away").mkdir()
+    (tmp_path / "valid").rename(tmp_path / "away/valid")
+    assert f"add the file {tmp_path}/val/_annotations.coco.json" in refusal(tmp_path)
+    (tmp_path / "away/valid").rename(tmp_path / "valid")
     again = tmp_path / "val"
     (tmp_path / "valid").rename(again)
     (tmp_path / "valid").mkdir()

@@ -47,7 +47,7 @@ def test_a_search_measures_every_trial_of_its_budget_once(tmp_path):
     _, rows = run_search(tmp_path / "run", GridEvaluator(str(log)), Budget("trials", 12))
     assert sum(row.rung == 0 for row in rows) == 12
     climbed = [sum(row.rung == r for row in rows) for r in (1, 2)]
-    assert 4 <= climbed[0] <= 6 and 1 <= climbed[1] <= 3
+    assert 4 <= climbed[0] < 12 and 1 <= climbed[1] < climbed[0]  # how many: test_controller.py
     assert all(row.state is TrialState.COMPLETE for row in rows)
     assert len(lines(log)) == len(set(lines(log))) == len(rows)
     assert (tmp_path / "run" / "best.yaml").exists() and (tmp_path / "run" / "pareto.csv").exists()
