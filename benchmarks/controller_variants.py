@@ -10,6 +10,7 @@ import functools
 import multiprocessing
 import os
 import sys
+import warnings
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -66,7 +68,10 @@ def score_as_prior() -> None:
 def curved_alone() -> None:
     def fit(features: Any, prior: Any, scores: Any) -> Surrogate:
         bent = ConstantKernel(0.3, (0.01, 10)) * Matern(float(np.sqrt(features.shape[1])), (0.5, 100), nu=2.5)
-        process = GaussianProcessRegressor(bent + WhiteKernel(0.1, (1e-3, 1))).fit(features, scores)
+        process = GaussianProcessRegressor(bent + WhiteKernel(0.1, (1e-3, 1)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # as surrogate.fit does
+            process.fit(features, scores)
         return Surrogate(process, 0.0, float(scores.max()), len(scores))
 
     surrogate.fit = fit
