@@ -369,9 +369,9 @@ def _coco_files(root: Path) -> dict[str, Path]:
     """The annotation file of each split: annotations/instances_train*.json, or Roboflow's train/_annotations.coco.json."""
     folder = root / "annotations"
     found = {split: sorted(folder.glob(f"instances_{split}*.json")) for split in _SPLITS}
-    missing = f"{folder}/instances_{{}}.json"
-    if not any(found.values()):
-        found, missing = {split: sorted(root.glob(f"{split}*/{_ROBOFLOW}")) for split in _SPLITS}, f"{root}/{{}}/{_ROBOFLOW}"
+    roboflow = not any(found.values())
+    if roboflow:
+        found = {split: sorted(root.glob(f"{split}*/{_ROBOFLOW}")) for split in _SPLITS}
     if not any(found.values()):
         inside = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
         remedy = f"give {inside[0]} itself" if inside else "add them, or give the path of a data.yaml"
@@ -379,7 +379,8 @@ def _coco_files(root: Path) -> dict[str, Path]:
         raise DataError(f"{root} has no annotations ({looked}); {remedy}")
     for split, files in found.items():
         if not files and split != "test":
-            raise DataError(f"{root} has no {split} split; add the file {missing.format(split)}")
+            missing = root / split / _ROBOFLOW if roboflow else folder / f"instances_{split}.json"
+            raise DataError(f"{root} has no {split} split; add the file {missing}")
         if len(files) > 1:
             two = " and ".join(str(file.relative_to(root)) for file in files[:2])
             raise DataError(f"{root} has two files for the {split} split, {two}; keep one")

@@ -190,10 +190,15 @@ def test_a_missing_split_is_refused_with_the_file_to_add(tmp_path: Path, split: 
     assert f"instances_{split}.json" in message
 
 
+def test_a_folder_may_have_braces_in_its_name(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "{cells}", val=None)
+    assert f"add the file {root}/annotations/instances_val.json" in refusal(root)
+
+
 def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     shutil.copy(root / "annotations/instances_val.json", root / "annotations/instances_val2017.json")
-    assert "instances_val.json and annotations/instances_val2017.json; keep one" in refusal(root)
+    assert "annotations/instances_val.json and annotations/instances_val2017.json; keep one" in refusal(root)
 
 
 def test_what_is_not_there_is_refused_with_what_could_be_given(tmp_path: Path) -> None:
