@@ -78,12 +78,8 @@ def curved_alone() -> None:
 
 
 def with_encoding(table: FrontTable, seed: int) -> Search:
-    values = sorted({(label, str(value)) for choices in table.choices for label, value in choices.items()})
-    both = {
-        candidate.hash: {**known, **{f"{label}={value}": float(str(of.get(label)) == value) for label, value in values}}
-        for candidate, known, of in zip(table.candidates, table.features, table.choices, strict=True)
-    }
-    yield from front_search._controlled(table, seed, lambda candidate: both[candidate.hash], pending=0)
+    both = [{**known, **of} for known, of in zip(table.features, table.encoding(), strict=True)]
+    yield from front_search.controlled(table, seed, both)
 
 
 def by_score() -> None:
@@ -109,6 +105,9 @@ STRATEGIES = {
 }
 
 
+detectors = functools.cache(detector_table)
+
+
 @functools.cache
 def change(name: str) -> None:
     for part in VARIANTS[name]:
@@ -118,7 +117,7 @@ def change(name: str) -> None:
 def one(path: Path, data: str, first: int, name: str, seed: int) -> np.ndarray:
     """One search, in a process that does this variant alone."""
     change(name)
-    table = detector_table(path, data)
+    table = detectors(path, data)
     table = table.part(range(min(first, len(table.candidates))))
     return share(STRATEGIES.get(name, ours), table, EPOCHS, seed)
 

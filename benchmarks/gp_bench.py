@@ -25,6 +25,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from evaluators.tabular import read_curves
 from evaluators.zero_cost import COMPARATORS
 from gpnas.features import FEATURES
 from gpnas.json_lines import append_line, drop_half_line, read_lines, write_lines
@@ -66,6 +67,10 @@ class Training(NamedTuple):
     data: str
     seed: int
     epochs: int
+
+
+def training(row: dict[str, Any], data: str, seed: int, epochs: int) -> Training:
+    return Training(row["hash"], json.dumps(row["genotype"]), data, seed, epochs)
 
 
 def detectors() -> Iterator[dict[str, Any]]:
@@ -202,7 +207,7 @@ def build(out: Path, specs: dict[str, str], workers: int, device: str) -> None:
     done = {(row["hash"], row["data"], row["seed"]) for row in held(trainings, ("hash", "data", "seed"))}
     wanted = [task for task in tasks(rows) if task.data in specs and (task.hash, task.data, task.seed) not in done]
     scored = {row["hash"] for row in held(out / SCORES, ("hash",))}
-    unscored = [Training(row["hash"], json.dumps(row["genotype"]), "digits", 0, 0) for row in rows if row["hash"] not in scored]
+    unscored = [training(row, "digits", 0, 0) for row in rows if row["hash"] not in scored]
     print(
         f"{len(rows)} detectors; {len(done)} trainings are done, {len(wanted)} are left; {len(unscored)} are to be scored",
         flush=True,
@@ -249,7 +254,17 @@ def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:
     """Every training of the table, in order: what is worth most comes first."""
     for data, seed, count in (("digits", 0, len(rows)), ("bccd", 0, BLOOD_CELLS), ("digits", 1, SECOND_SEEDS)):
         for row in rows[:count]:
-            yield Training(row["hash"], json.dumps(row["genotype"]), data, seed, EPOCHS[data])
+            yield training(row, data, seed, EPOCHS[data])
+
+
+def on_digits(path: Path, work: Callable[..., Any], tasks: list[Training], workers: int, device: str) -> None:
+    """Do the trainings that `path` does not hold yet."""
+    done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
+    left = [task for task in tasks if (task.hash, task.seed) not in done]
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for note, row in finished(pool, work, left, {"digits": "digits"}, device):
+            append_line(path, row)
+            print(f"{note} {row['hash']} seed {row['seed']}: AP {last(row):.3f} in {row['seconds']:.0f} s", flush=True)
 
 
 def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
@@ -268,17 +283,8 @@ def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
     found = rows[search_on_table(out, limit)]
     named = {"found on the table": found, **({"found by a search": _read(file)} if file else {}), **wanted}
     path = out / COMPARISON
-    done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
-    left = [
-        Training(row["hash"], json.dumps(row["genotype"]), "digits", seed, EPOCHS["digits"])
-        for seed in FRESH_SEEDS
-        for row in named.values()
-        if (row["hash"], seed) not in done
-    ]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for note, row in finished(pool, train_for_test, left, {"digits": "digits"}, device):
-            append_line(path, row)
-            print(f"{note} {row['hash']} seed {row['seed']}: test AP {last(row):.3f}", flush=True)
+    wanted_trainings = [training(row, "digits", seed, EPOCHS["digits"]) for seed in FRESH_SEEDS for row in named.values()]
+    on_digits(path, train_for_test, wanted_trainings, workers, device)
     lines = held(path, ("hash", "seed", "ap"))
     print(f"{'':20}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
     for name, row in named.items():
@@ -301,30 +307,15 @@ def longer(out: Path, workers: int, device: str) -> None:
     ]
     by_flops = sorted(rows, key=lambda row: (row["cost"]["flops"], row["hash"]))
     middle = by_flops[(len(rows) - LIKE) // 2 :][:LIKE]
-    path = out / LONGER
-    done = {row["hash"] for row in held(path, ("hash", "ap"))}
-    left = [
-        Training(row["hash"], json.dumps(row["genotype"]), "digits", 0, LONGER_EPOCHS)
-        for row in middle
-        if row["hash"] not in done
-    ]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for note, row in finished(pool, train, left, {"digits": "digits"}, device):
-            append_line(path, row)
-            print(f"{note} {row['hash']}: AP {last(row):.3f} in {row['seconds']:.0f} s", flush=True)
-    curves = {row["hash"]: row["ap"] for row in held(path, ("hash", "ap")) if "cause" not in row}
-    table = {
-        row["hash"]: row["ap"]
-        for row in read_lines(out / TRAININGS, ("hash", "ap"))
-        if (row["data"], row["seed"]) == ("digits", 0) and "cause" not in row
-    }
+    on_digits(out / LONGER, train, [training(row, "digits", 0, LONGER_EPOCHS) for row in middle], workers, device)
+    curves, table = read_curves(out / LONGER, "digits"), read_curves(out / TRAININGS, "digits")
     scores = {row["hash"]: row for row in read_lines(out / SCORES, ("hash", *COMPARATORS))}
     diverged = [row["hash"] for row in middle if row["hash"] not in curves or row["hash"] not in table]
     if diverged:
         print(f"left out, as it diverged: {', '.join(diverged)}")
         middle = [row for row in middle if row["hash"] not in diverged]
-    short = np.array([table[row["hash"]][-1] for row in middle])
-    long = np.array([curves[row["hash"]][-1] for row in middle])
+    short = np.array([table[row["hash"]].ap[-1] for row in middle])
+    long = np.array([curves[row["hash"]].ap[-1] for row in middle])
     least, most = (row["cost"]["flops"] / 1e6 for row in (middle[0], middle[-1]))
     print(f"{len(middle)} detectors of {least:.0f}M to {most:.0f}M FLOPs: AP {short.min():.3f} to {short.max():.3f} after")
     settled = f"Kendall of the two {kendall(short, long):.3f}"

@@ -56,6 +56,11 @@ class FrontTable:
         features, macs = [self.features[i] for i in rows], [self.macs[i] for i in rows]
         return FrontTable(self.make_space, candidates, choices, features, macs, self.curves[list(rows)], self.imgsz)
 
+    def encoding(self) -> list[dict[str, float]]:
+        """One-hot of the choices, row by row."""
+        values = sorted({(label, str(value)) for choices in self.choices for label, value in choices.items()})
+        return [{f"{label}={value}": float(str(of.get(label)) == value) for label, value in values} for of in self.choices]
+
     def flat(self) -> Table:
         """For surrogates of one objective, the AP in the end; a label without effect counts as a value."""
         labels = sorted({label for choices in self.choices for label in choices})
@@ -75,40 +80,36 @@ class FrontTable:
 
 
 Strategy = Callable[[FrontTable, int], Generator[tuple[int, int], float, None]]
-Describe = Callable[[Candidate], Mapping[str, float]]
 
 
 def ours(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
     """The controller of `gpnas search`, on rungs of a quarter, half and all of the epochs, knowing every result before it
     decides, as all others here do."""
-    yield from _controlled(table, seed, _features_of(table), pending=0)
+    yield from controlled(table, seed, table.features)
 
 
 def with_two_workers(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
     """The same while the last four evaluations are not known yet, as in a search with two workers."""
-    yield from _controlled(table, seed, _features_of(table), pending=4)
-
-
-def _features_of(table: FrontTable) -> Describe:
-    by_hash = {candidate.hash: known for candidate, known in zip(table.candidates, table.features, strict=True)}
-    return lambda candidate: by_hash[candidate.hash]
+    yield from controlled(table, seed, table.features, pending=4)
 
 
 def without_paths(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
     """The same controller with the one-hot encoding of the choices in place of features."""
-    values = sorted({(label, str(value)) for choices in table.choices for label, value in choices.items()})
-    by_hash = {
-        candidate.hash: {f"{label}={value}": float(str(of.get(label)) == value) for label, value in values}
-        for candidate, of in zip(table.candidates, table.choices, strict=True)
-    }
-    yield from _controlled(table, seed, lambda candidate: by_hash[candidate.hash], pending=0)
+    yield from controlled(table, seed, table.encoding())
 
 
-def _controlled(table: FrontTable, seed: int, describe: Describe, pending: int) -> Generator[tuple[int, int], float, None]:
+def controlled(
+    table: FrontTable, seed: int, known: Sequence[Mapping[str, float]], pending: int = 0
+) -> Generator[tuple[int, int], float, None]:
+    """The controller with what is `known` of each row before training, deciding without the last `pending` results."""
     rows = {candidate.hash: i for i, candidate in enumerate(table.candidates)}
     fidelities = tuple(Fidelity(max(1, table.epochs // EPOCH_GROWTH**k), table.imgsz) for k in (2, 1, 0))
     ladder = Ladder(fidelities, WAVE_SIZES[0], pending)
     pool = 10 * len(rows)  # draws with replacement that leave out next to nothing
+
+    def describe(candidate: Candidate) -> Mapping[str, float]:
+        return known[rows[candidate.hash]]
+
     controller = Controller(table.space, ladder, Limits(), imgsz=table.imgsz, seed=seed, pool=pool, describe=describe)
     while suggestions := controller.ask(1):
         suggestion = suggestions[0]
