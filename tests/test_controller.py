@@ -9,8 +9,8 @@ from gpnas.acquisition import dominated_area
 from gpnas.controller import SIZE_RANGE, Controller, _Proposal, _spread_by_size, check_limits, inference_cost, typical_macs
 from gpnas.cost import Cost
 from gpnas.errors import LimitError
-from gpnas.pareto import Limits
-from gpnas.rungs import Ladder
+from gpnas.pareto import Limits, Point, ranked
+from gpnas.rungs import Ladder, quota
 from gpnas.trial import Cause, Evaluation, Fidelity, TrialState, failure
 from tests.grid import GridSpace, true_ap
 
@@ -77,7 +77,16 @@ def test_a_third_of_each_rung_climbs_and_the_best_are_among_them():
         aps = {i: controller.results[i, 0].metrics["ap"] for i in range(12)}
         assert max(aps, key=aps.get) in started[1]
         climbing.append(len(started[1]))
+        for number, (i, rung) in enumerate(asked):
+            if rung:  # it was among the best third of what some decision here may know, or the best when nothing new is left
+                seen = [asked[:known] for known in range(max(0, number - LADDER.pending), number + 1)]
+                assert any(i in best_third(controller, rung - 1, known) for known in seen)
     assert 4 <= sum(climbing) / 10 <= 6.5
+
+
+def best_third(controller, rung, known):
+    points = [Point(i, controller.results[i, r].metrics["ap"], controller.trials[i].cost.macs) for i, r in known if r == rung]
+    return [point.id for point in ranked(points)][: max(1, quota(rung, len(points)))]
 
 
 def test_a_few_trials_still_climb_to_the_top():
