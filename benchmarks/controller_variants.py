@@ -1,4 +1,4 @@
-"""What the controller might do otherwise, on the first detectors of GP-Bench: the area found, and epochs to 95 % of it.
+"""What the controller might do otherwise, on the first detectors of GP-Bench: what is found of the area and of the best AP.
 
     python benchmarks/controller_variants.py [benchmarks/gp-bench] [digits|bccd] [SEARCHES] [FIRST]      # 48 searches on 100
 
@@ -77,6 +77,14 @@ def curved_alone() -> None:
     surrogate.fit = fit
 
 
+def for_the_area() -> None:
+    controller.BEST_TURN = 2**62  # never comes
+
+
+def for_the_best() -> None:
+    controller.BEST_TURN = 1
+
+
 def with_encoding(table: FrontTable, seed: int) -> Search:
     both = [{**known, **of} for known, of in zip(table.features, table.encoding(), strict=True)]
     yield from front_search.controlled(table, seed, both)
@@ -88,6 +96,8 @@ def by_score() -> None:
 
 VARIANTS: dict[str, tuple[Callable[[], None], ...]] = {
     "as it is": (),
+    "all for the area": (for_the_area,),
+    "all for the best AP": (for_the_best,),
     "first by score": (by_score,),
     "first by shortest longest path": (functools.partial(first_by, lambda known: -known["longest_shortest"]),),
     "first far apart": (first_far_apart,),

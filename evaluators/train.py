@@ -549,7 +549,7 @@ def train_detector(
     with joined(pick_device(recipe.device)) as (group, device):
         out.mkdir(parents=True, exist_ok=True)
         network = new_network(graph, len(data.names), recipe.imgsz, recipe.seed)
-        loaded = _taken_over(network, weights) if weights is not None and start is None else ""
+        loaded = _taken_from(network, weights) if weights is not None and start is None else ""
         if start is not None:
             load_weights(network, start, last)
             history[:] = start["history"]
@@ -566,16 +566,20 @@ def train_detector(
     return Trained(result, split, judgement, found, history, loaded)
 
 
-def _taken_over(network: Network, checkpoint: Path) -> str:
-    """Copy the weights of `checkpoint` that the network has under the same name and shape; says how many. Raises InputError
-    when there are none."""
-    theirs, ours = load_detector(checkpoint)["model"], network.state_dict()
-    same = {key: value for key, value in theirs.items() if key in ours and ours[key].shape == value.shape}
-    count, whole = sum(value.numel() for value in same.values()), sum(value.numel() for value in ours.values())
+def _taken_from(network: Network, checkpoint: Path) -> str:
+    """`take_over` the weights of `checkpoint`; says how many. Raises InputError when there are none."""
+    count, whole = take_over(network, load_detector(checkpoint)["model"])
     if not count:
         raise InputError(f"--weights {checkpoint}: none of its weights has a name and shape of this network; leave it out")
-    network.load_state_dict(same, strict=False)
     return f"{count} of {whole} values ({count / whole:.0%}) are taken from {checkpoint}"
+
+
+def take_over(network: Network, theirs: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Copy the values that the network has under the same name and shape; how many they are, and how many it has in all."""
+    ours = network.state_dict()
+    same = {key: value for key, value in theirs.items() if key in ours and ours[key].shape == value.shape}
+    network.load_state_dict(same, strict=False)
+    return sum(value.numel() for value in same.values()), sum(value.numel() for value in ours.values())
 
 
 def _check_input(graph: Graph, classes: int, imgsz: int) -> None:

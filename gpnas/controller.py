@@ -8,8 +8,9 @@
 
 The first candidates are random ones at sizes that spread up to the limit. From then on one decision makes one evaluation: a
 trial that its rung's results promote climbs (successive halving, asynchronous); else a new candidate starts, out of thousands
-within the limits, sampled and bred from the best. It is the one by which a surrogate on gradient-path features, learnt from
-the finished trials, expects the dominated area to grow most (acquisition.py).
+within the limits, sampled and bred from the best. A surrogate on gradient-path features, learnt from the finished trials, says
+what may come of each: every other new candidate is the one by which the dominated area is expected to grow most, for the front;
+those between are the ones by which the best accuracy is, whatever they cost within the limits (acquisition.py).
 
 A decision knows the results of all evaluations that were asked before it but the last `Ladder.pending`, which may still run:
 workers never wait for a whole rung, and what is asked depends on the seed and on results, never on their timing. A run
@@ -44,6 +45,9 @@ SIZE_RANGE = 8.0
 
 LIKE_SIZE = 1.25
 """Candidates within this factor of MACs are of like size."""
+
+BEST_TURN = 2
+"""One new candidate in so many is chosen for the best accuracy, the others for the dominated area."""
 
 LEAST_TRAINED = 3
 """Finished trials from which a surrogate learns; with fewer, one of a size of its own is drawn, as at first."""
@@ -252,10 +256,11 @@ class Controller:
         return values
 
     def _most_promising(self, pool: Sequence[_Proposal], values: Mapping[int, float], awaited: Sequence[Trial]) -> _Proposal:
-        """The candidate by which the dominated area is expected to grow most, while the `awaited` are being trained."""
+        """The candidate by which the dominated area, or in its turn the best accuracy, is expected to grow most, while the
+        `awaited` are being trained."""
         import numpy as np  # late, with scikit-learn behind it: reading a run does without
 
-        from gpnas.acquisition import expected_hypervolume_improvement
+        from gpnas.acquisition import expected_hypervolume_improvement, expected_improvement
         from gpnas.surrogate import fit, normal_scores, ranks
 
         known = [self.trials[i] for i in values]
@@ -275,9 +280,12 @@ class Controller:
             model = model.believing(columns[n:m])
             scores = np.concatenate([scores, means])
         mean, deviation = model.predict(columns[m:], none[m:])
-        measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
-        reference = max(largest, float(costs.max())) + 1  # by a doubling beyond: at the limit there still is something to gain
-        gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
+        if len(self.trials) % BEST_TURN == BEST_TURN - 1:
+            gain = expected_improvement(mean, deviation, float(scores.max()))
+        else:
+            measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
+            reference = max(largest, float(costs.max())) + 1  # a doubling beyond: at the limit there still is something to gain
+            gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
         best = float(gain.max())
         # Equals but for rounding: candidates that gradient paths cannot tell apart.
         return min((p for p, of in zip(pool, gain, strict=True) if of >= best * (1 - 1e-9)), key=lambda p: p.hash)

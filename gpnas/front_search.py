@@ -5,8 +5,8 @@
 
 Every seed draws PART of the rows, the same for all strategies, and is a search of its own on them. A strategy is a generator:
 it yields a row and epochs, total from scratch, and is sent the AP after them. It pays for the epochs that the row has not had
-yet. What counts in the end are rows that were trained in full: the area that they dominate between AP and log2 MACs, as a
-share of what all rows dominate.
+yet. What counts in the end are rows that were trained in full: the area that they dominate between AP and log2 MACs, or their
+best AP, as a share of that of all rows.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ class FrontTable:
         points = [(float(self.curves[i, -1]), float(costs[i])) for i in rows]
         return dominated_area(points, 0.0, float(costs.max()) + 1)
 
+    def best(self, rows: Sequence[int]) -> float:
+        """The highest AP of `rows`, trained in full, whatever they cost."""
+        return float(self.curves[list(rows), -1].max())
+
 
 Strategy = Callable[[FrontTable, int], Generator[tuple[int, int], float, None]]
 
@@ -147,8 +151,12 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
+MEASURES: dict[str, Callable[[FrontTable, Sequence[int]], float]] = {"area": FrontTable.area, "best AP": FrontTable.best}
+"""What rows that were trained in full are worth together."""
+
+
 def shares(strategy: Strategy, table: FrontTable, epochs: int, seeds: int) -> Floats:
-    """(seeds, epochs): the share of the area of each seed's rows that is found when so many epochs are spent.
+    """(seeds, measures, epochs): the share of each seed's rows, by MEASURES, that is found when so many epochs are spent.
 
     What was trained already is answered and not counted; a strategy that asks for nothing new in MOST_REPEATS times has no
     further finds.
@@ -157,12 +165,13 @@ def shares(strategy: Strategy, table: FrontTable, epochs: int, seeds: int) -> Fl
 
 
 def share(strategy: Strategy, table: FrontTable, epochs: int, seed: int) -> Floats:
-    """(epochs,): `shares` for one seed."""
+    """(measures, epochs): `shares` for one seed."""
     size = round(PART * len(table.candidates))
     table = table.part(sorted(random.Random(f"part/{seed}").sample(range(len(table.candidates)), size)))
-    search, whole = strategy(table, seed), table.area(range(len(table.candidates)))
+    search = strategy(table, seed)
+    whole = [worth(table, range(len(table.candidates))) for worth in MEASURES.values()]
     trained: dict[int, int] = {}
-    found = np.zeros(epochs + 1)
+    found = np.zeros((len(MEASURES), epochs + 1))
     spent = repeats = 0
     asked: tuple[int, int] | None = next(search, None)
     while asked is not None and repeats < MOST_REPEATS:
@@ -174,12 +183,14 @@ def share(strategy: Strategy, table: FrontTable, epochs: int, seed: int) -> Floa
         trained[row] = max(total, trained.get(row, 0))
         spent += new
         if new and total == table.epochs:
-            found[spent:] = table.area([i for i, of in trained.items() if of == table.epochs]) / whole
+            rows = [i for i, of in trained.items() if of == table.epochs]
+            for k, worth in enumerate(MEASURES.values()):
+                found[k, spent:] = worth(table, rows) / whole[k]
         try:
             asked = search.send(float(table.curves[row, total - 1]))
         except StopIteration:
             break
-    return found[1:]
+    return found[:, 1:]
 
 
 def epochs_to(share: float, curves: Floats) -> float:

@@ -152,23 +152,27 @@ def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
 
 
 def shares_table(curves: Mapping[str, Any], title: str) -> Group:
-    """curves: (seeds, epochs) by strategy. Mean share of the area with half its 95 % interval; then the epochs after which the
-    mean reaches ENOUGH, and what the first strategy needs of them."""
-    from gpnas.front_search import ENOUGH, epochs_to
+    """curves: (seeds, measures, epochs) by strategy. For each measure the mean share with half its 95 % interval; then the
+    epochs after which the mean reaches ENOUGH, and what the first strategy needs of them."""
+    from gpnas.front_search import ENOUGH, MEASURES, epochs_to
 
-    most = min(rows.shape[1] for rows in curves.values())
+    most = min(rows.shape[2] for rows in curves.values())
     at = [n for n in SHARES_AT if n <= most] or [most]
-    means = Table(f"share of the area, {title}", *(f"after {n} epochs" for n in at), box=None)
-    needed = Table(f"epochs to {ENOUGH:.0%} of the area", "epochs", f"{next(iter(curves))} / this", box=None)
-    own = epochs_to(ENOUGH, next(iter(curves.values())))
-    for name, rows in curves.items():
-        half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
-        means.add_row(name, *(f"{rows[:, n - 1].mean():.3f} +- {half[n - 1]:.3f}" for n in at))
-        took = epochs_to(ENOUGH, rows)
-        reached, ours = took != float("inf"), own != float("inf")
-        ratio = f"{own / took:.2f}" if reached and ours else f"under {own / most:.2f}" if ours else "-"
-        needed.add_row(name, f"{took:.0f}" if reached else f"over {most}", ratio)
-    return Group(means, needed)
+    tables = []
+    for k, measure in enumerate(MEASURES):
+        means = Table(f"share of the {measure}, {title}", *(f"after {n} epochs" for n in at), box=None)
+        needed = Table(f"epochs to {ENOUGH:.0%} of the {measure}", "epochs", f"{next(iter(curves))} / this", box=None)
+        own = epochs_to(ENOUGH, next(iter(curves.values()))[:, k])
+        for name, all_measures in curves.items():
+            rows = all_measures[:, k]
+            half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
+            means.add_row(name, *(f"{rows[:, n - 1].mean():.3f} +- {half[n - 1]:.3f}" for n in at))
+            took = epochs_to(ENOUGH, rows)
+            reached, ours = took != float("inf"), own != float("inf")
+            ratio = f"{own / took:.2f}" if reached and ours else f"under {own / most:.2f}" if ours else "-"
+            needed.add_row(name, f"{took:.0f}" if reached else f"over {most}", ratio)
+        tables += [means, needed]
+    return Group(*tables)
 
 
 def skills_table(found: Mapping[str, Sequence[Skill]], sizes: Sequence[int], column: str) -> Table:

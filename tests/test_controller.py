@@ -2,6 +2,7 @@ import itertools
 import json
 import math
 import random
+import statistics
 
 import pytest
 
@@ -119,6 +120,22 @@ def test_a_run_that_goes_on_adopts_its_candidates_and_decides_as_if_it_had_never
     run(second, 30)
     assert [(t.candidate.hash, t.origin) for t in second.trials] == [(t.candidate.hash, t.origin) for t in whole.trials]
     assert second.results == whole.results
+
+
+def test_new_candidates_are_chosen_for_the_front_and_for_the_best_accuracy_in_turn():
+    """Where accuracy grows a little with cost, the area is to be had among the small, the best among the large."""
+    turns = {0: [], 1: []}
+    for seed in range(4):
+        controller = a_controller(seed)
+        for _ in range(40):
+            suggestion = controller.ask()[0]
+            controller.start(suggestion)
+            ap = 0.3 + 0.01 * math.log2(suggestion.trial.cost.macs)
+            controller.tell(suggestion.trial, suggestion.rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+        for trial in controller.trials[LADDER.wave :]:
+            turns[trial.id % 2].append(trial.cost.macs)
+    assert min(len(of) for of in turns.values()) > 20
+    assert statistics.median(turns[1]) > 2 * statistics.median(turns[0])
 
 
 def dominated(candidates):
