@@ -1,4 +1,4 @@
-"""Batches from an ImageBank: mosaic, scale, shift, flip and colour jitter, all at once on the bank's device.
+"""Batches from an ImageBank: mosaic, scale, shift, flip and colour jitter, drawn for a whole batch at once.
 
 Where an output pixel comes from is computed by one inverse map. The output shows up to four tiles, each one image, that
 touch at a centre (mosaic, arXiv:2004.10934, section 3.3); an output without mosaic shows one tile whose top left corner
@@ -8,8 +8,9 @@ is the centre. With the centre c and the scale s of an output, and a tile's imag
     u = i                right of the centre, i = x in the tile's image (w - i if it is flipped)
     u = i - w            left of it
 
-The inverse picks the pixels, four taps of the bank's bytes each; the forward map moves the boxes. All shapes carry the
-batch first, and random numbers come from one generator in a fixed order: a seed repeats an epoch exactly.
+The inverse picks the pixels, and the forward map moves the boxes. On a GPU one gather picks those of a batch, four taps of the
+bank's bytes each; on a processor OpenCV warps tile by tile, several times as fast there. All shapes carry the batch first, and
+random numbers come from one generator in a fixed order: a seed repeats an epoch exactly.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +33,6 @@ ALONE = Group()
 
 _LEAST_AREA = 0.1  # a box of which less than this share stays in view is dropped
 _LEAST_SIDE = 2.0  # and so is one with a shorter side, in pixels
-_CACHED_PIXELS = 2**18  # a processor samples so many at a time: the work stays in its cache (40 % faster at 320 pixels)
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,13 @@ def augmented(
     mine = group.share(len(chosen))
     layout = _layout(bank, chosen, augmentation, generator).part(mine)
     colours = _colour_matrices(len(chosen), augmentation, generator)
-    pixels = _sampled(bank, layout)
-    if colours is not None:
-        pixels = torch.bmm(pixels.flatten(1, 2), colours[mine].to(pixels.device)).clamp_(0, 1).view_as(pixels)
+    images = (_warped if _on_processor(bank) else _gathered)(bank, layout, None if colours is None else colours[mine])
     boxes, classes = _moved(bank, layout)
-    return Batch(pixels.permute(0, 3, 1, 2), boxes, classes, len(chosen))
+    return Batch(images, boxes, classes, len(chosen))
+
+
+def _on_processor(bank: ImageBank) -> bool:
+    return bank.pixels.device.type == "cpu"
 
 
 @dataclass(frozen=True)
@@ -187,15 +191,51 @@ def _layout(bank: ImageBank, chosen: Tensor, augmentation: Augmentation, generat
     return _Layout(tiles, bank.sizes[tiles] * present[..., None], flips, centres, scales)
 
 
-def _sampled(bank: ImageBank, layout: _Layout) -> Tensor:
-    """The outputs' pixels, float32 (batch, size, size, 3) in [0, 1]."""
+def _warped(bank: ImageBank, layout: _Layout, colours: Tensor | None) -> Tensor:
+    """The outputs, float32 (batch, 3, size, size) in [0, 1]: bilinear within an image, in bytes, GREY outside."""
     batch, size = len(layout.tiles), bank.pixels.shape[1]
-    step = max(1, _CACHED_PIXELS // size**2) if bank.pixels.device.type == "cpu" else batch
-    return torch.cat([_sampled_part(bank, layout.part(slice(i, i + step))) for i in range(0, batch, step)])
+    source, seen = bank.pixels.numpy(), np.full((batch, size, size, 3), GREY, dtype=np.uint8)
+    lists = (values.tolist() for values in (layout.tiles, layout.sizes, layout.flips, layout.centres, layout.scales))
+    for output, tiles, sizes, flips, (cy, cx), scale in zip(seen, *lists, strict=True):
+        for number, (tile, (height, width), flip) in enumerate(zip(tiles, sizes, flips, strict=True)):
+            below, right = divmod(number, 2)
+            y, bottom, top = _span(cy, scale, height, below, size)
+            x, end, left = _span(cx, scale, width, right, size)
+            if y >= bottom or x >= end:
+                continue
+            across = (-1 / scale, 0.0, width - 1 - left) if flip else (1 / scale, 0.0, left)
+            output[y:bottom, x:end] = cv2.warpAffine(
+                source[tile, :height, :width],
+                np.array([across, (0.0, 1 / scale, top)]),
+                (end - x, bottom - y),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+    if colours is not None:
+        for output, matrix in zip(seen, colours.transpose(1, 2).numpy(), strict=True):
+            cv2.transform(output, matrix, dst=output)
+    return as_images(torch.from_numpy(seen))
 
 
-def _sampled_part(bank: ImageBank, layout: _Layout) -> Tensor:
-    """Bilinear within an image, GREY outside.
+def _span(centre: float, scale: float, length: int, beyond: int, size: int) -> tuple[int, int, float]:
+    """Along one axis, the output pixels that see an image of `length` pixels before (0) or `beyond` (1) the centre: the first,
+    past the last, and where the first sees the image, counted from the middle of its pixel 0, as OpenCV counts."""
+    low = length * (beyond - 1)
+    first, end = (math.ceil(centre + scale * at - 0.5) for at in (low, low + length))
+    first = max(0, first)
+    return first, min(size, end), (first + 0.5 - centre) / scale - low - 0.5
+
+
+def _gathered(bank: ImageBank, layout: _Layout, colours: Tensor | None) -> Tensor:
+    """The same, for the whole batch at once and unrounded."""
+    pixels = _sampled(bank, layout)
+    if colours is not None:
+        pixels = torch.bmm(pixels.flatten(1, 2), colours.to(pixels.device)).clamp_(0, 1).view_as(pixels)
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _sampled(bank: ImageBank, layout: _Layout) -> Tensor:
+    """The outputs' pixels, float32 (batch, size, size, 3) in [0, 1]: bilinear within an image, GREY outside.
 
     A pixel's source row depends on its own row and on which side of the centre it lies, and so for its column: both are
     computed for lines of pixels, (batch, 2 sides, size), and only put together for each pixel.

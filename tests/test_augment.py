@@ -22,6 +22,13 @@ NONE = Augmentation(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0,
 GEOMETRY = {"hue": 0.0, "saturation": 0.0, "value": 0.0}
 
 
+@pytest.fixture(params=["processor", "gpu"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs with the pixels made as on a processor, and as on a GPU."""
+    if request.param == "gpu":
+        monkeypatch.setattr(augment, "_on_processor", lambda bank: False)
+
+
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -227,12 +234,25 @@ def test_small_pieces_of_boxes_are_dropped() -> None:
     assert kept(0.5, 0) == [0]
 
 
-def test_the_pieces_in_which_a_processor_works_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    bank = painted_bank()
-    chosen = torch.arange(6)
-    whole = augmented(bank, chosen, Augmentation(), seeded(3)).images
-    monkeypatch.setattr(augment, "_CACHED_PIXELS", 1)
-    assert torch.equal(whole, augmented(bank, chosen, Augmentation(), seeded(3)).images)
+def test_a_processor_and_a_gpu_make_the_same_pixels_but_for_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Smooth images: OpenCV rounds positions to 1/32 of a pixel, and bytes where it blends and where it colours."""
+    rng = np.random.default_rng(0)
+    empty = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    records = []
+    for i, (width, height) in enumerate([(SIZE, SIZE), (SIZE, SIZE * 3 // 4), (SIZE * 2 // 3, SIZE)] * 2):
+        noise = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
+        records.append(Record(i, width, height, *empty, pixels=cv2.GaussianBlur(noise, (0, 0), 3)))
+    bank, chosen = load_bank(records, SIZE), torch.arange(6)
+    for seed in range(10):
+        both = []
+        for on_processor in (True, False):
+            monkeypatch.setattr(augment, "_on_processor", lambda bank, answer=on_processor: answer)
+            both.append(augmented(bank, chosen, Augmentation(), seeded(seed)).images)
+        warped, gathered = both
+        assert gathered.is_contiguous(memory_format=torch.channels_last)
+        apart = (warped - gathered).abs().amax(1) * 255
+        assert (apart > 3).float().mean() < 1e-3  # where the middle of a pixel lies on an image's edge but for rounding
+        assert apart.mean() < 0.7
 
 
 def colours(seed: int, **limits: float) -> Tensor:
