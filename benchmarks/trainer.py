@@ -5,10 +5,12 @@
 The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters colours
 with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights tensor by tensor. Rounds alternate and are
 warm; medians are compared. Then both run as a search runs its proxies, one to a core with a thread each, and their images a
-second are added up. Last, 20 proxies are trained in one process and its resident memory is printed.
+second are added up. Then the two ways of making augmented pixels, the processor's and the GPU's, both on one core. Last, 20
+proxies are trained in one process and its resident memory is printed.
 """
 
 import copy
+import itertools
 import multiprocessing
 import os
 import random
@@ -27,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from evaluators import augment
 from evaluators.data import DetectionData, image_of, load_bank, open_data
 from evaluators.loss import network_loss
 from evaluators.proxy import PROXY_AUGMENTATION, ProxyEvaluator
@@ -37,6 +40,7 @@ from gpnas.trial import Fidelity
 from search_spaces.space import GradientPathSpace
 
 ROUNDS, BATCH, PROXIES = 3, 8, 20
+MADE_AT = (128, 320, 640)
 NETWORKS = (60e6, 150e6)
 """FLOPs of the networks, at 192 pixels: the first sampled one within 20 % of each."""
 
@@ -184,6 +188,29 @@ def sampled(classes: int, flops: float) -> Graph:
             return candidate.graph
 
 
+def making(data: DetectionData, size: int) -> dict[str, float]:
+    """Milliseconds of one core for an augmented image, by the way of a processor and by that of a GPU."""
+    bank, found = load_bank(data.splits["train"], size), {}
+    threads, cv_threads, here = torch.get_num_threads(), cv2.getNumThreads(), augment._on_processor
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        for way, on_processor in (("warped", True), ("gathered", False)):
+            augment._on_processor = lambda bank, answer=on_processor: answer
+            took = []
+            for _ in range(ROUNDS):
+                batches = augment.train_batches(bank, BATCH, PROXY_AUGMENTATION, torch.Generator().manual_seed(0))
+                began = time.perf_counter()
+                images = sum(len(batch.images) for batch in itertools.islice(batches, 20))
+                took.append(1000 * (time.perf_counter() - began) / images)
+            found[way] = statistics.median(took)
+    finally:
+        augment._on_processor = here
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)
+    return found
+
+
 def resident_mib() -> float:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 2**20
@@ -224,6 +251,12 @@ def main() -> None:
     for flops in NETWORKS:
         mine, plain = (at_once(kind, spec, size, flops) for kind in ("ours", "plain"))
         print(f"{f'{flops / 1e6:.0f}M':26}{mine:8.1f}/s{plain:16.1f}/s{mine / plain:8.2f}")
+    print(f"\n{'milliseconds an image':26}{'warped':>10}{'gathered':>10}{'ratio':>8}")
+    for pixels in MADE_AT:
+        ways = making(data, pixels)
+        print(
+            f"{f'made at {pixels} px':26}{ways['warped']:10.2f}{ways['gathered']:10.2f}{ways['gathered'] / ways['warped']:8.1f}"
+        )
     memory = proxies(spec, len(data.names), size)
     shown = ", ".join(f"{memory[k]:.0f}" for k in (0, 4, 9, 14, 19))
     print(f"resident memory after proxies 1, 5, 10, 15, 20 in one process: {shown} MiB")

@@ -2,10 +2,10 @@
 
     python benchmarks/warm_start.py [--workers 2] [--device auto]
 
-Parents are the best PAIRS of GP-Bench's detectors on digit scenes, a child is one mutation of each. A parent is trained as on
-the lowest rung of `make search`; its child so too, from scratch and from the parent's weights where names and shapes match;
-and the child, from scratch, LONG_EPOCHS at a larger image: what the short ones should foretell. Rows are added to
-benchmarks/gp-bench/warm_start.jsonl; a pair that it holds is not done again.
+Parents are the best PAIRS of GP-Bench's detectors on digit scenes, a child is one mutation of each. A parent is trained for few
+epochs of small images, as on the lowest rung of a search; its child so too, from scratch and from its weights where names
+and shapes match; and the child, from scratch, for four times the epochs of larger images: what the short ones should foretell.
+Rows are added to benchmarks/gp-bench/warm_start.jsonl; a pair that it holds is not done again.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from search_spaces.architecture import candidate, read_architecture
 from search_spaces.space import GradientPathSpace
 
 PAIRS, FILE = 24, "warm_start.jsonl"
-SHORT_EPOCHS, SHORT_IMGSZ, LONG_EPOCHS, LONG_IMGSZ = 7, 96, 28, 128
+SHORT_EPOCHS, SHORT_IMGSZ, LONG_EPOCHS, LONG_IMGSZ = 4, 96, 16, 128
+"""Of the lowest rung of a short search, and of the highest."""
 
 
 def pair(task: Training, spec: str, device: str) -> dict[str, Any]:

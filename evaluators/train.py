@@ -46,6 +46,7 @@ CPU_BATCH, MOST_BATCH = 16, 128
 """Images a step that `automatic_batch` chooses on a CPU, and at most: larger ones learn less in an epoch."""
 
 _MOST_LOSS = 1e5  # per object; an untrained network has about 10 to 1000
+_MOST_NORM = 10.0  # of all gradients together: longer ones are shortened to it
 _EVALUATION_BATCH = 32
 _NORM_SPANS, _MOST_NORM_MOMENTUM = 30.0, 0.3
 
@@ -345,12 +346,15 @@ def _epoch(
                 of_optimizer["lr"] = recipe.lr_at(at)
             outputs = recipe.outputs_at(at, network.graph.outputs)
             losses, pieces = _gradients(wrapped, outputs, batch, classes, recipe.precision, pieces, group)
-            norm = nn.utils.clip_grad_norm_(parameters, max_norm=10.0, foreach=True)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = nn.utils.get_total_norm(gradients, foreach=True)
             if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
                 raise TrainingDiverged(
                     f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {float(norm):g} at learning rate "
                     f"{optimizer.param_groups[0]['lr']:g}"
                 )
+            if float(norm) > _MOST_NORM:
+                nn.utils.clip_grads_with_norm_(parameters, _MOST_NORM, norm, foreach=True)
             optimizer.step()
             averaged.update()
             sums += losses
