@@ -56,12 +56,21 @@ def by_optuna(sampler: str) -> Strategy:
     return search
 
 
-def nni_evolution(table: Table, rng: np.random.Generator) -> Generator[int, float, None]:
-    random.seed(int(rng.integers(2**31)))  # the tuner draws from both global generators
-    np.random.seed(int(rng.integers(2**31)))  # noqa: NPY002 (it is the tuner's own generator)
-    index = {choice: i for i, choice in enumerate(table.choices)}
+def nni_tuner(values: dict[str, list[str]], seed: int) -> EvolutionTuner:
+    """With a first population of the seed's: it would draw one from a generator that the system seeds."""
+    random.seed(seed)  # where it mutates
     tuner = EvolutionTuner(optimize_mode="maximize", population_size=POPULATION)
-    tuner.update_search_space({str(k): {"_type": "choice", "_value": values} for k, values in enumerate(values_of(table))})
+    tuner.update_search_space({label: {"_type": "choice", "_value": of} for label, of in values.items()})
+    tuner.random_state = np.random.RandomState(seed)
+    tuner.population.clear()
+    for _ in range(POPULATION):
+        tuner._random_generate_individual()
+    return tuner
+
+
+def nni_evolution(table: Table, rng: np.random.Generator) -> Generator[int, float, None]:
+    index = {choice: i for i, choice in enumerate(table.choices)}
+    tuner = nni_tuner({str(k): values for k, values in enumerate(values_of(table))}, int(rng.integers(2**31)))
     number = 0
     while True:
         chosen = tuner.generate_parameters(number)
@@ -102,11 +111,8 @@ def front_by_optuna(sampler: str) -> front_search.Strategy:
 
 
 def front_by_nni(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (it is the tuner's own generator)
     grid = Snapped(table)
-    tuner = EvolutionTuner(optimize_mode="maximize", population_size=POPULATION)
-    tuner.update_search_space({label: {"_type": "choice", "_value": values} for label, values in grid.values.items()})
+    tuner = nni_tuner(grid.values, seed)
     number = 0
     while grid.free.any():
         chosen = tuner.generate_parameters(number)

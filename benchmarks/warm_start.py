@@ -2,9 +2,10 @@
 
     python benchmarks/warm_start.py [--workers 2] [--device auto]
 
-Parents are the best PAIRS of GP-Bench's detectors on digit scenes, a child is one mutation of each. A parent is trained for few
-epochs of small images, as on the lowest rung of a search; its child so too, from scratch and from its weights where names
-and shapes match; and the child, from scratch, for four times the epochs of larger images: what the short ones should foretell.
+Parents are the best PAIRS of GP-Bench's detectors of the whole space on digit scenes, a child is one mutation of each. A parent
+is trained for few epochs of small images, as on the lowest rung of a search; its child so too, from scratch and from its
+weights (not their average, as rungs go on from them) where names and shapes match; and the child, from scratch, four times
+the epochs of larger images: what the short ones should foretell.
 Rows are added to benchmarks/gp-bench/warm_start.jsonl; a pair that it holds is not done again.
 """
 

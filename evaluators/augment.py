@@ -91,8 +91,8 @@ def train_batches(
 
 
 def ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    """The same batches in the same order, each made by a thread while the one before it is used: torch works without Python's
-    lock. What the making raises is raised here; a consumer that stops early (`close`) ends the thread."""
+    """The same batches in the same order, each made by a thread while the one before it is used: OpenCV and torch work without
+    Python's lock. What the making raises is raised here; a consumer that stops early (`close`) ends the thread."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
     ended = threading.Event()
 

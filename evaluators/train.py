@@ -346,14 +346,14 @@ def _epoch(
                 of_optimizer["lr"] = recipe.lr_at(at)
             outputs = recipe.outputs_at(at, network.graph.outputs)
             losses, pieces = _gradients(wrapped, outputs, batch, classes, recipe.precision, pieces, group)
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            norm = nn.utils.get_total_norm(gradients, foreach=True)
-            if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(float(norm)):
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+            length = float(norm)
+            if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(length):
                 raise TrainingDiverged(
-                    f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {float(norm):g} at learning rate "
+                    f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {length:g} at learning rate "
                     f"{optimizer.param_groups[0]['lr']:g}"
                 )
-            if float(norm) > _MOST_NORM:
+            if length > _MOST_NORM:
                 nn.utils.clip_grads_with_norm_(parameters, _MOST_NORM, norm, foreach=True)
             optimizer.step()
             averaged.update()

@@ -1,4 +1,4 @@
-"""Which candidate to train next: the one whose training is expected to enlarge the dominated area most, at its known cost.
+"""Which candidate to train next: the one whose training is expected to enlarge the dominated area, or the best accuracy, most.
 
 The area lies between accuracy and the logarithm of MACs. A candidate's cost is known before training, so only its accuracy is a
 random variable, and the expected hypervolume improvement (Emmerich et al. 2006) is a sum with a closed form: over each span of

@@ -1,7 +1,8 @@
-"""Search strategies on a table of trainings whose truth is known: how much of the front each has after so many epochs.
+"""Search strategies on a table of trainings whose truth is known: how much of the front, and of the best AP, each has after so
+many epochs.
 
     table = FrontTable(TableSpace, candidates, choices, features, macs, curves, imgsz=128)
-    shares(STRATEGIES["ours"], table, epochs=800, seeds=50)       # (seeds, epochs)
+    shares(STRATEGIES["ours"], table, epochs=800, seeds=50)       # (seeds, measures, epochs)
 
 Every seed draws PART of the rows, the same for all strategies, and is a search of its own on them. A strategy is a generator:
 it yields a row and epochs, total from scratch, and is sent the AP after them. It pays for the epochs that the row has not had
@@ -30,7 +31,7 @@ PART = 0.75
 """Share of a table's rows that one search has before it."""
 
 ENOUGH = 0.95
-"""Share of the area at which a search has found the front."""
+"""Share of a measure at which a search has found it."""
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ NONE = Augmentation(mosaic=0, scale=0, translate=0, flip=0, hue=0, saturation=0,
 GEOMETRY = {"hue": 0.0, "saturation": 0.0, "value": 0.0}
 
 
-@pytest.fixture(params=["processor", "gpu"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test runs with the pixels made as on a processor, and as on a GPU."""
+@pytest.fixture(params=["processor", "gpu"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs with the pixels made as on a processor, and as on a GPU."""
     if request.param == "gpu":
         monkeypatch.setattr(augment, "_on_processor", lambda bank: False)
 
@@ -77,6 +77,7 @@ def bounds(mask: NDArray[np.bool_]) -> list[int]:
     return [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_boxes_and_pixels_move_together(mosaic: float) -> None:
     compared = 0
@@ -88,6 +89,7 @@ def test_boxes_and_pixels_move_together(mosaic: float) -> None:
     assert compared > 100
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
 def test_what_is_seen_without_a_box_is_a_sliver(mosaic: float) -> None:
     slivers = 0
@@ -99,6 +101,7 @@ def test_what_is_seen_without_a_box_is_a_sliver(mosaic: float) -> None:
     assert slivers > 0 or not mosaic  # without mosaic a shift of a tenth hides little
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_no_augmentation_changes_nothing() -> None:
     bank = painted_bank()
     for batch in train_batches(bank, 4, NONE, seeded(1)):
@@ -121,6 +124,7 @@ def test_an_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_seed_repeats_an_epoch_exactly_and_another_does_not() -> None:
     bank = painted_bank()
     first, again, other = (list(train_batches(bank, 4, Augmentation(), seeded(seed))) for seed in (5, 5, 6))
@@ -141,6 +145,7 @@ def test_the_only_image_is_kept() -> None:
     assert [len(batch.images) for batch in train_batches(painted_bank(1), 8, Augmentation(), seeded(0))] == [1]
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_batch_is_laid_out_as_a_network_and_a_loss_read_it() -> None:
     batch = next(train_batches(painted_bank(), 6, Augmentation(), seeded(2)))
     assert batch.images.shape == (6, 3, SIZE, SIZE)
@@ -164,6 +169,7 @@ def test_images_without_boxes_make_a_batch_of_padding() -> None:
     assert batch.boxes.tolist() == [[[0, 0, 0, 0]]] * 2
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_flip_mirrors_an_image_in_its_own_width() -> None:
     bank = painted_bank(3)
     flip = Augmentation(mosaic=0, scale=0, translate=0, flip=1, **GEOMETRY)
@@ -174,6 +180,7 @@ def test_a_flip_mirrors_an_image_in_its_own_width() -> None:
     assert torch.equal(batch.boxes[0], torch.stack([64 - x2, y1, 64 - x1, y2], dim=-1))
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_a_mosaic_shows_four_images_that_touch_at_its_centre() -> None:
     """Four images of one level each, at scale 1: every pixel has the level of its quadrant, and none is blended."""
     levels = [10, 60, 160, 250]
@@ -193,6 +200,7 @@ def test_a_mosaic_shows_four_images_that_touch_at_its_centre() -> None:
     assert seen == set(levels)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_the_pixels_are_those_of_an_independent_warp() -> None:
     """Against OpenCV's bilinear warp, where the output shows the inside of the image."""
     noise = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from evaluators.tabular import Curve, TabularEvaluator
 from gpnas.controller import inference_cost
 from gpnas.features import features
 from gpnas.front_search import ENOUGH, MEASURES, STRATEGIES, FrontTable, epochs_to, shares
+from gpnas.tables import shares_table
 from gpnas.trial import Cause, Fidelity, TrialState
 from search_spaces.tabular import NEAREST, TableSpace, coded
 from tests.grid import grid_candidate, true_ap
@@ -60,6 +63,18 @@ def test_ours_needs_fewer_epochs_than_chance(table: FrontTable) -> None:
     ours, chance = (shares(STRATEGIES[name], table, 180, 4) for name in ("ours", "random"))
     for k in range(len(MEASURES)):
         assert epochs_to(ENOUGH, ours[:, k]) < 0.7 * epochs_to(ENOUGH, chance[:, k])
+
+
+def test_shares_are_shown_by_measure_with_the_epochs_that_they_take() -> None:
+    ours = np.array([[[0.5, 0.96, 0.96], [0.2, 0.3, 0.4]], [[0.7, 0.96, 0.96], [0.4, 0.5, 0.6]]])
+    other = np.array([[[0.1, 0.2, 0.97], [0.1, 0.2, 0.96]], [[0.1, 0.2, 0.97], [0.1, 0.2, 0.96]]])
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(shares_table({"ours": ours, "other": other}, "a table"))
+    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
+    area, best = (lines.index(f"share of the {measure}, a table after 3 epochs") for measure in MEASURES)
+    assert lines[area + 1] == "ours 0.960 +- 0.000" and lines[best + 1] == "ours 0.500 +- 0.196"
+    assert lines[area + 4 : area + 6] == ["ours 2 1.00", "other 3 0.67"]
+    assert lines[best + 4 : best + 6] == ["ours over 3 -", "other 3 -"]
 
 
 def test_epochs_to_by_hand() -> None:

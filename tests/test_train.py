@@ -321,6 +321,23 @@ class _ShortOfMemory(Network):
         return super().forward(images)
 
 
+def test_long_gradients_are_shortened_and_short_ones_are_not(monkeypatch):
+    seen = []
+
+    class Watched(torch.optim.SGD):
+        def step(self):
+            seen.append(float(nn.utils.get_total_norm([p.grad for group in self.param_groups for p in group["params"]])))
+            super().step()
+
+    monkeypatch.setitem(evaluators.train._OPTIMIZERS, "sgd", lambda network, recipe: Watched(network.parameters(), lr=1e-4))
+    for most in (0.5, 1e6):
+        monkeypatch.setattr(evaluators.train, "_MOST_NORM", most)
+        trained(Recipe(1, 64, 4, optimizer="sgd", eval_every=0))
+    half = len(seen) // 2
+    assert seen[:half] == pytest.approx([0.5] * half, rel=1e-4)
+    assert min(seen[half:]) > 0.6
+
+
 def test_a_batch_that_does_not_fit_is_accumulated_from_pieces():
     batches = []
 
