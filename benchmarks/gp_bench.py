@@ -134,13 +134,13 @@ def _row(found: Any, origin: str) -> dict[str, Any]:
 
 
 @functools.cache
-def loaded(spec: str, place: Any, split: str) -> tuple[Any, Any, Any]:
+def loaded(spec: str, place: Any, split: str, imgsz: int = IMGSZ) -> tuple[Any, Any, Any]:
     """The data, the train images and the split to judge by, once in each process."""
     from evaluators.data import load_bank, open_data
     from evaluators.train import load_split
 
     data = open_data(spec)
-    return data, load_bank(data.splits["train"], IMGSZ, place), load_split(data.splits[split], IMGSZ, place)
+    return data, load_bank(data.splits["train"], imgsz, place), load_split(data.splits[split], imgsz, place)
 
 
 def train_for_test(task: Training, spec: str, device: str) -> dict[str, Any]:
@@ -257,14 +257,17 @@ def tasks(rows: list[dict[str, Any]]) -> Iterator[Training]:
             yield training(row, data, seed, EPOCHS[data])
 
 
-def on_digits(path: Path, work: Callable[..., Any], tasks: list[Training], workers: int, device: str) -> None:
-    """Do the trainings that `path` does not hold yet."""
-    done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", "ap"))}
+def on_digits(
+    path: Path, work: Callable[..., Any], tasks: list[Training], workers: int, device: str, measured: str = "ap"
+) -> None:
+    """Do the trainings that `path` does not hold yet, in rows that have `measured`."""
+    done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", measured))}
     left = [task for task in tasks if (task.hash, task.seed) not in done]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for note, row in finished(pool, work, left, {"digits": "digits"}, device):
             append_line(path, row)
-            print(f"{note} {row['hash']} seed {row['seed']}: AP {last(row):.3f} in {row['seconds']:.0f} s", flush=True)
+            reached = f": AP {last(row):.3f} in {row['seconds']:.0f} s" if "ap" in row else ""
+            print(f"{note} {row['hash']} seed {row['seed']}{reached}", flush=True)
 
 
 def compare(out: Path, workers: int, device: str, file: Path | None) -> None:

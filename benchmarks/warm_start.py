@@ -10,23 +10,19 @@ Rows are added to benchmarks/gp-bench/warm_start.jsonl; a pair that it holds is 
 """
 
 import argparse
-import json
-import multiprocessing
 import os
 import random
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gp_bench import DETECTORS, HERE, TRAININGS, Training, finished, held, kendall
+from gp_bench import BATCH, DETECTORS, HERE, TRAININGS, Training, kendall, loaded, on_digits, training
 
-from evaluators.data import load_bank, open_data
 from evaluators.proxy import PROXY_AUGMENTATION
 from evaluators.tabular import read_curves
-from evaluators.train import Recipe, fit, for_data, load_split, new_network, pick_device, take_over
-from gpnas.json_lines import append_line, read_lines
+from evaluators.train import Recipe, fit, for_data, new_network, pick_device, take_over
+from gpnas.json_lines import read_lines
 from gpnas.network import Network
 from search_spaces.architecture import candidate, read_architecture
 from search_spaces.space import GradientPathSpace
@@ -39,20 +35,19 @@ SHORT_EPOCHS, SHORT_IMGSZ, LONG_EPOCHS, LONG_IMGSZ = 4, 96, 16, 128
 def pair(task: Training, spec: str, device: str) -> dict[str, Any]:
     """One row: AP on val of parent, child from scratch, warm child and child trained long. Called in a worker process."""
     torch.set_num_threads(1)
-    data, place = open_data(spec), pick_device(device)
-    space = GradientPathSpace(len(data.names))
+    place = pick_device(device)
+    names = loaded(spec, place, "val", SHORT_IMGSZ)[0].names
     parent = candidate(read_architecture(task.genotype))
-    child = space.propose([parent], random.Random(f"warm/{task.hash}"))
+    child = GradientPathSpace(len(names)).propose([parent], random.Random(f"warm/{task.hash}"))
 
     def trained(network: Network, epochs: int, imgsz: int) -> float:
-        bank, val = load_bank(data.splits["train"], imgsz, place), load_split(data.splits["val"], imgsz, place)
-        recipe = Recipe(
-            epochs, imgsz, 8, augmentation=PROXY_AUGMENTATION, eval_every=0, seed=task.seed + epochs, device=str(place)
-        )
-        return round(fit(network, bank, val, data.names, for_data(recipe, data), report=lambda row: None).metrics["ap"], 5)
+        data, bank, val = loaded(spec, place, "val", imgsz)
+        seed = task.seed + epochs
+        recipe = Recipe(epochs, imgsz, BATCH, augmentation=PROXY_AUGMENTATION, eval_every=0, seed=seed, device=str(place))
+        return round(fit(network, bank, val, names, for_data(recipe, data), report=lambda row: None).metrics["ap"], 5)
 
     def fresh(of: Any, imgsz: int, seed: int) -> Network:
-        return new_network(of.graph, len(data.names), imgsz, seed)
+        return new_network(of.graph, len(names), imgsz, seed)
 
     row: dict[str, Any] = {"hash": task.hash, "seed": task.seed, "child": child.hash}
     of_parent = fresh(parent, SHORT_IMGSZ, 0)
@@ -74,12 +69,14 @@ def show(path: Path) -> None:
         print(f"{name:10} median AP {np.median(columns[name]):.3f}")
     print("Kendall with the AP of the child trained long, from scratch (90 % interval over resampled pairs)")
     resampled = np.random.default_rng(0).integers(0, len(rows), (2000, len(rows)))
-    of = {"scratch": columns["scratch"], "warm": columns["warm"], "parent": columns["parent"]}
-    for name, values in of.items():
-        low, high = np.nanquantile([kendall(values[k], columns["long"][k]) for k in resampled], (0.05, 0.95))
-        print(f"{name:10}{kendall(values, columns['long']):8.2f}   {low:.2f} to {high:.2f}")
-    gaps = [kendall(of["warm"][k], columns["long"][k]) - kendall(of["scratch"][k], columns["long"][k]) for k in resampled]
-    low, high = np.nanquantile(gaps, (0.05, 0.95))
+    taus = {
+        name: np.array([kendall(columns[name][k], columns["long"][k]) for k in resampled])
+        for name in ("scratch", "warm", "parent")
+    }
+    for name, of in taus.items():
+        low, high = np.nanquantile(of, (0.05, 0.95))
+        print(f"{name:10}{kendall(columns[name], columns['long']):8.2f}   {low:.2f} to {high:.2f}")
+    low, high = np.nanquantile(taus["warm"] - taus["scratch"], (0.05, 0.95))
     print(f"warm less scratch, of the same pairs: {low:.2f} to {high:.2f}")
 
 
@@ -91,14 +88,8 @@ def main() -> None:
     path, curves = HERE / FILE, read_curves(HERE / TRAININGS, "digits")
     drawn = [row for row in read_lines(HERE / DETECTORS, ("hash", "origin", "genotype")) if row["origin"] == "gradient-path"]
     best = sorted((row for row in drawn if row["hash"] in curves), key=lambda row: -float(curves[row["hash"]].ap[-1]))
-    done = {row["hash"] for row in held(path, ("hash",))}
-    tasks = [
-        Training(row["hash"], json.dumps(row["genotype"]), "digits", 0, 0) for row in best[:PAIRS] if row["hash"] not in done
-    ]
-    with ProcessPoolExecutor(arguments.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for note, row in finished(pool, pair, tasks, {"digits": "digits"}, arguments.device):
-            append_line(path, row)
-            print(f"{note} {row}", flush=True)
+    tasks = [training(row, "digits", 0, 0) for row in best[:PAIRS]]
+    on_digits(path, pair, tasks, arguments.workers, arguments.device, measured="long")
     show(path)
 
 
