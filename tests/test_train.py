@@ -218,7 +218,7 @@ from torch import distributed
 
 if not distributed.is_torchelastic_launched():
     whole = evaluators.train._gradients
-    evaluators.train._gradients = lambda *rest: whole(*rest[:5], 2, rest[6])
+    evaluators.train._gradients = lambda *rest: whole(*rest[:6], 2, rest[7])
 recipe = Recipe(2, 64, batch_size=4, optimizer="sgd", lr=1e-3, device="cpu", precision="fp32")
 train_detector(small_graph(8, auxiliary=0.25), "g", square_data(), recipe, Path(sys.argv[1]), resume=False, report=print)
 """
@@ -329,7 +329,7 @@ def test_long_gradients_are_shortened_and_short_ones_are_not(monkeypatch):
             seen.append(float(nn.utils.get_total_norm([p.grad for group in self.param_groups for p in group["params"]])))
             super().step()
 
-    monkeypatch.setitem(evaluators.train._OPTIMIZERS, "sgd", lambda network, recipe: Watched(network.parameters(), lr=1e-4))
+    monkeypatch.setitem(evaluators.train._OPTIMIZERS, "sgd", lambda groups, recipe: Watched(groups, lr=1e-4))
     for most in (0.5, 1e6):
         monkeypatch.setattr(evaluators.train, "_MOST_NORM", most)
         trained(Recipe(1, 64, 4, optimizer="sgd", eval_every=0))
@@ -364,9 +364,9 @@ def test_accumulated_gradients_are_those_of_the_mean_over_pieces():
     network = new_network(small_graph(8), 3, 64, 0)
     bank = load_bank(squares(1) * 4, 64)
     batch = next(evaluators.train.train_batches(bank, 4, PLAIN, torch.Generator().manual_seed(0)))
-    gradients = []
+    gradients, optimizer = [], evaluators.train._optimizer(network, QUICK)
     for pieces in (1, 2):
-        evaluators.train._gradients(network.train(), network.graph.outputs, batch, 3, "fp32", pieces, ALONE)
+        evaluators.train._gradients(network.train(), optimizer, network.graph.outputs, batch, 3, "fp32", pieces, ALONE)
         gradients.append([p.grad.clone() for p in network.parameters()])
     for whole, halves in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-4)
@@ -411,12 +411,25 @@ def test_the_last_epochs_have_no_mosaic():
     assert [recipe.augmentation_at(epoch).mosaic for epoch in range(8)] == [0.7] * 6 + [0, 0]
 
 
-def test_only_kernels_decay():
-    network = Network(small_graph(8))
-    kernels, others = evaluators.train._groups(network, 0.1)
-    assert kernels["weight_decay"] == 0.1 and {p.ndim for p in kernels["params"]} == {4}
-    assert others["weight_decay"] == 0.0 and {p.ndim for p in others["params"]} == {1}
-    assert len(kernels["params"]) + len(others["params"]) == len(list(network.parameters()))
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_vectors_of_parameters_step_as_the_parameters_would_and_only_kernels_decay(optimizer):
+    ours, theirs = (new_network(small_graph(8), 3, 64, 0).to(memory_format=torch.channels_last) for _ in range(2))
+    recipe = Recipe(1, 64, optimizer=optimizer, lr=0.01, weight_decay=0.1)
+    of_vectors = evaluators.train._optimizer(ours, recipe)
+    kernels, others = ([p for p in theirs.parameters() if (p.ndim > 1) is is_kernel] for is_kernel in (True, False))
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
+    rest = {"adamw": {"betas": (0.9, 0.999)}, "sgd": {"momentum": 0.9, "nesterov": True}}[optimizer]
+    plain = kind([{"params": kernels, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=0.01, **rest)
+    for seed in range(3):
+        pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+        for network, steps in ((ours, of_vectors), (theirs, plain)):
+            steps.zero_grad(set_to_none=steps is plain)
+            sum(out.square().sum() for out in network.train()(pixels)).backward()
+            steps.step()
+    assert len(of_vectors.param_groups) == 2
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
+        assert mine.stride() == other.stride() and mine.data_ptr() % 16 == 0
 
 
 def test_the_average_ramps_up():
