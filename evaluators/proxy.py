@@ -35,10 +35,12 @@ from evaluators.train import (
     pick_device,
     read_checkpoint,
     save_checkpoint,
+    take_over,
     write_table,
 )
 from gpnas.errors import InputError
-from gpnas.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.network import Network
+from gpnas.trial import INHERITED, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 
 PROXY_AUGMENTATION = Augmentation(mosaic=0.5)
 """In few epochs half of the images are better seen as they are."""
@@ -108,6 +110,8 @@ class ProxyEvaluator:
         if left:
             network.load_state_dict(left["model"])
             history = list(left["history"])
+        elif (trial_dir / INHERITED).is_dir():
+            message = _taken_from_parent(network, _checkpoint_path(trial_dir / INHERITED, fidelity.epochs))
 
         def shown(row: dict[str, Any]) -> None:
             row = {**row, "epoch": done + row["epoch"], "epochs": fidelity.epochs}
@@ -165,6 +169,16 @@ def _left_by_lower_fidelity(trial_dir: Path, candidate: Candidate, fidelity: Fid
     if left.get("hash") != candidate.hash:
         return None, f"trained from scratch: {path} is of candidate {left.get('hash')}, not {candidate.hash}"
     return left, ""
+
+
+def _taken_from_parent(network: Network, checkpoint: Path) -> str:
+    """Start from a parent's weights (not their average, as a higher rung goes on from a lower one), where names and shapes
+    match; says how many match."""
+    try:
+        taken, whole = take_over(network, read_checkpoint(checkpoint)["model"])
+    except InputError as error:
+        return f"trained from scratch, though its parent's weights were wanted: {error}"
+    return f"{taken / whole:.0%} of its weights are its parent's"
 
 
 def _seed(seed: int, name: str, fidelity: Fidelity) -> int:

@@ -94,6 +94,7 @@ def search(
     device: Device = "auto",
     workers: Annotated[str, typer.Option(help="auto or local:N (processes)")] = "auto",
     wandb: Annotated[str, typer.Option(help="offline, online or off")] = "offline",
+    warm_start: Annotated[bool, typer.Option("--warm-start", help="children start from their parents' weights")] = False,
 ) -> None:
     """Search for architectures within limits; ends with a Pareto front and best.yaml."""
     from evaluators.data import digest, open_data
@@ -132,6 +133,7 @@ def search(
         "max_params": limits.max_params,
         "ladder": ladder.to_dict(),
         "seed": seed,
+        "warm_start": warm_start,
         "device": place,
         "slots": slots,
         "wandb": wandb,
@@ -198,6 +200,7 @@ def _search(run: Path, journal: Journal) -> None:
         seed=settings["seed"],
         max_trials=budget.amount if budget.kind == "trials" else None,
         start=candidate(start) if start else None,
+        warm_start=settings.get("warm_start", False),  # runs of earlier versions know no such setting
     )
     evaluator = ProxyEvaluator(
         data=settings["data"],

@@ -49,6 +49,9 @@ LIKE_SIZE = 1.25
 BEST_TURN = 2
 """One new candidate in so many is chosen for the best accuracy, the others for the dominated area."""
 
+WARM = " warm "
+"""In the origin of a trial, before the number of the one from whose weights it starts."""
+
 LEAST_TRAINED = 3
 """Finished trials from which a surrogate learns; with fewer, one of a size of its own is drawn, as at first."""
 
@@ -63,6 +66,12 @@ class Trial:
     origin: str
     features: Mapping[str, float]
     cost: Cost
+
+    @property
+    def weights_of(self) -> int | None:
+        """The trial from whose weights it starts; None for one that starts from scratch."""
+        _, warm, lender = self.origin.partition(WARM)
+        return int(lender) if warm else None
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,11 @@ class Controller:
         start: Candidate | None = None,
         pool: int = POOL,
         describe: Callable[[Candidate], Mapping[str, float]] | None = None,
+        warm_start: bool = False,
     ) -> None:
-        """describe: what is known of a candidate before training (None: gpnas.features)."""
+        """describe: what is known of a candidate before training (None: gpnas.features). warm_start: bred candidates start from
+        the weights that the lowest rung gave their parent (or the one from which that started: no more is ever inherited).
+        """
         self.trials: list[Trial] = []
         self.results: dict[tuple[int, int], Evaluation] = {}
         self._space, self._ladder, self._limits = space, ladder, limits
@@ -109,6 +121,7 @@ class Controller:
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(ladder.wave, self._max_trials))
         self._start = start
+        self._warm_start = warm_start
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
         self._asked: list[Suggestion] = []
         self._settled = 0  # evaluations known to the decisions to come, whatever else they may know
@@ -156,6 +169,30 @@ class Controller:
         """Trials that reached the top rung."""
         return {s.trial.id for s in self._asked if s.rung == len(self._ladder.fidelities) - 1}
 
+    def lenders(self) -> set[int]:
+        """Trials whose weights of the lowest rung children start from, or yet may."""
+        if not self._warm_start:
+            return set()
+        upper = {s.trial.id for s in self._open()}
+        for points in self._kinds(self._points(self._told_of(), 0)):
+            order = [point.id for point in ranked(points)]
+            upper |= set(order[: len(order) if len(order) < 2 * REDUCTION else (len(order) + 1) // 2])
+        return {self._lender(self.trials[i]) for i in upper}
+
+    @staticmethod
+    def _lender(trial: Trial) -> int:
+        return trial.id if trial.weights_of is None else trial.weights_of
+
+    def _told_of(self) -> list[Suggestion]:
+        return [s for s in self._asked if (s.trial.id, s.rung) in self.results]
+
+    def _kinds(self, points: Sequence[Point]) -> list[list[Point]]:
+        """Those that started from scratch, and those that did not: their results are not compared."""
+        kinds: tuple[list[Point], list[Point]] = ([], [])
+        for point in points:
+            kinds[self.trials[point.id].weights_of is not None].append(point)
+        return [kind for kind in kinds if kind]
+
     def fidelity(self, rung: int) -> Fidelity:
         return self._ladder.fidelities[rung]
 
@@ -195,12 +232,13 @@ class Controller:
         """The best trial of the highest rung that has room above it, for `least` at least."""
         asked = {(s.trial.id, s.rung) for s in self._asked}
         for rung in reversed(range(len(self._ladder.fidelities) - 1)):
-            order = [point.id for point in ranked(self._points(known, rung))]
-            if len(order) >= 2 * REDUCTION:
-                self._out |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in asked}
-            for i in order[: max(least, quota(rung, len(order)))]:
-                if (i, rung + 1) not in asked and i not in self._out:
-                    return self._suggest(self.trials[i], rung + 1)
+            for points in self._kinds(self._points(known, rung)):
+                order = [point.id for point in ranked(points)]
+                if len(order) >= 2 * REDUCTION:
+                    self._out |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in asked}
+                for i in order[: max(least, quota(rung, len(order)))]:
+                    if (i, rung + 1) not in asked and i not in self._out:
+                        return self._suggest(self.trials[i], rung + 1)
         return None
 
     def _points(self, known: Sequence[Suggestion], rung: int) -> list[Point]:
@@ -246,13 +284,13 @@ class Controller:
         return self._most_promising(pool, values, awaited) if pool else None
 
     def _values(self, known: Sequence[Suggestion]) -> dict[int, float]:
-        """AP of every finished trial, comparable: that of the lowest rung, handed round among those that climbed so that it
-        stands in the order of the higher rung."""
+        """AP of every finished trial, comparable among its kind: that of the lowest rung, handed round among those that climbed
+        so that it stands in the order of the higher rung."""
         values = {point.id: point.ap for point in self._points(known, 0)}
         for rung in range(1, len(self._ladder.fidelities)):
-            climbed = [point for point in self._points(known, rung) if point.id in values]
-            order = sorted(climbed, key=lambda p: (p.ap, p.id))
-            values |= dict(zip((p.id for p in order), sorted(values[p.id] for p in order), strict=True))
+            for climbed in self._kinds([point for point in self._points(known, rung) if point.id in values]):
+                order = sorted(climbed, key=lambda p: (p.ap, p.id))
+                values |= dict(zip((p.id for p in order), sorted(values[p.id] for p in order), strict=True))
         return values
 
     def _most_promising(self, pool: Sequence[_Proposal], values: Mapping[int, float], awaited: Sequence[Trial]) -> _Proposal:
@@ -261,7 +299,7 @@ class Controller:
         import numpy as np  # late, with scikit-learn behind it: reading a run does without
 
         from gpnas.acquisition import expected_hypervolume_improvement, expected_improvement
-        from gpnas.surrogate import fit, normal_scores, ranks
+        from gpnas.surrogate import fit, inherited, normal_scores, ranks
 
         known = [self.trials[i] for i in values]
         rows: list[Trial | _Proposal] = [*known, *awaited, *pool]
@@ -274,6 +312,9 @@ class Controller:
 
         n, m = len(known), len(rows) - len(pool)
         scores = normal_scores(np.array(list(values.values())))
+        warm = np.array([trial.weights_of is not None for trial in known])
+        if warm.any():
+            scores -= inherited(columns[:n], warm, scores)
         model = fit(columns[:n], none[:n], scores)
         if awaited:
             means = model.predict(columns[n:m], none[n:m])[0]
@@ -314,14 +355,20 @@ class Controller:
 
     def _bred(self, values: Mapping[int, float], rng: random.Random) -> list[_Proposal]:
         """Mutations of the best third of the trials and of the start, and crossings of two of them: two to one."""
-        points = [Point(i, value, self.trials[i].cost.macs) for i, value in values.items()]
-        parents = [self.trials[point.id] for point in ranked(points)[: max(2, math.ceil(len(points) / REDUCTION))]]
+        finished = [Point(i, value, self.trials[i].cost.macs) for i, value in values.items()]
+        parents = [
+            self.trials[point.id]
+            for points in self._kinds(finished)
+            for point in ranked(points)[: max(2, math.ceil(len(points) / REDUCTION))]
+        ]
         if self.trials[0].origin == "start" and self.trials[0] not in parents:
             parents.append(self.trials[0])
         found: dict[str, _Proposal] = {}
         for k in range(min(BRED, self._pool_size)):
             pair = rng.sample(parents, 2) if k % 3 == 0 and len(parents) > 1 else [rng.choice(parents)]
             origin = ("cross " if len(pair) == 2 else "mutate ") + " ".join(str(parent.id) for parent in pair)
+            if self._warm_start and pair[0].id in values:
+                origin += f"{WARM}{self._lender(pair[0])}"
             self._consider(self._space.propose([parent.candidate for parent in pair], rng), origin, found)
         return list(found.values())
 

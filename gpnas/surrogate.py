@@ -93,3 +93,15 @@ def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
         warnings.simplefilter("ignore", ConvergenceWarning)  # a bound that is reached is a choice like another
         process.fit(features, scores - slope * prior)
     return Surrogate(process, slope, float(scores.max()), len(scores))
+
+
+def inherited(features: Floats, warm: NDArray[np.bool_], scores: Floats) -> Floats:
+    """What those that did not start from scratch owe to that, in normal scores (n,); 0 for the others.
+
+    It is what a further column of `features` (n, features), which says so, explains of their `scores` (n,).
+    """
+    none = np.zeros(len(scores))
+    started, from_scratch = (np.column_stack([features, column * np.sqrt(12)]) for column in (warm, none))
+    model = fit(started, none, scores)
+    owed: Floats = model.predict(started, none)[0] - model.predict(from_scratch, none)[0]
+    return owed

@@ -123,12 +123,17 @@ class Space(Protocol):
     def smallest(self) -> Candidate: ...
 
 
+INHERITED = "inherited"
+"""The folder in a trial's folder that holds its parent's checkpoints."""
+
+
 class Evaluator(Protocol):
     """How good a candidate is. Picklable: it runs in worker processes.
 
     evaluate(candidate, fidelity, trial_dir, report) trains or looks up `candidate`. `trial_dir` exists and belongs to the
-    candidate alone: what a lower fidelity left there (a checkpoint) may be continued. Expected failures (out of memory,
-    NaN) come back as an Evaluation with a cause; anything raised is recorded by the caller with cause error.
+    candidate alone: what a lower fidelity left there (a checkpoint) may be continued. Where a search lets children start from
+    their parents' weights, `trial_dir / INHERITED` holds the checkpoints that the parent's folder held. Expected failures (out
+    of memory, NaN) come back as an Evaluation with a cause; anything raised is recorded by the caller with cause error.
     """
 
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation: ...

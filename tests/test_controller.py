@@ -205,6 +205,42 @@ def test_a_start_is_the_first_trial():
         assert a_controller(start=start, pool=pool).ask()[0].trial.candidate.hash == start.hash
 
 
+def test_children_start_from_the_weights_of_a_trial_that_started_from_scratch_where_that_is_wished():
+    bonus = 0.3  # what a warm start is worth, whatever the candidate is
+    for seed in range(3):
+        controller = a_controller(seed, warm_start=True)
+        told = set()
+        for _ in range(60):
+            suggestion = controller.ask()[0]
+            trial = suggestion.trial
+            if trial.weights_of is not None:
+                lender = controller.trials[trial.weights_of]
+                assert lender.weights_of is None and (lender.id, 0) in told
+                assert suggestion.rung or lender.id in controller.lenders()
+                assert trial.origin.split()[0] in ("mutate", "cross")
+            controller.start(suggestion)
+            ap = true_ap(trial.candidate, suggestion.fidelity) / 2 + bonus * (trial.weights_of is not None)
+            controller.tell(trial, suggestion.rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+            told.add((trial.id, suggestion.rung))
+        warm = {trial.id for trial in controller.trials if trial.weights_of is not None}
+        assert len(warm) >= 3
+        climbed = {i for i, rung in told if rung == 1}
+        assert climbed - warm and climbed & warm  # each kind climbs by its own order, though the warm are ahead of all others
+    cold = a_controller()
+    run(cold, 60)
+    assert {trial.weights_of for trial in cold.trials} == {None} and cold.lenders() == set()
+
+
+def test_a_warm_search_that_goes_on_decides_as_if_it_had_never_stopped():
+    whole, first = a_controller(warm_start=True), a_controller(warm_start=True)
+    run(whole, 40)
+    run(first, 23)
+    second = a_controller(warm_start=True)
+    second.adopt([(trial.candidate.genotype, trial.origin) for trial in first.trials])
+    run(second, 40)
+    assert [(t.candidate.hash, t.weights_of) for t in second.trials] == [(t.candidate.hash, t.weights_of) for t in whole.trials]
+
+
 def test_no_more_is_decided_than_is_wanted():
     controller = a_controller()
     assert len(controller.ask(2)) == 2 == len(controller.trials)

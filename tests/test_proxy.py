@@ -117,6 +117,36 @@ def test_an_evaluation_that_was_killed_before_it_was_known_ends_with_the_same_we
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
+def test_a_child_starts_from_its_parents_weights_where_they_are_handed_down(spec, tmp_path, monkeypatch):
+    wider, parent = candidate(small_graph(16)), tmp_path / "parent"
+    (tmp_path / "child" / "inherited").mkdir(parents=True)
+    parent.mkdir()
+    proxy(spec).evaluate(SMALL, Fidelity(2, 64), parent, nothing)
+    (parent / "checkpoint-2.pt").rename(tmp_path / "child" / "inherited" / "checkpoint-2.pt")
+    starts, real_fit = [], evaluators.proxy.fit
+
+    def watching_fit(network, *rest, **options):
+        starts.append({key: value.clone() for key, value in network.state_dict().items()})
+        return real_fit(network, *rest, **options)
+
+    monkeypatch.setattr(evaluators.proxy, "fit", watching_fit)
+    result = proxy(spec).evaluate(wider, Fidelity(2, 64), tmp_path / "child", nothing)
+    left = checkpoint(tmp_path / "child" / "inherited", 2)["model"]
+    same = {key for key in starts[0] if left[key].shape == starts[0][key].shape}
+    assert same and same != starts[0].keys() and all(torch.equal(starts[0][key], left[key]) for key in same)
+    assert "of its weights are its parent's" in result.message and result.epochs == 2
+    proxy(spec).evaluate(wider, Fidelity(3, 64), tmp_path / "child", nothing)  # then it goes on from its own
+    own = checkpoint(tmp_path / "child", 2)["model"]
+    assert all(torch.equal(starts[1][key], own[key]) for key in own)
+
+
+def test_a_parent_that_left_no_weights_is_said_to_have_left_none(spec, tmp_path):
+    (tmp_path / "inherited").mkdir()
+    result = proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
+    assert result.state is TrialState.COMPLETE
+    assert result.message.startswith("trained from scratch, though its parent's weights were wanted: cannot read")
+
+
 def broken(monkeypatch, spoil) -> None:
     """Spoil each network that the proxy makes."""
     make = evaluators.proxy.new_network

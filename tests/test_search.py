@@ -3,6 +3,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from gpnas.pareto import Limits
 from gpnas.results import best_of, front_of, measured, summary, write_results
 from gpnas.rungs import Budget, Ladder
 from gpnas.search import search
-from gpnas.trial import Fidelity, TrialState
+from gpnas.trial import INHERITED, Fidelity, TrialState
 from gpnas.workers import LocalWorkers
 from tests.grid import GridEvaluator, GridSpace
 
@@ -22,17 +23,17 @@ LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
 SETTINGS = {"imgsz": 32, "data": "grid", "names": ["a"], "seed": 0, "space": "grid", "budget": {"text": "", "kind": ""}}
 
 
-def a_controller(budget, seed=0):
+def a_controller(budget, seed=0, warm_start=False):
     trials = budget.amount if budget.kind == "trials" else None
-    return Controller(GridSpace(), LADDER, Limits(), imgsz=32, seed=seed, max_trials=trials, pool=60)
+    return Controller(GridSpace(), LADDER, Limits(), imgsz=32, seed=seed, max_trials=trials, pool=60, warm_start=warm_start)
 
 
-def run_search(run: Path, evaluator, budget, slots=2, seed=0):
+def run_search(run: Path, evaluator, budget, slots=2, seed=0, warm_start=False):
     events = []
     journal = Journal.open(run, write=True) if run.exists() else Journal.create(run, SETTINGS)
     with journal, LocalWorkers(evaluator, slots) as workers:
         journal.drop_running()
-        search(a_controller(budget, seed), journal, workers, budget, run, events.append, images=10)
+        search(a_controller(budget, seed, warm_start), journal, workers, budget, run, events.append, images=10)
         write_results(run, journal, lambda genotype, found: f"{genotype}\n")
         rows = journal.evaluations()
     return events, rows
@@ -88,6 +89,31 @@ def test_the_worse_half_of_a_rung_loses_its_checkpoints_and_the_top_keeps_them(t
     macs = {i: cost_of(run, i) for i in aps}
     dominated = {i for i in aps for j in aps if aps[j] > aps[i] and macs[j] < macs[i]}
     assert sum(i in dominated for i in aps if i not in kept) >= 4
+
+
+@dataclass(frozen=True)
+class Inheriting(GridEvaluator):
+    """Leaves its trial's number as the weights of a fidelity, and writes down whose it found in its folder."""
+
+    def evaluate(self, candidate, fidelity, trial_dir, report):
+        inherited = trial_dir / INHERITED
+        found = (inherited / "checkpoint-1.pt").read_text() if inherited.exists() else ""
+        (trial_dir / f"found-{fidelity.epochs}").write_text(found)
+        (trial_dir / f"checkpoint-{fidelity.epochs}.pt").write_text(trial_dir.name)
+        return super().evaluate(candidate, fidelity, trial_dir, report)
+
+
+def test_a_warm_start_finds_the_weights_of_its_parent_and_no_other_trial_finds_any(tmp_path):
+    run = tmp_path / "run"
+    _, rows = run_search(run, Inheriting(str(tmp_path / "log")), Budget("trials", 20), warm_start=True)
+    with Journal.open(run, write=False) as journal:
+        lenders = {trial.id: trial.origin.partition(" warm ")[2] for trial in journal.trials()}
+    assert sum(lender != "" for lender in lenders.values()) >= 3
+    for row in rows:
+        lender = lenders[row.trial_id] if row.rung == 0 else ""
+        found = (run / "trials" / str(row.trial_id) / f"found-{3**row.rung}").read_text()
+        assert found == lender
+    assert not list(run.glob(f"trials/*/{INHERITED}"))
 
 
 def cost_of(run, trial):
