@@ -153,31 +153,36 @@ def ours(graph: Graph, data: DetectionData, size: int, waiting: list[float]) -> 
     return epoch
 
 
-def at_once(kind: str, spec: str, size: int, flops: float) -> float:
-    """Images a second of `kind` ("ours", "plain" with one worker), one to a core with a thread each, added up."""
+def at_once(spec: str, size: int, flops: float) -> tuple[float, float]:
+    """Images a second of ours and of the plain loop with one worker, one to a core with a thread each, added up over the cores:
+    medians of rounds in which all cores run the one, then all the other."""
     context, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
     barrier, rates = context.Barrier(count), context.Queue()
-    processes = [context.Process(target=_one_of, args=(kind, spec, size, flops, barrier, rates)) for _ in range(count)]
-    try:
-        for process in processes:
-            process.start()
-        return sum(rates.get(timeout=900) for _ in processes)
-    finally:
-        for process in processes:
-            process.kill()
+    processes = [context.Process(target=_one_of, args=(spec, size, flops, barrier, rates)) for _ in range(count)]
+    for process in processes:
+        process.start()
+    summed = np.zeros((ROUNDS, 2))
+    for _ in range(count * summed.size):
+        turn, kind, rate = rates.get(timeout=900)
+        summed[turn, kind] += rate
+    for process in processes:
+        process.join()
+    mine, plain = np.median(summed, axis=0).tolist()
+    return mine, plain
 
 
-def _one_of(kind: str, spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
+def _one_of(spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
     torch.set_num_threads(1)
     data = open_data(spec)
     graph = sampled(len(data.names), flops)
     with tempfile.TemporaryDirectory() as folder:
-        epoch = ours(graph, data, size, []) if kind == "ours" else plain_loop(graph, data, Path(folder), size, 1)
-        epoch()
-        barrier.wait(600)
-        rates.put(statistics.median(epoch() for _ in range(ROUNDS)))
-        while True:  # until it is killed: nobody is alone on the machine while another is timed
-            epoch()
+        rivals = [ours(graph, data, size, []), plain_loop(graph, data, Path(folder), size, 1)]
+        for turn in range(-1, ROUNDS):  # the first warms up
+            for kind, epoch in enumerate(rivals):
+                barrier.wait(600)  # nobody is alone on the machine while another is timed
+                rate = epoch()
+                if turn >= 0:
+                    rates.put((turn, kind, rate))
 
 
 def sampled(classes: int, flops: float) -> Graph:
@@ -249,7 +254,7 @@ def main() -> None:
     count = os.cpu_count()
     print(f"\n{f'{count} at once, a thread each':26}{'ours':>10}{'plain':>18}{'ratio':>8}")
     for flops in NETWORKS:
-        mine, plain = (at_once(kind, spec, size, flops) for kind in ("ours", "plain"))
+        mine, plain = at_once(spec, size, flops)
         print(f"{f'{flops / 1e6:.0f}M':26}{mine:8.1f}/s{plain:16.1f}/s{mine / plain:8.2f}")
     print(f"\n{'milliseconds an image':26}{'warped':>10}{'gathered':>10}{'ratio':>8}")
     for pixels in MADE_AT:
