@@ -159,14 +159,18 @@ def at_once(spec: str, size: int, flops: float) -> tuple[float, float]:
     context, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
     barrier, rates = context.Barrier(count), context.Queue()
     processes = [context.Process(target=_one_of, args=(spec, size, flops, barrier, rates)) for _ in range(count)]
-    for process in processes:
-        process.start()
     summed = np.zeros((ROUNDS, 2))
-    for _ in range(count * summed.size):
-        turn, kind, rate = rates.get(timeout=900)
-        summed[turn, kind] += rate
-    for process in processes:
-        process.join()
+    try:
+        for process in processes:
+            process.start()
+        for _ in range(count * summed.size):
+            turn, kind, rate = rates.get(timeout=900)
+            summed[turn, kind] += rate
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.kill()
     mine, plain = np.median(summed, axis=0).tolist()
     return mine, plain
 
@@ -179,7 +183,7 @@ def _one_of(spec: str, size: int, flops: float, barrier: Any, rates: Any) -> Non
         rivals = [ours(graph, data, size, []), plain_loop(graph, data, Path(folder), size, 1)]
         for turn in range(-1, ROUNDS):  # the first warms up
             for kind, epoch in enumerate(rivals):
-                barrier.wait(600)  # nobody is alone on the machine while another is timed
+                barrier.wait(600)  # all cores begin the same epoch together
                 rate = epoch()
                 if turn >= 0:
                     rates.put((turn, kind, rate))

@@ -40,7 +40,7 @@ from evaluators.train import (
 )
 from gpnas.errors import InputError
 from gpnas.network import Network
-from gpnas.trial import INHERITED, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.trial import LENDER, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 
 PROXY_AUGMENTATION = Augmentation(mosaic=0.5)
 """In few epochs half of the images are better seen as they are."""
@@ -110,8 +110,8 @@ class ProxyEvaluator:
         if left:
             network.load_state_dict(left["model"])
             history = list(left["history"])
-        elif (trial_dir / INHERITED).is_dir():
-            message = _taken_from_parent(network, _checkpoint_path(trial_dir / INHERITED, fidelity.epochs))
+        elif (trial_dir / LENDER).is_symlink():
+            message = _taken_from_lender(network, _checkpoint_path(trial_dir / LENDER, fidelity.epochs))
 
         def shown(row: dict[str, Any]) -> None:
             row = {**row, "epoch": done + row["epoch"], "epochs": fidelity.epochs}
@@ -171,14 +171,11 @@ def _left_by_lower_fidelity(trial_dir: Path, candidate: Candidate, fidelity: Fid
     return left, ""
 
 
-def _taken_from_parent(network: Network, checkpoint: Path) -> str:
-    """Start from a parent's weights (not their average, as a higher rung goes on from a lower one), where names and shapes
+def _taken_from_lender(network: Network, checkpoint: Path) -> str:
+    """Start from another trial's weights (not their average, as a higher rung goes on from a lower one), where names and shapes
     match; says how many match."""
-    try:
-        taken, whole = take_over(network, read_checkpoint(checkpoint)["model"])
-    except InputError as error:
-        return f"trained from scratch, though its parent's weights were wanted: {error}"
-    return f"{taken / whole:.0%} of its weights are its parent's"
+    taken, whole = take_over(network, read_checkpoint(checkpoint)["model"])
+    return f"started with {taken / whole:.0%} of its weights from another trial"
 
 
 def _seed(seed: int, name: str, fidelity: Fidelity) -> int:

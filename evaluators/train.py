@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
+import gc
 import io
 import itertools
 import math
@@ -197,6 +198,7 @@ def automatic_batch(graph: Graph, classes: int, imgsz: int, device: torch.device
         return CPU_BATCH
 
     def peak(images: int) -> int:
+        gc.collect()  # the optimiser of a call before may stand in a cycle
         network = new_network(graph, classes, imgsz, 0).train()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = _optimizer(network, Recipe(1, imgsz))
@@ -265,7 +267,7 @@ def fit(
     if start is not None:
         network.load_state_dict(start["model"])
         averaged.load(start["ema"], start["updates"])
-        optimizer.load_state_dict(start["vectors"])
+        _load_vectors(optimizer, start["vectors"])
         generator.set_state(start["generator"])
         done, best, best_epoch = start["epoch"], start["best"], start["best_epoch"]
         metrics, history = dict(start["metrics"]), list(start["history"])
@@ -473,6 +475,13 @@ def _side_by_side(parameters: Sequence[nn.Parameter]) -> nn.Parameter:
         mine, gradient = (of.as_strided(parameter.shape, parameter.stride(), start) for of in (vector.data, vector.grad))
         parameter.data, parameter.grad = mine.copy_(parameter.data), gradient
     return vector
+
+
+def _load_vectors(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    optimizer.load_state_dict(state)
+    for vector, moments in optimizer.state.items():
+        if any(moment.ndim and moment.shape != vector.shape for moment in moments.values()):
+            raise InputError("the optimiser's state was laid out by another version of gpnas; train again in another folder")
 
 
 def _adamw(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:

@@ -31,7 +31,7 @@ from gpnas.errors import LimitError
 from gpnas.features import features
 from gpnas.pareto import Limits, Point, ranked
 from gpnas.rungs import REDUCTION, Ladder, quota
-from gpnas.trial import Candidate, Evaluation, Fidelity, Space, TrialState
+from gpnas.trial import WARM, Candidate, Evaluation, Fidelity, Space, TrialState, lender_of
 
 POOL, FIRST_POOL, GROWTH = 10_000, 1000, 500
 """Candidates drawn for a decision to look at: at most, for the first one, and more for each further one. Those within the
@@ -49,9 +49,6 @@ LIKE_SIZE = 1.25
 BEST_TURN = 2
 """One new candidate in so many is chosen for the best accuracy, the others for the dominated area."""
 
-WARM = " warm "
-"""In the origin of a trial, before the number of the one from whose weights it starts."""
-
 LEAST_TRAINED = 3
 """Finished trials from which a surrogate learns; with fewer, one of a size of its own is drawn, as at first."""
 
@@ -68,10 +65,9 @@ class Trial:
     cost: Cost
 
     @property
-    def weights_of(self) -> int | None:
+    def lender(self) -> int | None:
         """The trial from whose weights it starts; None for one that starts from scratch."""
-        _, warm, lender = self.origin.partition(WARM)
-        return int(lender) if warm else None
+        return lender_of(self.origin)
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ class Controller:
         warm_start: bool = False,
     ) -> None:
         """describe: what is known of a candidate before training (None: gpnas.features). warm_start: bred candidates start from
-        the weights that the lowest rung gave their parent (or the one from which that started: no more is ever inherited).
+        the weights that the lowest rung gave their parent, or its lender: no training lies behind a lender's own.
         """
         self.trials: list[Trial] = []
         self.results: dict[tuple[int, int], Evaluation] = {}
@@ -170,27 +166,14 @@ class Controller:
         return {s.trial.id for s in self._asked if s.rung == len(self._ladder.fidelities) - 1}
 
     def lenders(self) -> set[int]:
-        """Trials whose weights of the lowest rung children start from, or yet may."""
-        if not self._warm_start:
-            return set()
-        upper = {s.trial.id for s in self._open()}
-        for points in self._kinds(self._points(self._told_of(), 0)):
-            order = [point.id for point in ranked(points)]
-            upper |= set(order[: len(order) if len(order) < 2 * REDUCTION else (len(order) + 1) // 2])
-        return {self._lender(self.trials[i]) for i in upper}
-
-    @staticmethod
-    def _lender(trial: Trial) -> int:
-        return trial.id if trial.weights_of is None else trial.weights_of
-
-    def _told_of(self) -> list[Suggestion]:
-        return [s for s in self._asked if (s.trial.id, s.rung) in self.results]
+        """Trials from whose weights children may start, whatever becomes of them."""
+        return {trial.id for trial in self.trials if trial.lender is None} if self._warm_start else set()
 
     def _kinds(self, points: Sequence[Point]) -> list[list[Point]]:
-        """Those that started from scratch, and those that did not: their results are not compared."""
+        """Those that started from scratch, and those that did not: their AP is not compared."""
         kinds: tuple[list[Point], list[Point]] = ([], [])
         for point in points:
-            kinds[self.trials[point.id].weights_of is not None].append(point)
+            kinds[self.trials[point.id].lender is not None].append(point)
         return [kind for kind in kinds if kind]
 
     def fidelity(self, rung: int) -> Fidelity:
@@ -229,7 +212,7 @@ class Controller:
         return Suggestion(trial, rung, self._ladder.fidelities[rung])
 
     def _promoted(self, known: Sequence[Suggestion], least: int) -> Suggestion | None:
-        """The best trial of the highest rung that has room above it, for `least` at least."""
+        """The best trial of the highest rung that has room above it, for `least` at least (of either kind)."""
         asked = {(s.trial.id, s.rung) for s in self._asked}
         for rung in reversed(range(len(self._ladder.fidelities) - 1)):
             for points in self._kinds(self._points(known, rung)):
@@ -299,7 +282,7 @@ class Controller:
         import numpy as np  # late, with scikit-learn behind it: reading a run does without
 
         from gpnas.acquisition import expected_hypervolume_improvement, expected_improvement
-        from gpnas.surrogate import fit, inherited, normal_scores, ranks
+        from gpnas.surrogate import fit, head_start, normal_scores, ranks
 
         known = [self.trials[i] for i in values]
         rows: list[Trial | _Proposal] = [*known, *awaited, *pool]
@@ -312,9 +295,9 @@ class Controller:
 
         n, m = len(known), len(rows) - len(pool)
         scores = normal_scores(np.array(list(values.values())))
-        warm = np.array([trial.weights_of is not None for trial in known])
+        warm = np.array([trial.lender is not None for trial in known])
         if warm.any():
-            scores -= inherited(columns[:n], warm, scores)
+            scores[warm] -= head_start(columns[:n], warm, scores)
         model = fit(columns[:n], none[:n], scores)
         if awaited:
             means = model.predict(columns[n:m], none[n:m])[0]
@@ -368,7 +351,7 @@ class Controller:
             pair = rng.sample(parents, 2) if k % 3 == 0 and len(parents) > 1 else [rng.choice(parents)]
             origin = ("cross " if len(pair) == 2 else "mutate ") + " ".join(str(parent.id) for parent in pair)
             if self._warm_start and pair[0].id in values:
-                origin += f"{WARM}{self._lender(pair[0])}"
+                origin += f"{WARM}{pair[0].id if pair[0].lender is None else pair[0].lender}"
             self._consider(self._space.propose([parent.candidate for parent in pair], rng), origin, found)
         return list(found.values())
 

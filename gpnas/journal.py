@@ -69,7 +69,7 @@ CREATE TABLE events (
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One candidate of the search. `origin` is how it was found: "sample", "mutate 3", "cross 3 5", "start NAME".
+    """One candidate of the search. `origin` is how it was found: "sample", "mutate 3", "cross 3 5", "start", "mutate 7 warm 3".
 
     params and macs are those of the fused inference form at the run's image size.
     """

@@ -42,7 +42,7 @@ from gpnas.journal import EvaluationRow, Journal, TrialRow
 from gpnas.quantities import brief, clock
 from gpnas.results import Measured, measured, replace_text
 from gpnas.timeline import timeline_svg
-from gpnas.trial import TrialState
+from gpnas.trial import TrialState, lender_of
 
 
 @dataclass(frozen=True)
@@ -301,7 +301,12 @@ def _busy_time(evaluations: Sequence[EvaluationRow]) -> Callable[[float], float]
 
 def _score_drawing(facts: _Facts) -> str:
     title = "Score against AP"
-    done = [row for row in facts.evaluations if row.evaluation is not None and row.state is TrialState.COMPLETE]
+    warm = {trial.id for trial in facts.trials if lender_of(trial.origin) is not None}  # with the AP of a longer training
+    done = [
+        row
+        for row in facts.evaluations
+        if row.evaluation is not None and row.state is TrialState.COMPLETE and row.trial_id not in warm
+    ]
     if not done:
         return empty(title, "no evaluation is complete")
     rung = min(row.rung for row in done)

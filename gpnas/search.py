@@ -6,7 +6,6 @@ what it decided, which depends on the seed and the results alone, and what the j
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -20,15 +19,13 @@ from gpnas.errors import GpnasError, JournalError
 from gpnas.journal import Journal, TrialRow
 from gpnas.memory import MEASURED, MemoryTable
 from gpnas.rungs import NOMINAL_FLOPS, Budget
-from gpnas.trial import INHERITED, Cause, Evaluation, TrialState
+from gpnas.trial import LENDER, Cause, Evaluation, TrialState
 from gpnas.workers import Done, Job, Progress
 
 POLL_SECONDS = 0.5
 GRACE = 0.05
 """A job that outlasts a time budget is ended when this share of the budget has passed beyond it."""
 
-
-CHECKPOINTS = "checkpoint*.pt"
 
 MOST_BROKEN = 6
 """Evaluations in a row that end in an error or a lost worker before the search gives up."""
@@ -200,8 +197,8 @@ class _Session:
         self.running[key] = suggestion
         if self._memory is not None:
             self._memory.take(key, self._activations(suggestion))
-        if trial.weights_of is not None and not suggestion.rung:
-            _hand_down(self.run / "trials" / str(trial.weights_of), trial_dir / INHERITED)
+        if trial.lender is not None and not (trial_dir / LENDER).is_symlink():
+            (trial_dir / LENDER).symlink_to(Path("..") / str(trial.lender))
         self.workers.submit(Job(key, trial.candidate, suggestion.fidelity, trial_dir, timeout))
 
     def receive(self, message: Done | Progress) -> Event:
@@ -278,23 +275,6 @@ class _Session:
         running = {s.trial.id for s in self.running.values()}
         keep = self.controller.promotable() | self.controller.on_top() | self.controller.lenders() | running
         for folder in (self.run / "trials").iterdir():
-            if not folder.name.isdigit():
-                continue
-            if int(folder.name) not in keep:
-                for checkpoint in folder.glob(CHECKPOINTS):
+            if folder.name.isdigit() and int(folder.name) not in keep:
+                for checkpoint in folder.glob("checkpoint*.pt"):
                     checkpoint.unlink()
-            if int(folder.name) not in running:
-                shutil.rmtree(folder / INHERITED, ignore_errors=True)
-
-
-def _hand_down(parent: Path, inherited: Path) -> None:
-    """Put the checkpoints of a parent's folder into the folder `inherited`, which is then there even if the parent left none.
-    What an evaluation that was killed has left there stays: the parent's may be gone by now."""
-    if inherited.exists():
-        return
-    half = inherited.with_name(f"{inherited.name}.tmp")
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir()
-    for checkpoint in parent.glob(CHECKPOINTS):
-        shutil.copyfile(checkpoint, half / checkpoint.name)
-    half.rename(inherited)

@@ -95,13 +95,14 @@ def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
     return Surrogate(process, slope, float(scores.max()), len(scores))
 
 
-def inherited(features: Floats, warm: NDArray[np.bool_], scores: Floats) -> Floats:
-    """What those that did not start from scratch owe to that, in normal scores (n,); 0 for the others.
+def head_start(features: Floats, warm: NDArray[np.bool_], scores: Floats) -> float:
+    """By how much those that did not start from scratch (`warm`, one of them at least) are ahead for that, in normal scores.
 
-    It is what a further column of `features` (n, features), which says so, explains of their `scores` (n,).
+    It is what a further column of `features` (n, features), which says so, explains of their `scores` (n,): in the mean, since
+    for a single one the process cannot tell it from what that one is worth.
     """
     none = np.zeros(len(scores))
     started, from_scratch = (np.column_stack([features, column * np.sqrt(12)]) for column in (warm, none))
     model = fit(started, none, scores)
-    owed: Floats = model.predict(started, none)[0] - model.predict(from_scratch, none)[0]
-    return owed
+    ahead = model.predict(started, none)[0] - model.predict(from_scratch, none)[0]
+    return float(ahead[warm].mean())

@@ -123,8 +123,18 @@ class Space(Protocol):
     def smallest(self) -> Candidate: ...
 
 
-INHERITED = "inherited"
-"""The folder in a trial's folder that holds its parent's checkpoints."""
+WARM = " warm "
+"""In a trial's origin, before the number of the trial from whose weights it starts: "mutate 7 warm 3"."""
+
+
+def lender_of(origin: str) -> int | None:
+    """The trial from whose weights one of this origin starts; None for one that starts from scratch."""
+    _, warm, lender = origin.partition(WARM)
+    return int(lender) if warm else None
+
+
+LENDER = "lender"
+"""The link in a trial's folder to that of the trial from whose weights it starts."""
 
 
 class Evaluator(Protocol):
@@ -132,8 +142,9 @@ class Evaluator(Protocol):
 
     evaluate(candidate, fidelity, trial_dir, report) trains or looks up `candidate`. `trial_dir` exists and belongs to the
     candidate alone: what a lower fidelity left there (a checkpoint) may be continued. Where a search lets children start from
-    their parents' weights, `trial_dir / INHERITED` holds the checkpoints that the parent's folder held. Expected failures (out
-    of memory, NaN) come back as an Evaluation with a cause; anything raised is recorded by the caller with cause error.
+    a parent's weights, `trial_dir / LENDER` leads to the folder of the trial whose they are, which had this fidelity.
+    Expected failures (out of memory, NaN) come back as an Evaluation with a cause; anything raised is recorded by the caller
+    with cause error.
     """
 
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation: ...

@@ -205,30 +205,34 @@ def test_a_start_is_the_first_trial():
         assert a_controller(start=start, pool=pool).ask()[0].trial.candidate.hash == start.hash
 
 
-def test_children_start_from_the_weights_of_a_trial_that_started_from_scratch_where_that_is_wished():
-    bonus = 0.3  # what a warm start is worth, whatever the candidate is
+@pytest.mark.parametrize("with_start", [False, True])
+def test_children_start_from_the_weights_of_one_that_started_from_scratch_where_that_is_wished(with_start):
+    start = GridSpace().read(json.dumps({"width": 20, "depth": 5})) if with_start else None
     for seed in range(3):
-        controller = a_controller(seed, warm_start=True)
-        told = set()
+        controller, told = a_controller(seed, warm_start=True, start=start), set()
         for _ in range(60):
             suggestion = controller.ask()[0]
             trial = suggestion.trial
-            if trial.weights_of is not None:
-                lender = controller.trials[trial.weights_of]
-                assert lender.weights_of is None and (lender.id, 0) in told
-                assert suggestion.rung or lender.id in controller.lenders()
+            if trial.lender is not None:
+                lender = controller.trials[trial.lender]
+                assert lender.lender is None and (lender.id, 0) in told
                 assert trial.origin.split()[0] in ("mutate", "cross")
             controller.start(suggestion)
-            ap = true_ap(trial.candidate, suggestion.fidelity) / 2 + bonus * (trial.weights_of is not None)
+            # A warm start is worth more than any difference between candidates.
+            ap = true_ap(trial.candidate, suggestion.fidelity) / 2 + 0.4 * (trial.lender is not None)
             controller.tell(trial, suggestion.rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
             told.add((trial.id, suggestion.rung))
-        warm = {trial.id for trial in controller.trials if trial.weights_of is not None}
-        assert len(warm) >= 3
+        scratch, warm = ({t.id for t in controller.trials if (t.lender is None) is of} for of in (True, False))
+        assert len(warm) >= 3 and controller.lenders() == scratch
         climbed = {i for i, rung in told if rung == 1}
-        assert climbed - warm and climbed & warm  # each kind climbs by its own order, though the warm are ahead of all others
-    cold = a_controller()
-    run(cold, 60)
-    assert {trial.weights_of for trial in cold.trials} == {None} and cold.lenders() == set()
+        assert climbed & scratch and climbed & warm  # each kind by its own order
+        assert not warm <= climbed
+
+
+def test_without_a_warm_start_everyone_starts_from_scratch():
+    controller = a_controller()
+    run(controller, 60)
+    assert {trial.lender for trial in controller.trials} == {None} and controller.lenders() == set()
 
 
 def test_a_warm_search_that_goes_on_decides_as_if_it_had_never_stopped():
@@ -238,7 +242,7 @@ def test_a_warm_search_that_goes_on_decides_as_if_it_had_never_stopped():
     second = a_controller(warm_start=True)
     second.adopt([(trial.candidate.genotype, trial.origin) for trial in first.trials])
     run(second, 40)
-    assert [(t.candidate.hash, t.weights_of) for t in second.trials] == [(t.candidate.hash, t.weights_of) for t in whole.trials]
+    assert [(t.candidate.hash, t.lender) for t in second.trials] == [(t.candidate.hash, t.lender) for t in whole.trials]
 
 
 def test_no_more_is_decided_than_is_wanted():

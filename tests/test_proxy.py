@@ -10,6 +10,7 @@ import torch
 import evaluators.proxy
 from evaluators.proxy import ProxyEvaluator
 from evaluators.train import OutOfMemory
+from gpnas.errors import InputError
 from gpnas.network import Network
 from gpnas.trial import Cause, Evaluation, Fidelity, TrialState
 from tests.small_detector import NAMES, candidate, small_graph, square_data
@@ -117,12 +118,12 @@ def test_an_evaluation_that_was_killed_before_it_was_known_ends_with_the_same_we
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-def test_a_child_starts_from_its_parents_weights_where_they_are_handed_down(spec, tmp_path, monkeypatch):
-    wider, parent = candidate(small_graph(16)), tmp_path / "parent"
-    (tmp_path / "child" / "inherited").mkdir(parents=True)
-    parent.mkdir()
-    proxy(spec).evaluate(SMALL, Fidelity(2, 64), parent, nothing)
-    (parent / "checkpoint-2.pt").rename(tmp_path / "child" / "inherited" / "checkpoint-2.pt")
+def test_a_child_starts_from_the_weights_of_its_lender(spec, tmp_path, monkeypatch):
+    wider, child, lender = candidate(small_graph(16)), tmp_path / "child", tmp_path / "lender"
+    child.mkdir()
+    lender.mkdir()
+    (child / "lender").symlink_to(lender)
+    proxy(spec).evaluate(SMALL, Fidelity(2, 64), lender, nothing)
     starts, real_fit = [], evaluators.proxy.fit
 
     def watching_fit(network, *rest, **options):
@@ -130,21 +131,20 @@ def test_a_child_starts_from_its_parents_weights_where_they_are_handed_down(spec
         return real_fit(network, *rest, **options)
 
     monkeypatch.setattr(evaluators.proxy, "fit", watching_fit)
-    result = proxy(spec).evaluate(wider, Fidelity(2, 64), tmp_path / "child", nothing)
-    left = checkpoint(tmp_path / "child" / "inherited", 2)["model"]
+    result = proxy(spec).evaluate(wider, Fidelity(2, 64), child, nothing)
+    left = checkpoint(lender, 2)["model"]
     same = {key for key in starts[0] if left[key].shape == starts[0][key].shape}
     assert same and same != starts[0].keys() and all(torch.equal(starts[0][key], left[key]) for key in same)
-    assert "of its weights are its parent's" in result.message and result.epochs == 2
-    proxy(spec).evaluate(wider, Fidelity(3, 64), tmp_path / "child", nothing)  # then it goes on from its own
-    own = checkpoint(tmp_path / "child", 2)["model"]
+    assert result.message.endswith("% of its weights from another trial") and result.epochs == 2
+    proxy(spec).evaluate(wider, Fidelity(3, 64), child, nothing)  # then it goes on from its own
+    own = checkpoint(child, 2)["model"]
     assert all(torch.equal(starts[1][key], own[key]) for key in own)
 
 
-def test_a_parent_that_left_no_weights_is_said_to_have_left_none(spec, tmp_path):
-    (tmp_path / "inherited").mkdir()
-    result = proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
-    assert result.state is TrialState.COMPLETE
-    assert result.message.startswith("trained from scratch, though its parent's weights were wanted: cannot read")
+def test_a_lender_without_weights_is_an_error(spec, tmp_path):
+    (tmp_path / "lender").symlink_to(tmp_path / "absent")
+    with pytest.raises(InputError, match=r"cannot read .*lender/checkpoint-1.pt"):
+        proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
 
 
 def broken(monkeypatch, spoil) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gpnas.surrogate import fit, inherited, normal_scores, ranks
+from gpnas.surrogate import fit, head_start, normal_scores, ranks
 from gpnas.tabular_search import STRATEGIES, Table, encodings, one_hot, random_search, regrets, skill
 
 
@@ -45,15 +45,18 @@ def test_a_surrogate_that_believes_is_surer_there_and_no_surer_far_away() -> Non
     assert same[30] == pytest.approx(mean[30], abs=0.05)
 
 
-def test_what_a_warm_start_is_worth_is_told_from_what_features_are_worth() -> None:
-    rng = np.random.default_rng(0)
-    features = ranks(rng.random((40, 3)))
-    warm = np.arange(40) >= 25
-    features[warm, 0] += 0.5  # the warm are better besides
-    scores = 0.5 * features[:, 0] + rng.normal(0, 0.1, 40)
-    owed = inherited(features, warm, scores + 1.0 * warm)
-    assert owed[warm] == pytest.approx(np.ones(15), abs=0.3) and (owed[~warm] == 0).all()
-    assert np.abs(inherited(features, warm, scores)).max() < 0.3
+@pytest.mark.parametrize("truth", [lambda x: 0.5 * x[:, 0], lambda x: np.sin(1.5 * x[:, 0]) + np.sin(1.5 * x[:, 1])])
+def test_the_head_start_of_the_warm_is_told_from_what_they_are_worth(truth) -> None:
+    rng, found = np.random.default_rng(0), {0.0: [], 1.0: []}
+    for _ in range(5):
+        features = ranks(rng.random((40, 4)))
+        warm = np.arange(40) >= 25
+        features[warm, 0] += 0.5  # other candidates besides
+        scores = truth(features) + rng.normal(0, 0.1, 40)
+        for bonus, of in found.items():
+            of.append(head_start(features, warm, scores + bonus * warm))
+    for bonus, of in found.items():
+        assert np.mean(of) == pytest.approx(bonus, abs=0.25)
 
 
 def test_with_few_trials_the_prior_speaks_and_with_many_what_was_measured() -> None:
