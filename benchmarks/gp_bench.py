@@ -273,6 +273,8 @@ def on_digits(
 def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
     """Test AP of what our search finds on the table under GELAN-T's FLOPs, of what `file` holds (best.yaml of a search on
     digits), and of GELAN-T and YOLOv9-T, over fresh seeds."""
+    from scipy.stats import ttest_ind
+
     rows = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "genotype"))}
     wanted = {
         f"{name}, {limit / 1e6:.0f}M": max(
@@ -290,14 +292,22 @@ def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
     on_digits(path, train_for_test, wanted_trainings, workers, device)
     lines = held(path, ("hash", "seed", "ap"))
     print(f"{'':20}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
+    aps = {
+        name: [last(line) for line in lines if line["hash"] == row["hash"] and line["seed"] in FRESH_SEEDS]  # nan shows in all
+        for name, row in named.items()
+    }
     for name, row in named.items():
-        aps = [last(line) for line in lines if line["hash"] == row["hash"] and line["seed"] in FRESH_SEEDS]  # nan shows in all
-        half = student(0.975, len(aps) - 1) * statistics.stdev(aps) / len(aps) ** 0.5
+        half = student(0.975, len(aps[name]) - 1) * statistics.stdev(aps[name]) / len(aps[name]) ** 0.5
         cost = row["cost"]
         print(
-            f"{name:20}{row['hash']:18}{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K  {statistics.mean(aps):.3f} "
-            f"+- {half:.3f}  {min(aps):.3f} to {max(aps):.3f}"
+            f"{name:20}{row['hash']:18}{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K  "
+            f"{statistics.mean(aps[name]):.3f} +- {half:.3f}  {min(aps[name]):.3f} to {max(aps[name]):.3f}"
         )
+    for mine in sorted(named.keys() - wanted.keys()):
+        print(f"\n{mine} less the others: difference of the means, 95 % interval (Welch's t)")
+        for name in wanted:
+            low, high = ttest_ind(aps[mine], aps[name], equal_var=False).confidence_interval(0.95)
+            print(f"{name:20}{statistics.mean(aps[mine]) - statistics.mean(aps[name]):8.3f}  {low:.3f} to {high:.3f}")
 
 
 def longer(out: Path, workers: int, device: str) -> None:
