@@ -4,7 +4,7 @@
 
 The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters colours
 with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights tensor by tensor. Rounds alternate and are
-warm; medians are compared. Then both run as a search runs its proxies, one to a core with a thread each, and their images a
+warm: speeds are their medians, a ratio is the median of the rounds' own. Then both run as a search runs its proxies, one to a core with a thread each, and their images a
 second are added up. Then the two ways of making augmented pixels, the processor's and the GPU's, both on one core. Last, 20
 proxies are trained in one process and its resident memory is printed.
 """
@@ -39,7 +39,7 @@ from gpnas.graph import Graph
 from gpnas.trial import Fidelity
 from search_spaces.space import GradientPathSpace
 
-ROUNDS, BATCH, PROXIES = 3, 8, 20
+ROUNDS, BATCH, PROXIES = 5, 8, 20
 MADE_AT = (128, 320, 640)
 NETWORKS = (60e6, 150e6)
 """FLOPs of the networks, at 192 pixels: the first sampled one within 20 % of each."""
@@ -153,9 +153,9 @@ def ours(graph: Graph, data: DetectionData, size: int, waiting: list[float]) -> 
     return epoch
 
 
-def at_once(spec: str, size: int, flops: float) -> tuple[float, float]:
+def at_once(spec: str, size: int, flops: float) -> np.ndarray:
     """Images a second of ours and of the plain loop with one worker, one to a core with a thread each, added up over the cores:
-    medians of rounds in which all cores run the one, then all the other."""
+    (rounds, 2). In a round all cores run the one, then all the other."""
     context, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
     barrier, rates = context.Barrier(count), context.Queue()
     processes = [context.Process(target=_one_of, args=(spec, size, flops, barrier, rates)) for _ in range(count)]
@@ -171,8 +171,7 @@ def at_once(spec: str, size: int, flops: float) -> tuple[float, float]:
     finally:
         for process in processes:
             process.kill()
-    mine, plain = np.median(summed, axis=0).tolist()
-    return mine, plain
+    return summed
 
 
 def _one_of(spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
@@ -251,15 +250,16 @@ def main() -> None:
                 *(plain_loop(graph, data, Path(folder), size, workers) for workers in (1, 2)),
             ]
             speeds = [[epoch() for epoch in rivals] for _ in range(ROUNDS + 1)][1:]
-        mine, one, two = (statistics.median(values) for values in zip(*speeds, strict=True))
-        ratio, waited = mine / max(one, two), statistics.median(waiting)
+        mine, one, two = np.median(speeds, axis=0).tolist()
+        ratio, waited = statistics.median(of / max(plain) for of, *plain in speeds), statistics.median(waiting)
         name = f"{flops / 1e6:.0f}M, {len(graph.layers)} layers"
         print(f"{name:26}{mine:8.1f}/s{one:16.1f}/s{two:16.1f}/s{ratio:8.2f}{100 * waited:8.1f} %")
     count = os.cpu_count()
     print(f"\n{f'{count} at once, a thread each':26}{'ours':>10}{'plain':>18}{'ratio':>8}")
     for flops in NETWORKS:
-        mine, plain = at_once(spec, size, flops)
-        print(f"{f'{flops / 1e6:.0f}M':26}{mine:8.1f}/s{plain:16.1f}/s{mine / plain:8.2f}")
+        rates = at_once(spec, size, flops)
+        mine, plain = np.median(rates, axis=0).tolist()
+        print(f"{f'{flops / 1e6:.0f}M':26}{mine:8.1f}/s{plain:16.1f}/s{np.median(rates[:, 0] / rates[:, 1]):8.2f}")
     print(f"\n{'milliseconds an image':26}{'warped':>10}{'gathered':>10}{'ratio':>8}")
     for pixels in MADE_AT:
         ways = making(data, pixels)

@@ -108,7 +108,7 @@ class Controller:
         warm_start: bool = False,
     ) -> None:
         """describe: what is known of a candidate before training (None: gpnas.features). warm_start: bred candidates start from
-        the weights that the lowest rung gave their parent, or its lender: no training lies behind a lender's own.
+        the weights that the lowest rung gave their parent or, where that did not start from scratch, gave its lender.
         """
         self.trials: list[Trial] = []
         self.results: dict[tuple[int, int], Evaluation] = {}
