@@ -5,8 +5,8 @@
 The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters colours
 with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights tensor by tensor. Rounds alternate and are
 warm: speeds are their medians, a ratio is the median of the rounds' own. Then both run as a search runs its proxies, one to a
-core with a thread each, and their images a second are added up. Then the two ways of making augmented pixels, the processor's and
-the GPU's, both on one core. Last, 20 proxies are trained in one process and its resident memory is printed.
+core with a thread each, and their images a second are added up. Then the two ways of making augmented pixels, the processor's
+and the GPU's, both on one core. Last, 20 proxies are trained in one process and its resident memory is printed.
 """
 
 import copy
