@@ -207,7 +207,7 @@ def automatic_batch(graph: Graph, classes: int, imgsz: int, device: torch.device
         box = torch.tensor([imgsz / 4, imgsz / 4, imgsz / 2, imgsz / 2], device=device).expand(images, 8, 4)
         labels = torch.zeros(images, 8, dtype=torch.int64, device=device)
         batch = Batch(pixels, box, labels, images)
-        _accumulated(network, optimizer, graph.outputs, batch, classes, precision, 1, ALONE)
+        _accumulated(_Step(network, optimizer, graph.outputs, batch, classes, precision, ALONE), 1)
         return torch.cuda.max_memory_allocated(device)
 
     found = fitting_batch(peak, int(0.8 * torch.cuda.mem_get_info(device)[0]))
@@ -350,7 +350,8 @@ def _epoch(
             for of_optimizer in optimizer.param_groups:
                 of_optimizer["lr"] = recipe.lr_at(at)
             outputs = recipe.outputs_at(at, network.graph.outputs)
-            losses, pieces = _gradients(wrapped, optimizer, outputs, batch, classes, recipe.precision, pieces, group)
+            step = _Step(wrapped, optimizer, outputs, batch, classes, recipe.precision, group)
+            losses, pieces = _gradients(step, pieces)
             norm = nn.utils.get_total_norm([vector.grad for vector in vectors])
             length = float(norm)
             if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(length):
@@ -370,60 +371,55 @@ def _epoch(
     return {**means, "lr": optimizer.param_groups[0]["lr"], "waiting": waiting}, pieces
 
 
-def _gradients(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    losses: Sequence[Output],
-    batch: Batch,
-    classes: int,
-    precision: str,
-    pieces: int,
-    group: Group,
-) -> tuple[list[float], int]:
+class _Step(NamedTuple):
+    """What the passes before a step of the optimiser need. losses: the network's outputs, with the weights of their losses."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    losses: Sequence[Output]
+    batch: Batch
+    classes: int
+    precision: str
+    group: Group
+
+
+def _gradients(step: _Step, pieces: int) -> tuple[list[float], int]:
     """Accumulate the gradients of a batch's mean loss; the loss (total, box, classes, distribution), and the pieces.
 
     When memory does not suffice the batch is done again in twice as many pieces, down to two images each (not in a group, whose
     other processes would wait for ever).
     """
+    images, alone = step.batch.images, step.group.size == 1
     while True:
         try:
-            return _accumulated(network, optimizer, losses, batch, classes, precision, pieces, group), pieces
+            return _accumulated(step, pieces), pieces
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            most = max(1, len(batch.images) // 2) if group.size == 1 else 1
+            most = max(1, len(images) // 2) if alone else 1
             if pieces >= most:
-                pixels = batch.images.shape[-1]
-                few = min(2, len(batch.images)) if group.size == 1 else len(batch.images)
-                raise OutOfMemory(f"{few} images of {pixels} pixels do not fit into memory") from error
+                few = min(2, len(images)) if alone else len(images)
+                raise OutOfMemory(f"{few} images of {images.shape[-1]} pixels do not fit into memory") from error
             pieces = min(2 * pieces, most)
         # Outside of the handler the failed pass is no longer referred to, and its tensors are free.
-        if batch.images.device.type == "cuda":
+        if images.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _accumulated(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    losses: Sequence[Output],
-    batch: Batch,
-    classes: int,
-    precision: str,
-    pieces: int,
-    group: Group,
-) -> list[float]:
-    optimizer.zero_grad(set_to_none=False)  # the parameters' gradients are views of its own
+def _accumulated(step: _Step, pieces: int) -> list[float]:
+    network, batch = step.network, step.batch
+    step.optimizer.zero_grad(set_to_none=False)  # the parameters' gradients are views of its own
     total = torch.zeros(4, device=batch.images.device)
     split = (tensor.tensor_split(pieces) for tensor in (batch.images, batch.boxes, batch.classes))
     for i, (images, boxes, labels) in enumerate(zip(*split, strict=True)):
         share = len(images) / batch.whole
         with without_averaging(network) if i + 1 < pieces else contextlib.nullcontext():
-            with _autocast(images.device, precision):
+            with _autocast(images.device, step.precision):
                 outputs = network(images)
-            parts = network_loss(outputs, losses, boxes, labels, classes)
-            torch.autograd.backward(parts.total * (share * group.size))  # the group averages
+            parts = network_loss(outputs, step.losses, boxes, labels, step.classes)
+            torch.autograd.backward(parts.total * (share * step.group.size))  # the group averages
         total += share * torch.stack([parts.total, *parts]).detach()
-    return [float(x) for x in group.summed(total).cpu()]
+    return [float(x) for x in step.group.summed(total).cpu()]
 
 
 class _Average:

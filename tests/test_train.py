@@ -239,7 +239,7 @@ from torch import distributed
 
 if not distributed.is_torchelastic_launched():
     whole = evaluators.train._gradients
-    evaluators.train._gradients = lambda *rest: whole(*rest[:6], 2, rest[7])
+    evaluators.train._gradients = lambda step, pieces: whole(step, 2)
 recipe = Recipe(2, 64, batch_size=4, optimizer="sgd", lr=1e-3, device="cpu", precision="fp32")
 train_detector(small_graph(8, auxiliary=0.25), "g", square_data(), recipe, Path(sys.argv[1]), resume=False, report=print)
 """
@@ -387,7 +387,8 @@ def test_accumulated_gradients_are_those_of_the_mean_over_pieces():
     batch = next(evaluators.train.train_batches(bank, 4, PLAIN, torch.Generator().manual_seed(0)))
     gradients, optimizer = [], evaluators.train._optimizer(network, QUICK)
     for pieces in (1, 2):
-        evaluators.train._gradients(network.train(), optimizer, network.graph.outputs, batch, 3, "fp32", pieces, ALONE)
+        step = evaluators.train._Step(network.train(), optimizer, network.graph.outputs, batch, 3, "fp32", ALONE)
+        evaluators.train._gradients(step, pieces)
         gradients.append([p.grad.clone() for p in network.parameters()])
     for whole, halves in zip(*gradients, strict=True):
         torch.testing.assert_close(whole, halves, rtol=1e-3, atol=1e-4)
