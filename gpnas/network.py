@@ -25,7 +25,7 @@ NORM_MOMENTUM = 0.03
 
 def _activation(name: str, fused: bool = False) -> nn.Module | None:
     if name == "silu":
-        # Its gradient needs its input: in place, a training would copy that first, and be 4 to 7 % slower (two cores).
+        # Its gradient needs its input: in place, a training would copy that first, and be 4 to 7 % slower (a CPU thread).
         return nn.SiLU(inplace=fused)
     if name == "relu":
         return nn.ReLU(inplace=True)
