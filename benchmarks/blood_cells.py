@@ -24,7 +24,7 @@ IMGSZ, MAX_FLOPS, SEARCH = 320, "250M", "12m"
 
 def gpnas(*arguments: object, threads: int | None = None) -> str:
     """Run the command line in a process of its own; its standard output."""
-    command = [sys.executable, "-c", "from gpnas.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from gpnas.cli.app import main; main()", *map(str, arguments)]
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout

@@ -22,12 +22,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from gpnas import controller, front_search, surrogate
-from gpnas.cli import detector_table
-from gpnas.features import FEATURES
-from gpnas.front_search import FrontTable, ours, share
-from gpnas.surrogate import Surrogate, ranks
-from gpnas.tables import shares_table
+from gpnas.bench import detector_strategies as front_search
+from gpnas.bench.detector_strategies import FrontTable, ours, share
+from gpnas.cli.app import detector_table
+from gpnas.paths.features import FEATURES
+from gpnas.report.tables import shares_table
+from gpnas.search import controller, surrogate
+from gpnas.search.surrogate import Surrogate, ranks
 
 EPOCHS = 400
 Search = Generator[tuple[int, int], float, None]

@@ -13,9 +13,9 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from gpnas.cost import cost
-from gpnas.gradient_paths import gradient_paths
-from gpnas.graph import Graph, GraphBuilder
+from gpnas.graph.cost import cost
+from gpnas.graph.graph import Graph, GraphBuilder
+from gpnas.paths.gradient_paths import gradient_paths
 from search_spaces import pieces
 from search_spaces.blueprint import build_blueprint, open_catalogue
 

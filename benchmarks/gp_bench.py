@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 from evaluators.tabular import read_curves
 from evaluators.zero_cost import COMPARATORS
-from gpnas.features import FEATURES
-from gpnas.json_lines import append_line, drop_half_line, read_lines, write_lines
+from gpnas.files import append_line, drop_half_line, read_lines, write_lines
+from gpnas.paths.features import FEATURES
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES, COMPARISON = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl", "comparison.jsonl"
@@ -75,7 +75,7 @@ def training(row: dict[str, Any], data: str, seed: int, epochs: int) -> Training
 
 def detectors() -> Iterator[dict[str, Any]]:
     """Rows of the table of detectors: the first 20 hold one of each span of FLOPs, and so on."""
-    from search_spaces.space import open_space
+    from search_spaces.gradient_path import open_space
 
     spaces = {part: open_space(part, CLASSES["digits"]) for part in dict.fromkeys(PARTS)}
     ratio = (MOST_FLOPS / LEAST_FLOPS) ** (1 / SPANS)
@@ -93,7 +93,7 @@ def detectors() -> Iterator[dict[str, Any]]:
 def _drawn(space: Any, low: float, high: float, seen: set[str], rng: random.Random) -> Any:
     """A new candidate with FLOPs in [low, high): the first drawn one that lies there, else mutated towards it from the nearest,
     as few draws are as small as the smallest spans."""
-    from gpnas.controller import inference_cost
+    from gpnas.search.limits import inference_cost
 
     def distance(found: Any) -> float:
         flops = inference_cost(found, IMGSZ).flops
@@ -124,8 +124,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _row(found: Any, origin: str) -> dict[str, Any]:
-    from gpnas.controller import inference_cost
-    from gpnas.features import features
+    from gpnas.paths.features import features
+    from gpnas.search.limits import inference_cost
 
     fused = inference_cost(found, IMGSZ)
     known = {name: float(f"{value:.7g}") for name, value in features(found.graph, IMGSZ, IMGSZ).items()}
@@ -136,8 +136,9 @@ def _row(found: Any, origin: str) -> dict[str, Any]:
 @functools.cache
 def loaded(spec: str, place: Any, split: str, imgsz: int = IMGSZ) -> tuple[Any, Any, Any]:
     """The data, the train images and the split to judge by, once in each process."""
-    from evaluators.data import load_bank, open_data
-    from evaluators.train import load_split
+    from evaluators.data.bank import load_bank
+    from evaluators.data.open import open_data
+    from evaluators.judge import load_split
 
     data = open_data(spec)
     return data, load_bank(data.splits["train"], imgsz, place), load_split(data.splits[split], imgsz, place)
@@ -152,7 +153,8 @@ def train(task: Training, spec: str, device: str, split: str = "val") -> dict[st
     import torch
 
     from evaluators.proxy import PROXY_AUGMENTATION
-    from evaluators.train import Recipe, TrainingDiverged, fit, for_data, new_network, pick_device
+    from evaluators.training.loop import TrainingDiverged, fit, new_network
+    from evaluators.training.recipe import Recipe, for_data, pick_device
     from search_spaces.architecture import candidate, read_architecture, with_classes
 
     torch.set_num_threads(1)
@@ -179,9 +181,10 @@ def score(task: Training, spec: str, device: str) -> dict[str, Any]:
     """One row of the table of zero-cost scores; called in a worker process."""
     import torch
 
-    from evaluators.augment import train_batches
+    from evaluators.data.augment import train_batches
     from evaluators.proxy import PROXY_AUGMENTATION
-    from evaluators.train import new_network, pick_device
+    from evaluators.training.loop import new_network
+    from evaluators.training.recipe import pick_device
     from evaluators.zero_cost import comparators
     from search_spaces.architecture import candidate, read_architecture
 
@@ -347,8 +350,8 @@ def student(share: float, freedom: int) -> float:
 
 def search_on_table(out: Path, max_flops: float) -> str:
     """Hash of the best detector on digits that our search has trained in full when SEARCH_EPOCHS are spent."""
-    from gpnas.cli import detector_table
-    from gpnas.front_search import ours
+    from gpnas.bench.detector_strategies import ours
+    from gpnas.cli.app import detector_table
 
     table = detector_table(out, "digits")
     table = table.part([i for i, macs in enumerate(table.macs) if 2 * macs <= max_flops])

@@ -21,17 +21,20 @@ import numpy as np
 import torch
 import yaml
 
-from evaluators.data import DetectionData, load_bank
+from evaluators.data.bank import load_bank
+from evaluators.data.digits import digit_scenes
+from evaluators.data.records import DetectionData
 from evaluators.proxy import ProxyEvaluator
-from evaluators.scenes import digit_scenes
-from evaluators.train import OutOfMemory, Recipe, fit, new_network
-from gpnas.cost import cost
-from gpnas.graph import Graph
-from gpnas.trial import Fidelity
-from gpnas.workers import Job, LocalWorkers
+from evaluators.training.loop import fit, new_network
+from evaluators.training.recipe import Recipe
+from evaluators.training.step import OutOfMemory
+from gpnas.graph.cost import cost
+from gpnas.graph.graph import Graph
+from gpnas.run.workers import Job, LocalWorkers
+from gpnas.search.trial import Fidelity
 from search_spaces.architecture import build, with_classes
 from search_spaces.blueprint import open_catalogue
-from search_spaces.space import GradientPathSpace
+from search_spaces.gradient_path import GradientPathSpace
 
 NAMES, SIZES, BATCH = ("yolov9-t", "yolov9-s"), (256, 640), 64
 

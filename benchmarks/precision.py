@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py [DATA] [IMGSZ]        # DATA as gpnas search takes it; default digits, 192
 
-The measurement behind `evaluators.train.pick_dtype`.
+The measurement behind `evaluators.training.recipe.pick_dtype`.
 """
 
 import itertools
@@ -10,10 +10,12 @@ import random
 import statistics
 import sys
 
-from evaluators.data import load_bank, open_data
-from evaluators.train import Recipe, fit, new_network
-from gpnas.controller import inference_cost
-from search_spaces.space import open_space
+from evaluators.data.bank import load_bank
+from evaluators.data.open import open_data
+from evaluators.training.loop import fit, new_network
+from evaluators.training.recipe import Recipe
+from gpnas.search.limits import inference_cost
+from search_spaces.gradient_path import open_space
 
 NETWORKS, EPOCHS = 4, 4
 

@@ -19,13 +19,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.zero_cost import naswot, synflow
-from gpnas.controller import inference_cost, screening
-from gpnas.gradient_paths import gradient_paths
-from gpnas.network import Network
-from gpnas.trial import Candidate
+from gpnas.graph.network import Network
+from gpnas.paths.gradient_paths import gradient_paths
+from gpnas.search.controller import screening
+from gpnas.search.limits import inference_cost
+from gpnas.search.trial import Candidate
 from search_spaces import growth
 from search_spaces.blueprint import build_blueprint, open_catalogue
-from search_spaces.space import GradientPathSpace
+from search_spaces.gradient_path import GradientPathSpace
 
 CANDIDATES, BY_OTHERS, IMGSZ = 400, 5, 640
 GELAN_C = {

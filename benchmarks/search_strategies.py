@@ -25,11 +25,11 @@ import optuna
 from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 from rich.console import Console
 
-from gpnas import front_search
-from gpnas.cli import cell_table, detector_table
-from gpnas.front_search import FrontTable, share
-from gpnas.tables import regrets_table, shares_table
-from gpnas.tabular_search import POPULATION, STRATEGIES, Strategy, Table, regrets
+from gpnas.bench import detector_strategies as front_search
+from gpnas.bench.cell_strategies import POPULATION, STRATEGIES, Strategy, Table, regrets
+from gpnas.bench.detector_strategies import FrontTable, share
+from gpnas.cli.app import cell_table, detector_table
+from gpnas.report.tables import regrets_table, shares_table
 
 EVALUATIONS, EPOCHS = 100, 800
 

@@ -29,15 +29,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from evaluators import augment
-from evaluators.data import DetectionData, image_of, load_bank, open_data
-from evaluators.loss import network_loss
+from evaluators.data import augment
+from evaluators.data.bank import load_bank
+from evaluators.data.images import image_of
+from evaluators.data.open import open_data
+from evaluators.data.records import DetectionData
+from evaluators.detector.loss import network_loss
 from evaluators.proxy import PROXY_AUGMENTATION, ProxyEvaluator
-from evaluators.train import Recipe, fit, for_data, new_network
-from gpnas.controller import inference_cost
-from gpnas.graph import Graph
-from gpnas.trial import Fidelity
-from search_spaces.space import GradientPathSpace
+from evaluators.training.loop import fit, new_network
+from evaluators.training.recipe import Recipe, for_data
+from gpnas.graph.graph import Graph
+from gpnas.search.limits import inference_cost
+from gpnas.search.trial import Fidelity
+from search_spaces.gradient_path import GradientPathSpace
 
 ROUNDS, BATCH, PROXIES = 5, 8, 20
 MADE_AT = (128, 320, 640)

@@ -21,11 +21,13 @@ from gp_bench import BATCH, DETECTORS, HERE, TRAININGS, Training, kendall, loade
 
 from evaluators.proxy import PROXY_AUGMENTATION
 from evaluators.tabular import read_curves
-from evaluators.train import Recipe, fit, for_data, new_network, pick_device, take_over
-from gpnas.json_lines import read_lines
-from gpnas.network import Network
+from evaluators.training.checkpoint import take_over
+from evaluators.training.loop import fit, new_network
+from evaluators.training.recipe import Recipe, for_data, pick_device
+from gpnas.files import read_lines
+from gpnas.graph.network import Network
 from search_spaces.architecture import candidate, read_architecture
-from search_spaces.space import GradientPathSpace
+from search_spaces.gradient_path import GradientPathSpace
 
 PAIRS, FILE = 24, "warm_start.jsonl"
 SHORT_EPOCHS, SHORT_IMGSZ, LONG_EPOCHS, LONG_IMGSZ = 4, 96, 16, 128

@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.data import IMAGE_SUFFIXES, Record, read_image
-from evaluators.train import detect, load_split, pick_device
+from evaluators.data.images import IMAGE_SUFFIXES, read_image
+from evaluators.data.records import Record
+from evaluators.judge import detect, load_split
+from evaluators.training.recipe import pick_device
 from gpnas.errors import DataError
-from gpnas.network import Network
+from gpnas.graph.network import Network
 
 AT_ONCE = 32
 """Images that are in memory together."""

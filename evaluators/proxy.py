@@ -17,30 +17,20 @@ from typing import Any
 import cv2
 import torch
 
-from evaluators.augment import Augmentation
-from evaluators.data import DetectionData, ImageBank, load_bank, open_data, subset
-from evaluators.head import check_head
-from evaluators.train import (
-    FORMAT,
-    FitResult,
-    OutOfMemory,
-    Recipe,
-    Split,
-    TrainingDiverged,
-    fit,
-    for_data,
-    is_out_of_memory,
-    load_split,
-    new_network,
-    pick_device,
-    read_checkpoint,
-    save_checkpoint,
-    take_over,
-    write_table,
-)
+from evaluators.data.augment import Augmentation
+from evaluators.data.bank import ImageBank, load_bank
+from evaluators.data.open import open_data
+from evaluators.data.records import DetectionData, subset
+from evaluators.detector.head import check_head
+from evaluators.judge import Split, load_split
+from evaluators.training.checkpoint import FORMAT, read_checkpoint, save_checkpoint, take_over
+from evaluators.training.loop import FitResult, TrainingDiverged, fit, new_network
+from evaluators.training.recipe import Recipe, for_data, pick_device
+from evaluators.training.step import OutOfMemory, is_out_of_memory
+from evaluators.training.train_detector import write_table
 from gpnas.errors import InputError
-from gpnas.network import Network
-from gpnas.trial import LENDER, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.graph.network import Network
+from gpnas.search.trial import LENDER, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 
 PROXY_AUGMENTATION = Augmentation(mosaic=0.5)
 """In few epochs half of the images are better seen as they are."""

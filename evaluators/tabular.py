@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gpnas.json_lines import read_lines
-from gpnas.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.files import read_lines
+from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 
 
 class Curve(NamedTuple):

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from evaluators.augment import Batch
-from evaluators.loss import network_loss
-from gpnas.network import Network
+from evaluators.data.augment import Batch
+from evaluators.detector.loss import network_loss
+from gpnas.graph.network import Network
 
 COMPARATORS = ("naswot", "synflow", "gradient_norm", "zico")
 

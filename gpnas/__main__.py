@@ -1,5 +1,5 @@
 """`python -m gpnas`, which torchrun can start."""
 
-from gpnas.cli import main
+from gpnas.cli.app import main
 
 main()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from gpnas.errors import GenotypeError, GraphError
-from gpnas.graph import Graph
-from gpnas.trial import Candidate
+from gpnas.graph.graph import Graph
+from gpnas.search.trial import Candidate
 from search_spaces.blueprint import Block, Blueprint, build_blueprint, is_blueprint, level_channels, read_blueprint
 from search_spaces.detector import build_detector
-from search_spaces.genotype import Genotype, hash_of, parse, read_genotype
+from search_spaces.genotype import Genotype, hash_of, read_genotype
 from search_spaces.pieces import HEADS
+from search_spaces.strict_yaml import parse
 
 Architecture = Genotype | Blueprint
 

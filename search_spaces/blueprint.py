@@ -26,10 +26,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from gpnas.errors import GenotypeError, GraphError
-from gpnas.graph import Graph, GraphBuilder
-from search_spaces.blocks import BLOCKS, build_block
-from search_spaces.genotype import SCHEMA, Stage, one_line, parse
+from gpnas.graph.graph import Graph, GraphBuilder
+from search_spaces.families import BLOCKS, build_block
+from search_spaces.genotype import Stage
 from search_spaces.pieces import PIECES
+from search_spaces.strict_yaml import SCHEMA, one_line, parse
 
 WIDTH_STEP = 8
 WIDTHS = ("width", "hidden", "widths", "box_width", "class_width")

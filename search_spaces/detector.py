@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gpnas.graph import Branch, Graph, GraphBuilder
-from search_spaces.blocks import build_block
+from gpnas.graph.graph import Branch, Graph, GraphBuilder
+from search_spaces.families import build_block
 from search_spaces.genotype import BackboneStage, Genotype, Head, Pgi, Stage
 from search_spaces.pieces import DOWNSAMPLING, detect, sppf
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpnas.gradient_paths import gradient_paths
-from gpnas.graph import Graph
-from gpnas.timeline import sources_svg, timeline_svg
+from gpnas.graph.graph import Graph
+from gpnas.paths.gradient_paths import gradient_paths
+from gpnas.report.timeline import sources_svg, timeline_svg
 from search_spaces.blueprint import Blueprint, build_blueprint
 
 WIDTH = 8

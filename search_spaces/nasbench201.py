@@ -12,8 +12,8 @@ import random
 from collections.abc import Sequence
 
 from gpnas.errors import GenotypeError
-from gpnas.graph import Graph, GraphBuilder
-from gpnas.trial import Candidate
+from gpnas.graph.graph import Graph, GraphBuilder
+from gpnas.search.trial import Candidate
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 """By digit."""

@@ -14,15 +14,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from gpnas.cost import Cost, cost
 from gpnas.errors import GenotypeError, LimitError
-from gpnas.trial import Candidate
+from gpnas.graph.cost import Cost, cost
+from gpnas.search.trial import Candidate
 from search_spaces.architecture import build, candidate, with_classes
-from search_spaces.blocks import BLOCKS
 from search_spaces.blueprint import Block, Blueprint, read_blueprint
+from search_spaces.families import BLOCKS
 from search_spaces.genotype import stage_fields
+from search_spaces.gradient_path import ATTEMPTS, STAGE_VALUES
 from search_spaces.pieces import DOWNSAMPLING
-from search_spaces.space import ATTEMPTS, STAGE_VALUES
 
 MULTIPLES = 64
 """Width multiples are counted in 64ths."""

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from gpnas.errors import GraphError
-from gpnas.graph import Branch, GraphBuilder
-from search_spaces.blocks import bottleneck, channels
+from gpnas.graph.graph import Branch, GraphBuilder
+from search_spaces.families import bottleneck, channels
 
 Activation = Literal["", "silu", "relu", "leaky_relu"]
 

@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpnas.cost import cost
 from gpnas.errors import GenotypeError, GpnasError
-from gpnas.json_lines import read_lines
-from gpnas.trial import Candidate
+from gpnas.files import read_lines
+from gpnas.graph.cost import cost
+from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate, read_architecture
 from search_spaces.genotype import Genotype
-from search_spaces.space import choices_of
+from search_spaces.gradient_path import choices_of
 
 NEAREST = 5
 """Rows that a mutation chooses among."""

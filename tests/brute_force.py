@@ -13,7 +13,7 @@ from functools import cached_property
 
 import networkx as nx
 
-from gpnas.graph import Branch, Graph, Op
+from gpnas.graph.graph import Branch, Graph, Op
 
 Arrival = tuple[int, int, int]
 """(consumer, input channel of the consumer, path length): one gradient that reaches one output channel of a layer."""

@@ -4,9 +4,9 @@ import pickle
 import random
 from pathlib import Path
 
-from gpnas.controller import inference_cost
-from gpnas.graph import Branch
-from gpnas.trial import Candidate, Cause, Evaluation, Evaluator, Fidelity, Space, TrialState
+from gpnas.graph.graph import Branch
+from gpnas.search.limits import inference_cost
+from gpnas.search.trial import Candidate, Cause, Evaluation, Evaluator, Fidelity, Space, TrialState
 
 
 class SpaceContract:

@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from gpnas.trial import Candidate
-from search_spaces.space import GradientPathSpace
+from gpnas.search.trial import Candidate
+from search_spaces.gradient_path import GradientPathSpace
 
 CLASSES = 3
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpnas.graph import GraphBuilder
-from gpnas.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.graph.graph import GraphBuilder
+from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 
 WIDTHS = range(4, 68, 4)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from evaluators.data import DetectionData, Record
-from gpnas.graph import Branch, Graph, GraphBuilder
-from gpnas.trial import Candidate
+from evaluators.data.records import DetectionData, Record
+from gpnas.graph.graph import Branch, Graph, GraphBuilder
+from gpnas.search.trial import Candidate
 
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 70, 230))
 NAMES = ("red", "green", "blue")

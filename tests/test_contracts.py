@@ -10,10 +10,10 @@ import pytest
 
 from evaluators.proxy import ProxyEvaluator
 from evaluators.tabular import Curve, TabularEvaluator
-from gpnas.trial import Candidate, Evaluator, Fidelity, Space
+from gpnas.search.trial import Candidate, Evaluator, Fidelity, Space
 from search_spaces.blueprint import open_catalogue
+from search_spaces.gradient_path import GradientPathSpace
 from search_spaces.neighbourhood import Neighbourhood
-from search_spaces.space import GradientPathSpace
 from search_spaces.tabular import TableSpace
 from tests.contracts import EvaluatorContract, SpaceContract
 from tests.grid import GridEvaluator, GridSpace, grid_candidate

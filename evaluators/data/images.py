@@ -1,0 +1,87 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.data.records import Record
+from gpnas.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_DECODERS = 2  # threads
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """The image of a file as (height, width, 3) RGB bytes, turned as its EXIF tells; DataError if it is damaged.
+
+    Grey, palette, alpha and 16-bit images become 8-bit RGB (alpha is dropped).
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the image {path}: {error.strerror}; restore it or remove it") from error
+    # OpenCV 4 fills what is missing with grey and goes on, so a truncated file has to be found beforehand.
+    if _is_truncated(content):
+        raise DataError(f"the image {path} is truncated; restore it or remove it from the data")
+    try:
+        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:  # a header that promises an absurd size
+        image = None
+    if image is None:
+        raise DataError(f"the image {path} is not a readable image; restore it or remove it from the data")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def _is_truncated(content: bytes) -> bool:
+    """Whether a JPEG, PNG, WebP or BMP ends before its end; of other formats only the decoder can tell."""
+    if content.startswith(b"\xff\xd8"):
+        return not _has_jpeg_end(content)
+    if content.startswith(b"\x89PNG"):
+        return content.rfind(b"IEND") < 0
+    if content.startswith(b"RIFF"):
+        return len(content) < 8 + int.from_bytes(content[4:8], "little")
+    if content.startswith(b"BM"):
+        return len(content) < int.from_bytes(content[2:6], "little")
+    return False
+
+
+def _has_jpeg_end(content: bytes) -> bool:
+    """Whether the end marker FFD9 follows the first scan (ITU-T T.81, B.1). The segments before it are stepped over:
+    a thumbnail in the EXIF has an end marker of its own."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        at += 2 + length
+        if marker == 0xDA:
+            return content.find(b"\xff\xd9", at) >= 0
+    return False
+
+
+def image_of(record: Record) -> NDArray[np.uint8]:
+    """The image of a record as (height, width, 3) RGB bytes; DataError if it is damaged or not of the record's size."""
+    if record.pixels is not None:
+        return record.pixels
+    assert record.path is not None  # checked when built
+    image = read_image(record.path)
+    height, width = image.shape[:2]
+    if (width, height) != (record.width, record.height):
+        turned = " (its EXIF turns it)" if (height, width) == (record.width, record.height) else ""
+        raise DataError(
+            f"the image {record.path} is {width}x{height} pixels{turned} but its annotation says "
+            f"{record.width}x{record.height}; correct width and height, or the image"
+        )
+    return image
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """Width and height, by decoding: OpenCV reads no header alone."""
+    image = read_image(path)
+    return image.shape[1], image.shape[0]

@@ -1,0 +1,99 @@
+"""What a network costs: parameters, multiply-accumulates, activation bytes; read off the graph, without torch.
+
+Published figures count the fused form at inference; FLOPs are 2 x MACs. Only weighted layers have MACs: additions,
+normalisations, activations and poolings are not counted, here as in the papers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpnas.errors import GraphError
+from gpnas.graph.graph import POOLINGS, WEIGHTED, Graph, Op, output_size, parameters
+
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """params: count. macs: multiply-accumulates for one image. activation_bytes: float32 outputs of all operations that
+    make a new tensor, for one image (what training keeps)."""
+
+    params: int
+    macs: int
+    activation_bytes: int
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.macs
+
+
+def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
+    """Cost of `graph` as it stands on one image of `height` x `width` pixels.
+
+    fused: count the inference form of each layer (normalisation folded, RepConv merged), else the train form. Call it on
+    `graph.inference()` for what a deployed network costs. Raises GraphError when an operation shrinks to nothing or joins
+    tensors of different sizes.
+    """
+    sizes: list[tuple[int, int]] = [(height, width)]
+    macs = elements = 0
+    ops = graph.ops
+    for op in ops[1:]:
+        kind, inputs, channels, _, kernel, stride, padding, groups = op[:8]
+        across = op.window[0]
+        size = read = sizes[inputs[0]]
+        if kind in _RESIZING:
+            if kind != "conv" or stride != 1 or 2 * padding != kernel - 1 or op.dilation != 1 or across:
+                size = output_size(op, *size)
+                if size[0] < 1 or size[1] < 1:
+                    raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
+        elif kind in ("stack", "broadcast"):
+            size = _joined(op, [sizes[j] for j in inputs])
+        elif len(inputs) > 1:
+            for j in inputs:
+                if sizes[j] != size:
+                    raise GraphError(
+                        f"{op.name}: cannot join {_text(size)} and {_text(sizes[j])} on an image of {height}x{width}"
+                    )
+        sizes.append(size)
+        pixels = size[0] * size[1]
+        if kind in WEIGHTED:
+            if kind == "linear" and read != (1, 1):
+                raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(read)}; pool first")
+            in_channels = ops[inputs[0]].channels // groups
+            weights = kernel * (across or kernel) * in_channels * channels
+            if op.rep and not fused:
+                weights += in_channels * channels
+            # A transposed convolution applies its kernel to each pixel of its input.
+            macs += weights * (read[0] * read[1] if kind == "conv_transpose" else pixels)
+        if kind != "slice":
+            elements += channels * pixels
+    params = sum(graph.parameters)
+    if not fused:
+        params += sum(_only_in_training(op, ops[op.inputs[0]].channels) for op in ops if op.kind in WEIGHTED)
+    return Cost(params, macs, elements * FLOAT_BYTES)
+
+
+def convolution_weights(graph: Graph) -> int:
+    """Weights of convolutions and linear layers alone, without biases (what the gradient-path paper's Table 2 counts)."""
+    return sum(
+        count - op.channels * (op.norm or op.bias) for op, count in zip(graph.ops, graph.parameters, strict=True) if op.weighted
+    )
+
+
+def _only_in_training(op: Op, in_channels: int) -> int:
+    return parameters(op, in_channels, fused=False) - parameters(op, in_channels)
+
+
+def _joined(op: Op, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """Pixels side by side, or the larger of two sizes of which one is repeated."""
+    if op.kind == "stack":
+        return sum(h * w for h, w in sizes), 1
+    return max(h for h, _ in sizes), max(w for _, w in sizes)
+
+
+_RESIZING = WEIGHTED | POOLINGS | {"upsample", "fit"}
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,21 @@
+"""What is known of a candidate before training: the score, every gradient-path figure, and sizes."""
+
+from __future__ import annotations
+
+from gpnas.graph.cost import cost
+from gpnas.graph.graph import Branch, Graph
+from gpnas.paths.gradient_paths import FIGURES, gradient_paths
+from gpnas.paths.score import capacity, score_of
+
+CONTROLS = ("parameters", "flops", "layers")
+FEATURES = ("score", "capacity", *FIGURES, *CONTROLS)
+
+
+def features(graph: Graph, height: int, width: int) -> dict[str, float]:
+    """FEATURES of a graph. parameters and flops (2 x MACs, an image of height x width pixels) are those of the train form."""
+    train = cost(graph, height, width, fused=False)
+    paths = gradient_paths(graph)
+    in_inference = graph.reaching(Branch.MAIN)
+    layers = [layer for layer in paths.layers if in_inference[layer.op]]
+    sizes = {"parameters": train.params, "flops": train.flops, "layers": len(graph.layers)}
+    return {"score": score_of(graph, layers), "capacity": capacity(graph, layers), **paths.figures(), **sizes}

@@ -1,0 +1,437 @@
+"""A run directory's memory: every trial, evaluation and event of a search in one SQLite file that survives kill -9.
+
+    journal = Journal.create(Path("runs/a"), {"budget": "2h"})   # or Journal.open(run, write=True) to go on
+    journal.add_trial(row)
+    journal.start_evaluation(0, rung=0, fidelity=Fidelity(4, 160))
+    journal.finish_evaluation(0, rung=0, evaluation=evaluator.evaluate(...))
+    journal.lookup(row.hash, Fidelity(4, 160))                   # never evaluated twice
+    journal.close()
+
+    Journal.open(run, write=False).evaluations()                 # a snapshot: changes nothing, also while a writer works
+
+One writer: it holds a lock (flock) on `journal.lock`, which the kernel releases when the process ends, however it ends. The
+file is in WAL mode (sqlite.org/wal.html): a commit is whole or absent after a crash of the process, and commits of finished
+evaluations are synchronised to the disk, so that they also outlive a loss of power. Whatever is read is data: JSON and text,
+never evaluated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, get_args
+
+from gpnas.errors import InputError, JournalError
+from gpnas.run.lock import _HELD, _release, _take_lock, _try_lock
+from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState
+
+SCHEMA_VERSION = 2
+
+DATABASE = "journal.sqlite"
+
+RunState = Literal["running", "done", "interrupted"]
+
+_SCHEMA = """
+CREATE TABLE run (
+    settings TEXT NOT NULL, state TEXT NOT NULL, elapsed REAL NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL, genotype TEXT NOT NULL, origin TEXT NOT NULL,
+    score REAL NOT NULL, params INTEGER NOT NULL, macs INTEGER NOT NULL
+);
+CREATE TABLE evaluations (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    trial INTEGER NOT NULL REFERENCES trials (id), rung INTEGER NOT NULL,
+    hash TEXT NOT NULL, epochs INTEGER NOT NULL, imgsz INTEGER NOT NULL, data_share REAL NOT NULL,
+    state TEXT NOT NULL, evaluation TEXT, started REAL NOT NULL, finished REAL,
+    UNIQUE (trial, rung), UNIQUE (hash, epochs, imgsz, data_share)
+);
+CREATE TABLE events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
+);
+"""
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One candidate of the search. `origin` is how it was found: "sample", "mutate 3", "cross 3 5", "start", "mutate 7 warm 3".
+
+    params and macs are those of the fused inference form at the run's image size.
+    """
+
+    id: int
+    hash: str
+    genotype: str
+    origin: str
+    score: float
+    params: int
+    macs: int
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.score):
+            raise ValueError(f"the score of trial {self.id} must be finite, got {self.score}")
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One evaluation of one trial. started, finished: seconds since 1970; `evaluation` is there when it is finished."""
+
+    trial_id: int
+    rung: int
+    fidelity: Fidelity
+    state: TrialState
+    evaluation: Evaluation | None
+    started: float
+    finished: float | None
+
+
+class EventRow(NamedTuple):
+    """Something worth remembering. time: seconds since 1970."""
+
+    time: float
+    kind: str
+    data: dict[str, Any]
+
+
+class Journal:
+    """A run directory, open for writing (one process) or as a snapshot to read. Made by `create` and `open`."""
+
+    def __init__(
+        self,
+        run: Path,
+        connection: sqlite3.Connection,
+        lock: int | None,
+        writer_lives: bool,
+        clock: Callable[[], float],
+    ) -> None:
+        self.run = run
+        self._connection = connection
+        self._lock = lock
+        self._writer_lives = writer_lives
+        self._clock = clock
+
+    @staticmethod
+    def check_new(run: Path) -> None:
+        """Raises InputError when `run` exists: a search asks before it spends time on preparation."""
+        if (run / DATABASE).exists():
+            raise InputError(f"--out {run} already holds a run; use `gpnas resume {run}`")
+        if run.exists() or run.is_symlink():
+            raise InputError(f"--out {run} exists and is not a gpnas run; choose another folder")
+
+    @classmethod
+    def create(cls, run: Path, settings: dict[str, Any], *, clock: Callable[[], float] = time.time) -> Journal:
+        """Make the folder `run` and open it for writing. Raises InputError when it exists or cannot be made."""
+        cls.check_new(run)
+        # Made under another name and renamed, so that a kill between two steps leaves no half run behind.
+        try:
+            run.parent.mkdir(parents=True, exist_ok=True)
+            half = run.parent / f".{run.name}.{os.getpid()}.new"
+            half.mkdir()
+            try:
+                _write_schema(half / DATABASE, settings, clock())
+                half.rename(run)
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
+        except (OSError, sqlite3.Error) as error:
+            raise InputError(f"--out {run} cannot be made ({error}); choose another folder") from error
+        journal = cls.open(run, write=True, clock=clock)
+        journal.set_state("running")
+        return journal
+
+    @classmethod
+    def open(cls, run: Path, *, write: bool, clock: Callable[[], float] = time.time) -> Journal:
+        """Open an existing run: for writing, or as a snapshot of this moment.
+
+        Raises InputError when `run` is no run; JournalError when another process writes to it, or when it is damaged or of
+        another version of gpnas.
+        """
+        if not run.exists():
+            raise InputError(f"{run} does not exist; give the folder of a run, the --out of `gpnas search`")
+        if not (run / DATABASE).is_file():
+            raise InputError(f"{run} is not a gpnas run (it holds no {DATABASE}); give the --out of `gpnas search`")
+        with contextlib.ExitStack() as undo:
+            try:
+                if write:
+                    lock, writer_lives = _take_lock(run), False
+                    undo.callback(_release, lock)
+                    connection = _connect(run / DATABASE)
+                else:
+                    lock = None
+                    connection, writer_lives = _snapshot(run)
+                undo.callback(connection.close)
+                journal = cls(run, connection, lock, writer_lives, clock)
+                journal._check_version()
+                if write:
+                    journal._settle()
+            except (OSError, sqlite3.Error) as error:
+                raise JournalError(f"{run / DATABASE} cannot be read: {error}") from error
+            undo.pop_all()
+        return journal
+
+    def close(self) -> None:
+        """End writing; the folder is then whole with `journal.sqlite` alone. A second call does nothing."""
+        if self._lock is not None:
+            with contextlib.suppress(sqlite3.Error):  # what is in the WAL stays valid there
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+        _release(self._lock)
+        self._lock = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the search was asked for."""
+        settings: dict[str, Any] = json.loads(self._rows("SELECT settings FROM run")[0][0])
+        return settings
+
+    def update_settings(self, settings: dict[str, Any]) -> None:
+        """Replace the settings (a resumed run may get a new budget); an event keeps the old and new values that differ."""
+        old = self.settings
+        changed = {k: [old.get(k), settings.get(k)] for k in sorted({*old, *settings}) if old.get(k) != settings.get(k)}
+        with self._transaction(durable=True) as connection:
+            connection.execute("UPDATE run SET settings = ?", (json.dumps(settings, allow_nan=False),))
+            if changed:
+                self._insert_event("settings", changed)
+
+    @property
+    def state(self) -> RunState:
+        """A run that says running while no process writes to it is interrupted."""
+        state: RunState = self._rows("SELECT state FROM run")[0][0]
+        if state == "running" and self._lock is None and not self._writer_lives:
+            return "interrupted"
+        return state
+
+    def set_state(self, state: RunState) -> None:
+        if state not in get_args(RunState):
+            raise ValueError(f"state must be one of {', '.join(get_args(RunState))}, got {state!r}")
+        with self._transaction(durable=True) as connection:
+            connection.execute("UPDATE run SET state = ?", (state,))
+
+    def elapsed(self) -> float:
+        """Seconds of wall clock that all sessions of this run have spent."""
+        return float(self._rows("SELECT elapsed FROM run")[0][0])
+
+    def add_elapsed(self, seconds: float) -> None:
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"elapsed seconds must be finite and not negative, got {seconds}")
+        with self._transaction() as connection:
+            connection.execute("UPDATE run SET elapsed = elapsed + ?", (seconds,))
+
+    def add_trial(self, row: TrialRow) -> None:
+        """Raises JournalError when the id is taken."""
+        values = (row.id, row.hash, row.genotype, row.origin, row.score, row.params, row.macs)
+        with self._transaction(f"trial {row.id} is in the journal already") as connection:
+            connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def trials(self) -> list[TrialRow]:
+        """All trials, by id."""
+        columns = "id, hash, genotype, origin, score, params, macs"
+        return [TrialRow(*row) for row in self._rows(f"SELECT {columns} FROM trials ORDER BY id")]
+
+    def start_evaluation(self, trial_id: int, rung: int, fidelity: Fidelity) -> None:
+        """Raises JournalError for an unknown trial, and for a hash that was already evaluated at this fidelity."""
+        hashes = self._rows("SELECT hash FROM trials WHERE id = ?", (trial_id,))
+        if not hashes:
+            raise JournalError(f"trial {trial_id} is not in the journal; add_trial comes before start_evaluation")
+        twice = f"trial {trial_id} (hash {hashes[0][0]}) was evaluated before at rung {rung} or at {fidelity}; use lookup"
+        with self._transaction(twice) as connection:
+            connection.execute(
+                "INSERT INTO evaluations (trial, rung, hash, epochs, imgsz, data_share, state, started) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (trial_id, rung, hashes[0][0], *_key(fidelity), TrialState.RUNNING.value, self._clock()),
+            )
+
+    def finish_evaluation(self, trial_id: int, rung: int, evaluation: Evaluation) -> None:
+        """Raises JournalError when this evaluation is not running: never started, or finished before."""
+        text = _evaluation_to_json(evaluation)
+        with self._transaction(durable=True) as connection:
+            changed = connection.execute(
+                "UPDATE evaluations SET state = ?, evaluation = ?, finished = ? "
+                "WHERE trial = ? AND rung = ? AND finished IS NULL",
+                (evaluation.state.value, text, self._clock(), trial_id, rung),
+            ).rowcount
+            if changed != 1:
+                raise JournalError(f"trial {trial_id} has no running evaluation at rung {rung} that could finish")
+
+    def evaluations(self) -> list[EvaluationRow]:
+        """All evaluations, in the order in which they started."""
+        rows = self._rows(
+            "SELECT trial, rung, epochs, imgsz, data_share, state, evaluation, started, finished "
+            "FROM evaluations ORDER BY number"
+        )
+        return [
+            EvaluationRow(
+                trial_id=trial,
+                rung=rung,
+                fidelity=Fidelity(epochs, imgsz, data_share),
+                state=TrialState(state),
+                evaluation=None if text is None else _evaluation_from_json(text),
+                started=started,
+                finished=finished,
+            )
+            for trial, rung, epochs, imgsz, data_share, state, text, started, finished in rows
+        ]
+
+    def lookup(self, hash: str, fidelity: Fidelity) -> Evaluation | None:  # noqa: A002  # the field's name everywhere
+        """The finished evaluation of a genotype at a fidelity, if there is one."""
+        rows = self._rows(
+            "SELECT evaluation FROM evaluations WHERE hash = ? AND epochs = ? AND imgsz = ? AND data_share = ? "
+            "AND evaluation IS NOT NULL",
+            (hash, *_key(fidelity)),
+        )
+        return _evaluation_from_json(rows[0][0]) if rows else None
+
+    def drop_running(self) -> int:
+        """Remove the evaluations that a dead writer left running, so that they run again; returns how many."""
+        with self._transaction() as connection:
+            left = connection.execute("SELECT trial, rung FROM evaluations WHERE finished IS NULL ORDER BY number")
+            dropped = [list(row) for row in left]
+            if dropped:
+                connection.execute("DELETE FROM evaluations WHERE finished IS NULL")
+                self._insert_event("dropped", {"evaluations": dropped})
+        return len(dropped)
+
+    def drop_pruned(self) -> int:
+        """Remove the evaluations that a budget had no time for, so that a larger one runs them; returns how many."""
+        with self._transaction() as connection:
+            return connection.execute("DELETE FROM evaluations WHERE state = ?", (TrialState.PRUNED.value,)).rowcount
+
+    def add_event(self, kind: str, data: dict[str, Any]) -> None:
+        """`data` must be JSON without NaN or infinity; ValueError otherwise."""
+        with self._transaction():
+            self._insert_event(kind, data)
+
+    def events(self) -> list[EventRow]:
+        rows = self._rows("SELECT time, kind, data FROM events ORDER BY number")
+        return [EventRow(moment, kind, json.loads(data)) for moment, kind, data in rows]
+
+    def _insert_event(self, kind: str, data: dict[str, Any]) -> None:
+        values = (self._clock(), kind, json.dumps(data, allow_nan=False))
+        self._connection.execute("INSERT INTO events (time, kind, data) VALUES (?, ?, ?)", values)
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.run / DATABASE} cannot be read: {error}") from error
+
+    @contextlib.contextmanager
+    def _transaction(self, duplicate: str = "", *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """All or nothing. duplicate: what a violated constraint means; durable: synchronise the disk at the commit."""
+        if self._lock is None:
+            raise JournalError(f"{self.run} is open for reading only")
+        connection = self._connection
+        try:
+            # A commit in WAL mode synchronises with FULL and not with NORMAL; it takes every earlier one with it.
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.IntegrityError as error:
+            raise JournalError(f"{self.run}: {duplicate or error}") from error
+        except sqlite3.Error as error:
+            raise JournalError(f"{self.run / DATABASE} cannot be written: {error}") from error
+
+    def _check_version(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise JournalError(
+                f"{self.run / DATABASE} has schema version {version} and this gpnas reads version {SCHEMA_VERSION}; "
+                "use the gpnas that made the run"
+            )
+
+    def _settle(self) -> None:
+        """A new writer finds what a dead one left: running becomes interrupted until this writer says otherwise."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE run SET state = 'interrupted' WHERE state = 'running'")
+
+
+def _write_schema(path: Path, settings: dict[str, Any], now: float) -> None:
+    connection = _connect(path)
+    with contextlib.closing(connection):
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        text = json.dumps(settings, allow_nan=False)
+        connection.execute("INSERT INTO run VALUES (?, 'running', 0.0, ?)", (text, now))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """For writing; transactions are explicit (isolation_level None)."""
+    connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _snapshot(run: Path) -> tuple[sqlite3.Connection, bool]:
+    """The journal copied into memory, and whether a writer lives.
+
+    With a live writer SQLite's own reading does it. Without one even a reader would have to repair a write-ahead log that a
+    kill left behind, which changes the folder and fails where nothing may be written: so a copy of the files is repaired.
+    """
+    lock = _try_lock(run, fcntl.LOCK_SH)
+    try:
+        if lock == _HELD:
+            return _in_memory(f"{(run / DATABASE).absolute().as_uri()}?mode=ro"), True
+        with tempfile.TemporaryDirectory(prefix="gpnas-") as folder:
+            for name in (DATABASE, f"{DATABASE}-wal"):
+                if (run / name).exists():
+                    shutil.copyfile(run / name, Path(folder, name))
+            return _in_memory(Path(folder, DATABASE).as_uri()), False
+    finally:
+        _release(lock)
+
+
+def _in_memory(uri: str) -> sqlite3.Connection:
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=30.0)) as source:
+        source.backup(memory)
+    return memory
+
+
+def _key(fidelity: Fidelity) -> tuple[int, int, float]:
+    return fidelity.epochs, fidelity.imgsz, float(fidelity.data_share)
+
+
+def _evaluation_to_json(evaluation: Evaluation) -> str:
+    fields = {
+        "state": evaluation.state.value,
+        "metrics": dict(evaluation.metrics),
+        "seconds": evaluation.seconds,
+        "epochs": evaluation.epochs,
+        "cause": None if evaluation.cause is None else evaluation.cause.value,
+        "message": evaluation.message,
+    }
+    return json.dumps(fields, allow_nan=False)
+
+
+def _evaluation_from_json(text: str) -> Evaluation:
+    fields = json.loads(text)
+    return Evaluation(
+        state=TrialState(fields["state"]),
+        metrics=fields["metrics"],
+        seconds=fields["seconds"],
+        epochs=fields["epochs"],
+        cause=None if fields["cause"] is None else Cause(fields["cause"]),
+        message=fields["message"],
+    )

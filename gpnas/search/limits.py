@@ -1,0 +1,54 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from gpnas.errors import LimitError
+from gpnas.graph.cost import Cost, cost
+from gpnas.search.trial import Candidate, Space
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the fused network may cost on one image of the run's size; None is no limit. flops = 2 * MACs."""
+
+    max_flops: float | None = None
+    max_params: float | None = None
+
+    def allows(self, cost: Cost) -> bool:
+        return (self.max_flops is None or cost.flops <= self.max_flops) and (
+            self.max_params is None or cost.params <= self.max_params
+        )
+
+
+def inference_cost(candidate: Candidate, imgsz: int) -> Cost:
+    """What the fused main branch costs on one square image of `imgsz` pixels."""
+    return cost(candidate.graph.inference(), imgsz, imgsz)
+
+
+def check_limits(space: Space, limits: Limits, imgsz: int) -> None:
+    """Raises LimitError, naming the smallest architecture of the space, when even that exceeds a limit."""
+    smallest = space.smallest()
+    costs = inference_cost(smallest, imgsz)
+    if limits.allows(costs):
+        return
+    over = []
+    if limits.max_flops is not None and costs.flops > limits.max_flops:
+        over.append(f"--max-flops {limits.max_flops:.4g}")
+    if limits.max_params is not None and costs.params > limits.max_params:
+        over.append(f"--max-params {limits.max_params:.4g}")
+    raise LimitError(
+        f"{' and '.join(over)}: nothing in the space is that small; its smallest architecture ({smallest.hash}) has "
+        f"{costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {costs.params / 1e6:.3f}M parameters: raise the limit to at "
+        "least that or lower --imgsz"
+    )
+
+
+def typical_macs(space: Space, limits: Limits, imgsz: int, seed: int, samples: int = 200) -> float:
+    """Median MACs on one image among sampled candidates within the limits (the smallest's when none is)."""
+    rng = random.Random(f"{seed}/typical")
+    costs = [inference_cost(space.propose([], rng), imgsz) for _ in range(samples)]
+    macs = sorted(c.macs for c in costs if limits.allows(c))
+    return macs[len(macs) // 2] if macs else inference_cost(space.smallest(), imgsz).macs

@@ -1,0 +1,196 @@
+"""Block families: each turns a stage's choices into operations.
+
+A family is one function (builder, input, stage) -> output and one line in BLOCKS; a computational unit is one function
+(builder, input, width, hidden, stage) -> output and one line in UNITS. Every output has `stage.width` channels.
+
+Sources: plain and residual (ResNet, Darknet, ResNeXt); masked residual (PRN; gradient-path paper, section 2.2); CSP and its
+fusions (section 2.3, Figure 5); OSA (VoVNet, arXiv:1904.09730); ELAN (section 2.4, Figure 6); GELAN (arXiv:2402.13616,
+section 4.1: ELAN with any computational unit inside); dense (DenseNet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from gpnas.graph.graph import GraphBuilder
+from search_spaces.genotype import Stage
+
+CHANNEL_STEP = 4
+
+
+@cache  # a search asks for the same few hundred shares a million times
+def channels(ratio: float, width: int) -> int:
+    """A share of `width` in channels: the nearest multiple of 4, at least 4, at most `width`. The one rounding rule."""
+    return min(width, max(CHANNEL_STEP, int(ratio * width / CHANNEL_STEP + 0.5) * CHANNEL_STEP))
+
+
+def build_block(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """The operations of `stage` on `x`; the result has stage.width channels."""
+    return BLOCKS[stage.family](b, x, stage)
+
+
+def _plain(b: GraphBuilder, x: int, stage: Stage) -> int:
+    for _ in range(stage.depth or 0):
+        x = b.conv(x, stage.width, 3)
+    return x
+
+
+def _stacked(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """Residual or masked residual units on a path of the stage's width."""
+    if b.channels(x) != stage.width:
+        x = b.conv(x, stage.width, name="entry")
+    for _ in range(stage.depth or 0):
+        x = UNITS[stage.family](b, x, stage.width, channels(stage.hidden_ratio or 0, stage.width), stage)
+    return x
+
+
+def _csp(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """Two paths, one through the units; the transitions before and after the concatenation are the fusion's choice."""
+    fusion = stage.fusion
+    inner = channels(stage.split_ratio or 0, stage.width)
+    # Without a transition after the concatenation the two paths must make up the stage's width between them.
+    crossing = inner if fusion in ("csp", "first") else max(CHANNEL_STEP, stage.width - inner)
+    if fusion in ("last", "none") and inner + crossing != stage.width:
+        inner = stage.width - crossing
+    y = b.conv(x, inner, name="enter")
+    for _ in range(stage.depth or 0):
+        y = UNITS[stage.unit or ""](b, y, inner, channels(stage.hidden_ratio or 0, inner), stage)
+    if fusion in ("csp", "last"):
+        y = b.conv(y, inner, name="transition")
+    y = b.concat([y, b.conv(x, crossing, name="cross")])
+    return b.conv(y, stage.width, name="transition") if fusion in ("csp", "first") else y
+
+
+def _elan(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """Half of an entry layer goes straight to the aggregation, half through the computational blocks, each aggregated."""
+
+    def block(y: int, width: int) -> int:
+        for _ in range(stage.depth or 0):
+            y = b.conv(y, width, 3)
+        return y
+
+    return _aggregated(b, x, stage, block)
+
+
+def _gelan(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """ELAN whose computational block is a CSP of any unit and a 3x3 layer."""
+
+    def block(y: int, width: int) -> int:
+        inner = channels(0.5, width)
+        z = b.conv(y, inner, name="enter")
+        for _ in range(stage.depth or 0):
+            z = UNITS[stage.unit or ""](b, z, inner, inner, stage)  # as in YOLOv9, units here have no bottleneck
+        z = b.concat([z, b.conv(y, inner, name="cross")])
+        return b.conv(b.conv(z, width, name="transition"), width, 3)
+
+    return _aggregated(b, x, stage, block)
+
+
+def _aggregated(b: GraphBuilder, x: int, stage: Stage, block: Callable[[int, int], int]) -> int:
+    entry = 2 * channels((stage.split_ratio or 0) / 2, stage.width)
+    width = channels(stage.hidden_ratio or 0, entry)
+    y = b.conv(x, entry, name="enter")
+    parts = list(b.split(y, entry // 2))
+    for repeat in range(stage.repeats or 0):
+        with b.scope(f"block{repeat}"):
+            parts.append(block(parts[-1], width))
+    return b.conv(b.concat(parts), stage.width, name="transition")
+
+
+def _osa(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """One-shot aggregation modules: a chain of 3x3 layers, all concatenated once; each module ends with a transition."""
+    width = channels(stage.hidden_ratio or 0, stage.width)
+    for repeat in range(stage.repeats or 0):
+        with b.scope(f"module{repeat}"):
+            parts = [x]
+            for _ in range(stage.depth or 0):
+                parts.append(b.conv(parts[-1], width, 3))
+            x = b.conv(b.concat(parts), stage.width, name="transition")
+    return x
+
+
+def _dense(b: GraphBuilder, x: int, stage: Stage) -> int:
+    """Every unit reads all features before it and adds `growth` channels; a transition ends the stage."""
+    growth = channels((stage.hidden_ratio or 0) / 2, stage.width)
+    parts = [x]
+    for _ in range(stage.depth or 0):
+        parts.append(_dense_growth(b, b.concat(parts), growth))
+    return b.conv(b.concat(parts), stage.width, name="transition")
+
+
+def _dense_growth(b: GraphBuilder, x: int, growth: int) -> int:
+    return b.conv(b.conv(x, 2 * growth), growth, 3)
+
+
+def _plain_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    return b.conv(b.conv(x, hidden), width, 3)
+
+
+def _residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    return b.add(_plain_unit(b, x, width, hidden, stage), x)
+
+
+def _masked_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    kept = width - channels(stage.mask_ratio or 0, width)
+    return b.masked_add(_plain_unit(b, x, width, hidden, stage), x, kept)
+
+
+def _stop_block_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    """Figure 9 (a): no gradient leaves the block, so that the identity alone carries it back."""
+    return b.add(_plain_unit(b, b.stop_gradient(x), width, hidden, stage), x)
+
+
+def _stop_identity_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    """Figure 9 (b): no gradient passes the identity, so that its paths are those of a plain network."""
+    return b.add(_plain_unit(b, x, width, hidden, stage), b.stop_gradient(x))
+
+
+def _rep_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    """YOLOv9's: a RepConv, a 3x3 layer and the identity."""
+    return b.add(b.conv(b.conv(x, hidden, 3, rep=True), width, 3), x)
+
+
+def bottleneck(b: GraphBuilder, x: int, *, width: int, hidden: int, groups: int = 1, stride: int = 1) -> int:
+    """ResNet's unit of 1x1, 3x3 and 1x1 layers, activated after the sum; grouped it is ResNeXt's.
+
+    The identity is masked where it has no channel (an asymmetric residual), and at a stride of 2 it is every second pixel: it
+    has no weights, as in the configurations of Darknet.
+    """
+    y = b.conv(b.conv(b.conv(x, hidden), hidden, 3, stride, groups=groups), width, act="")
+    identity = b.max_pool(x, 1, stride, padding=0, name="sampled") if stride > 1 else x
+    return b.act(b.masked_add(y, identity, min(width, b.channels(x))))
+
+
+def _bottleneck_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    return bottleneck(b, x, width=width, hidden=hidden, groups=stage.groups or 1)
+
+
+def _dense_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
+    """Grow by half the width, then back to the width so that units can be stacked on a path of one width."""
+    growth = channels(0.5, hidden)
+    return b.conv(b.concat([x, _dense_growth(b, x, growth)]), width)
+
+
+BLOCKS: dict[str, Callable[[GraphBuilder, int, Stage], int]] = {
+    "plain": _plain,
+    "residual": _stacked,
+    "masked_residual": _stacked,
+    "csp": _csp,
+    "elan": _elan,
+    "gelan": _gelan,
+    "osa": _osa,
+    "dense": _dense,
+}
+
+UNITS: dict[str, Callable[[GraphBuilder, int, int, int, Stage], int]] = {
+    "plain": _plain_unit,
+    "residual": _residual_unit,
+    "masked_residual": _masked_residual_unit,
+    "rep_residual": _rep_residual_unit,
+    "bottleneck": _bottleneck_unit,
+    "resnext": _bottleneck_unit,
+    "dense": _dense_unit,
+    "residual_stop_block": _stop_block_unit,
+    "residual_stop_identity": _stop_identity_unit,
+}

@@ -1,0 +1,99 @@
+"""Decoded images on disk: read instead of decoded, never wrong, never in the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from evaluators.data import cache
+from evaluators.data import images as data
+from evaluators.data.bank import load_bank
+from evaluators.data.cache import cache_folder
+from evaluators.data.records import Record
+from gpnas.errors import DataError
+
+
+def record(folder: Path, level: int, number: int = 0) -> Record:
+    path = folder / f"{number}.png"
+    cv2.imwrite(str(path), np.full((20, 30, 3), level, np.uint8))
+    return Record(number, 30, 20, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path=path)
+
+
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are decoded from now on."""
+    seen: list[Path] = []
+    read = data.read_image
+    monkeypatch.setattr(data, "read_image", lambda path: (seen.append(path), read(path))[1])
+    return seen
+
+
+def test_a_split_is_decoded_once_for_each_size_into_the_same_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, seen = [record(tmp_path, 40 * i, i) for i in range(3)], decoded(monkeypatch)
+    first = load_bank(records, 32)
+    assert len(seen) == 3
+    again = load_bank(records, 32)
+    assert len(seen) == 3
+    assert torch.equal(first.pixels, again.pixels) and torch.equal(first.sizes, again.sizes)
+    load_bank(records, 64)
+    assert len(seen) == 6
+
+
+def test_a_moved_file_is_known_and_a_changed_one_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    load_bank([record(tmp_path / "a", 10)], 32)
+    seen = decoded(monkeypatch)
+    load_bank([record(tmp_path / "b", 10)], 32)
+    assert not seen
+    changed = load_bank([record(tmp_path / "a", 200)], 32)
+    assert len(seen) == 1 and int(changed.pixels[0, 0, 0, 0]) == 200
+
+
+def test_a_broken_file_of_the_cache_is_made_again(tmp_path: Path) -> None:
+    bank = load_bank([record(tmp_path, 90)], 32)
+    (kept,) = cache_folder().glob("*.npz")
+    for content in (b"", b"no zip", kept.read_bytes()[:200]):
+        kept.write_bytes(content)
+        assert torch.equal(load_bank([record(tmp_path, 90)], 32).pixels, bank.pixels)
+    assert not list(cache_folder().glob("*.tmp"))
+
+
+def test_a_damaged_image_is_refused_and_not_kept(tmp_path: Path) -> None:
+    broken = record(tmp_path, 90)
+    assert broken.path is not None
+    broken.path.write_bytes(broken.path.read_bytes()[:60])
+    with pytest.raises(DataError, match="truncated"):
+        load_bank([broken], 32)
+    assert not cache_folder().exists()
+
+
+def test_a_wrong_size_is_refused_though_the_pixels_are_known(tmp_path: Path) -> None:
+    right = record(tmp_path, 90)
+    load_bank([right], 32)
+    wrong = Record(0, 31, 20, right.boxes, right.classes, path=right.path)
+    with pytest.raises(DataError, match="30x20 pixels but its annotation says 31x20"):
+        load_bank([wrong], 32)
+
+
+def test_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 3 * 32 * 32 * 3 + 3000)
+    for i in range(4):
+        load_bank([record(tmp_path, 10 * i, i)], 32)
+        for path in cache_folder().glob("*.npz"):
+            os.utime(path, (path.stat().st_mtime - 100,) * 2)
+    assert len(list(cache_folder().glob("*.npz"))) == 3
+    seen = decoded(monkeypatch)
+    load_bank([record(tmp_path, 30, 3)], 32)
+    assert not seen
+    load_bank([record(tmp_path, 0, 0)], 32)
+    assert len(seen) == 1
+
+
+def test_without_a_place_to_write_everything_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert load_bank([record(tmp_path, 90)], 32).pixels.shape == (1, 32, 32, 3)

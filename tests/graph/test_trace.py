@@ -1,0 +1,362 @@
+"""Tracing: a network that gpnas built gives its own graph's figures back; others are worked out by hand or by autograd."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import gpnas
+from gpnas.errors import TraceError
+from gpnas.graph.cost import cost
+from gpnas.graph.graph import Branch, Graph
+from gpnas.graph.network import Network
+from gpnas.graph.trace import trace
+from gpnas.paths.analysis import lengths
+from gpnas.paths.gradient_paths import gradient_paths
+from search_spaces.blueprint import build_blueprint, catalogue, open_catalogue
+from tests.genotypes import space
+
+GENOTYPES = int(os.environ.get("GPNAS_TRACED_GENOTYPES", "16"))
+"""Random genotypes to trace; `make check` takes 200."""
+
+IMAGE = torch.zeros(1, 3, 64, 64)
+
+
+def traced_again(graph: Graph) -> Graph:
+    named = {branch: [str(k) for k, out in enumerate(graph.outputs) if out.branch == branch] for branch in Branch}
+    return trace(Network(graph), (IMAGE,), outputs=named[Branch.MAIN], auxiliary=named[Branch.AUXILIARY])
+
+
+def assert_same(graph: Graph, traced: Graph) -> None:
+    assert gradient_paths(traced).figures() == gradient_paths(graph).figures()
+    assert gradient_paths(traced, Branch.MAIN).figures() == gradient_paths(graph, Branch.MAIN).figures()
+    for fused in (True, False):
+        ours, theirs = cost(graph, 64, 64, fused=fused), cost(traced, 64, 64, fused=fused)
+        assert (theirs.params, theirs.macs) == (ours.params, ours.macs)
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_a_catalogue_network_traced_has_the_figures_and_the_cost_of_its_graph(name: str) -> None:
+    graph = build_blueprint(open_catalogue(name))
+    assert_same(graph, traced_again(graph))
+
+
+@pytest.mark.parametrize("seed", range(GENOTYPES))
+def test_a_random_genotype_traced_has_the_figures_and_the_cost_of_its_graph(seed: int) -> None:
+    graph = space().propose([], random.Random(seed)).graph
+    assert_same(graph, traced_again(graph))
+
+
+def layer(channels: int, width: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(channels, width, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(layer(width, width // 2, 1), layer(width // 2, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class Masked(nn.Module):
+    """PRN as one would write it in torch: the identity times a mask."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = layer(width, width)
+        self.register_buffer("mask", (torch.arange(width) < width // 2).float()[None, :, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x) + x * self.mask
+
+
+class DenseLayer(nn.Module):
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.conv(torch.relu(self.norm(x)))], 1)
+
+
+class SqueezeExcitation(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Conv2d(width, width // 4, 1), nn.Conv2d(width // 4, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.up(torch.relu(self.down(x.mean((2, 3), keepdim=True)))))
+
+
+class ShuffleUnit(nn.Module):
+    """Half of the channels through a layer, then the halves interleaved."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = layer(width // 2, width // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        y = torch.cat([a, self.body(b)], 1)
+        n, c, h, w = y.shape
+        return y.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
+class ConvNext(nn.Module):
+    """Channels last, with a learned gain."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm, self.up, self.down = nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.spatial(x).permute(0, 2, 3, 1))
+        return x + (self.gain * self.down(nn.functional.gelu(self.up(y)))).permute(0, 3, 1, 2)
+
+
+class Joined(nn.Module):
+    """What a forward function does with named layers."""
+
+    def __init__(self, forward: object, **layers: nn.Module) -> None:
+        super().__init__()
+        self.run = forward
+        for name, module in layers.items():
+            setattr(self, name, module)
+
+    def forward(self, x: Tensor) -> object:
+        return self.run(self, x)  # type: ignore[operator]
+
+
+def conv(a: int, b: int, kernel: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(a, b, kernel, padding=kernel // 2)
+
+
+def times(graph: Graph) -> dict[str, list[int]]:
+    return {graph.ops[layer.op].name: lengths(layer.timestamps) for layer in gradient_paths(graph).layers}
+
+
+def small() -> Tensor:
+    return torch.zeros(2, 3, 8, 8)
+
+
+def test_a_residual_network_has_a_timestamp_more_for_every_block_that_it_skips() -> None:
+    graph = trace(nn.Sequential(layer(3, 8), Bottleneck(8), Bottleneck(8), conv(8, 2)), (small(),))
+    assert [op.name for op in graph.ops if op.weighted] == ["0.0", "1.body.0.0", "1.body.1.0", "2.body.0.0", "2.body.1.0", "3"]
+    assert all(op.norm and op.act == "relu" for op in graph.ops if op.weighted and op.name != "3")
+    assert times(graph) == {
+        "3": [1],
+        "2.body.1.0": [2],
+        "2.body.0.0": [3],
+        "1.body.1.0": [2, 4],
+        "1.body.0.0": [3, 5],
+        "0.0": [2, 4, 6],
+    }
+
+
+def test_a_mask_in_a_buffer_parts_the_channels_of_the_layer_before_it() -> None:
+    graph = trace(nn.Sequential(layer(3, 8), Masked(8), conv(8, 2)), (small(),))
+    stem = gradient_paths(graph).layers[0]
+    assert [(g.start, g.stop, [lengths(s.timestamps) for s in g.sources]) for g in stem.groups] == [
+        (0, 4, [[3], [2]]),
+        (4, 8, [[3]]),
+    ]
+
+
+def test_a_dense_network_gives_each_layer_its_own_sources() -> None:
+    graph = trace(nn.Sequential(conv(3, 4), DenseLayer(4, 2), DenseLayer(6, 2), conv(8, 2)), (small(),))
+    assert times(graph) == {"3": [1], "2.conv": [2], "1.conv": [2, 3], "0": [2, 3, 4]}
+    assert [layer.sources for layer in gradient_paths(graph).layers] == [3, 2, 1, 1]
+    norms = [op for op in graph.ops if op.kind == "norm"]
+    assert [op.channels for op in norms] == [4, 6]  # before their layers, where nothing can fold them
+
+
+def test_a_gate_and_what_it_gates_share_their_source() -> None:
+    graph = trace(nn.Sequential(conv(3, 8), SqueezeExcitation(8), conv(8, 2)), (small(),))
+    assert times(graph) == {"2": [1], "1.up": [2], "1.down": [3], "0": [2, 4]}
+    assert gradient_paths(graph).layers[0].poolings_per_path == 0.5
+
+
+def test_shuffled_channels_go_where_they_are_carried() -> None:
+    graph = trace(nn.Sequential(conv(3, 4), ShuffleUnit(4), conv(4, 2)), (small(),))
+    stem, body, _ = gradient_paths(graph).layers
+    # (a0, a1, y0, y1) is interleaved to (a0, y0, a1, y1)
+    assert [(g.start, [s.offset for s in g.sources]) for g in body.groups] == [(0, [1]), (1, [3])]
+    assert [(g.start, g.stop) for g in stem.groups] == [(0, 1), (1, 2), (2, 4)]
+
+
+def test_a_layer_called_twice_is_two_operations_of_one_weight() -> None:
+    model = Joined(lambda m, x: m.head(m.body(m.body(m.stem(x)))), stem=conv(3, 4), body=conv(4, 4, 3), head=conv(4, 2))
+    graph = trace(model, (small(),))
+    assert times(graph) == {"head": [1], "body.1": [2], "body": [3], "stem": [4]}
+    assert cost(graph, 8, 8).params == sum(p.numel() for p in model.parameters())
+
+
+def test_what_is_detached_or_under_no_grad_receives_nothing_from_there() -> None:
+    def forward(m: Joined, x: Tensor) -> Tensor:
+        y = m.stem(x)
+        with torch.no_grad():
+            z = m.quiet(y)
+        return m.head(m.side(y.detach()) + z)  # type: ignore[no-any-return, operator]
+
+    graph = trace(Joined(forward, stem=conv(3, 4), quiet=conv(4, 4), side=conv(4, 4), head=conv(4, 2)), (small(),))
+    assert times(graph) == {"head": [1], "side": [2]}
+
+
+def test_outputs_are_named_by_their_place_and_may_be_chosen() -> None:
+    def forward(m: Joined, x: Tensor) -> dict[str, object]:
+        y = m.stem(x)
+        return {"boxes": m.boxes(y), "early": [m.early(y), 3]}  # type: ignore[operator]
+
+    model = Joined(forward, stem=conv(3, 4), boxes=conv(4, 2), early=nn.Sequential(conv(4, 4), conv(4, 2)))
+    both = trace(model, (small(),))
+    assert [out.name for out in both.outputs] == ["boxes", "early.0"]
+    graph = trace(model, (small(),), auxiliary=["early.0"])
+    assert [(out.name, out.branch) for out in graph.outputs] == [("boxes", "main"), ("early.0", "auxiliary")]
+    assert gradient_paths(graph).auxiliary_only == 1 + 1 + 1  # its two layers, and the stem by way of them
+    assert len(trace(model, (small(),), outputs=["boxes"]).outputs) == 1
+    with pytest.raises(TraceError, match=r"no output is called 'masks'.*boxes, early.0"):
+        trace(model, (small(),), outputs=["masks"])
+
+
+def test_predictions_that_are_reshaped_carry_the_loss_of_what_they_are_made_from() -> None:
+    def forward(m: Joined, x: Tensor) -> Tensor:
+        y = m.stem(x)
+        n, _, h, w = y.shape
+        a, b = (head(y).view(n, 3, 5, h, w).permute(0, 1, 3, 4, 2).reshape(n, -1, 5) for head in (m.a, m.b))  # type: ignore[operator]
+        return torch.cat([a.sigmoid() * 2, b], 1)
+
+    graph = trace(Joined(forward, stem=conv(3, 4), a=conv(4, 15), b=conv(4, 15)), (small(),))
+    assert times(graph) == {"a": [1], "b": [1], "stem": [2]}
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.out = conv(3, width), conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.query(x).flatten(2)
+        y = (q @ q.transpose(1, 2)).softmax(-1) @ q
+        return self.out(y.view(x.shape[0], -1, *x.shape[2:]))
+
+
+def test_an_operation_that_a_layer_depends_on_and_nobody_knows_is_named_with_its_place() -> None:
+    with pytest.raises(TraceError, match=r"^matmul at neck \(File .*test_trace.py.*the layer at neck.out"):
+        trace(Joined(lambda m, x: m.neck(x), neck=Attention(4)), (small(),))
+
+
+def test_more_than_one_input_is_refused() -> None:
+    with pytest.raises(TraceError, match="one image, got 2 inputs"):
+        trace(conv(3, 4), (small(), small()))
+
+
+def test_tracing_changes_neither_weights_nor_buffers_nor_mode() -> None:
+    model = nn.Sequential(layer(3, 8), conv(8, 2)).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    trace(model, (torch.randn(2, 3, 8, 8),))
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+VARIED: dict[str, tuple[nn.Module, Sequence[int]]] = {
+    "flattened": (
+        nn.Sequential(conv(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 16, 8), nn.Linear(8, 2)),
+        (3, 8, 8),
+    ),
+    "rectangular": (nn.Sequential(nn.Conv2d(3, 4, (1, 7), (1, 2), (0, 3)), nn.Conv2d(4, 4, (3, 1))), (3, 9, 14)),
+    "dilated": (nn.Sequential(nn.Conv2d(3, 4, 3, dilation=2, padding=2), nn.Conv2d(4, 2, 3, stride=2)), (3, 12, 12)),
+    "transposed": (
+        nn.Sequential(conv(3, 4), nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1), conv(6, 2)),
+        (3, 8, 8),
+    ),
+    "grouped": (nn.Sequential(conv(3, 8), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1, groups=2)), (3, 8, 8)),
+    "channels last": (
+        nn.Sequential(nn.Conv2d(3, 8, 4, 4), ConvNext(8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)),
+        (3, 32, 32),
+    ),
+    "features": (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2)), (6,)),
+    "odd sizes": (
+        nn.Sequential(conv(3, 4), nn.MaxPool2d(2, ceil_mode=True), nn.Upsample(size=(7, 7)), conv(4, 2, 3)),
+        (3, 9, 9),
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "size"), VARIED.values(), ids=VARIED)
+def test_cost_is_what_torch_counts(model: nn.Module, size: Sequence[int]) -> None:
+    image = torch.zeros(1, *size)
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(image)
+    profile = gpnas.profile(model, image)
+    assert profile.flops == counter.get_total_flops()
+    assert profile.params == sum(p.numel() for p in model.parameters())
+    assert profile.layers == sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) for m in model.modules())
+
+
+class Random(nn.Module):
+    """Layers joined by a drawn mixture of moves, smooth so that no gradient is zero by chance."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.rng = random.Random(seed)
+        self.width = 6
+        self.stem = conv(3, self.width)
+        self.layers = nn.ModuleList(conv(self.width, self.width) for _ in range(5))
+        self.moves = [self.rng.choice(("plain", "add", "half", "detach", "mask", "swap")) for _ in self.layers]
+        self.register_buffer("mask", torch.tensor([1.0, 1, 0, 0, 1, 0])[None, :, None, None])
+        self.shown = self.rng.randint(1, self.width - 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.tanh(self.stem(x))
+        early = x
+        for module, move in zip(self.layers, self.moves, strict=True):
+            y = torch.tanh(module(x.detach() if move == "detach" else x))
+            if move == "add":
+                y = y + x
+            elif move == "half":
+                y = torch.cat([y[:, :3], x[:, 3:]], 1)
+            elif move == "mask":
+                y = y * self.mask + x
+            elif move == "swap":
+                a, b = y.split([2, 4], 1)
+                y = torch.cat([b, a], 1)
+            early, x = x, y
+        return x[:, : self.shown], early[:, self.shown :]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_autograd_is_exactly_zero_where_no_gradient_is_said_to_arrive_and_nowhere_else(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = Random(seed).double()
+    image = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    graph = trace(model, (image,))
+    for k, name in enumerate(("0", "1")):
+        chosen = trace(model, (image,), outputs=[name])
+        reached = {chosen.ops[found.op].name: found.groups for found in gradient_paths(chosen).layers}
+        model.zero_grad()
+        model(image)[k].square().sum().backward()
+        for path in (op.name for op in graph.ops if op.weighted):
+            weight = model.get_submodule(path).weight.grad
+            moved = [False] * model.width if weight is None else (weight.abs().flatten(1).sum(1) != 0).tolist()
+            said = [any(g.start <= c < g.stop for g in reached.get(path, ())) for c in range(model.width)]
+            assert moved == said, (path, model.moves)
+
+
+def test_profile_reads_as_a_table_and_agrees_with_itself() -> None:
+    profile = gpnas.profile(nn.Sequential(conv(3, 4), conv(4, 2)), torch.zeros(1, 3, 8, 8))
+    assert (profile.params, profile.macs) == (3 * 4 + 4 + 4 * 2 + 2, 64 * (3 * 4 + 4 * 2))
+    assert str(profile).splitlines()[0].split() == ["params", "26"]
+    assert math.isclose(profile.figures["shortest_mean"], 1.5)

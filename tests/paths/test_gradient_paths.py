@@ -1,0 +1,375 @@
+"""Gradient paths against every path walked one by one, against cases worked out by hand, and against torch.autograd."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpnas.graph.graph import Branch, Graph, GraphBuilder
+from gpnas.graph.network import Network
+from gpnas.paths.gradient_paths import (
+    FIGURES,
+    POOLING_DISCOUNT,
+    GradientPaths,
+    LayerPaths,
+    distinct_combinations,
+    gradient_paths,
+)
+from tests.brute_force import brute_force
+
+MOST_CHANNELS = 6
+MOST_LAYERS = 5
+
+searching = settings(
+    max_examples=400, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+)
+
+
+def random_graph(seed: int) -> Graph:
+    """A graph of about 9 operations, of which at most 5 are layers, all of one resolution, with one or two losses.
+
+    Activations are nowhere flat, so that a gradient that can pass does pass.
+    """
+    rng = random.Random(seed)
+    b = GraphBuilder(channels=rng.randint(1, 4), act=rng.choice(("", "silu")))
+    tensors = [b.image, b.conv(b.image, rng.randint(1, MOST_CHANNELS), norm=False)]
+    layers = 1
+    for _ in range(rng.randint(1, 9)):
+        kind = rng.choice(list(MOVES) if layers < MOST_LAYERS else list(MOVES)[4:])
+        layers += kind in list(MOVES)[:4]
+        recent = tensors[-rng.choice((1, 1, 1, 2, 3, 4)) :][0]
+        tensors.append(MOVES[kind](b, recent, tensors, rng))
+    b.output(tensors[-1], "main", stride=1)
+    if rng.random() < 0.6:
+        b.output(rng.choice(tensors[1:]), "other", stride=1, branch=rng.choice(list(Branch)))
+    return b.build()
+
+
+def _conv(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    return b.conv(x, rng.randint(1, 4), rng.choice((1, 3)), norm=False)
+
+
+def _grouped(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    have = b.channels(x)
+    groups = rng.choice([g for g in range(1, have + 1) if have % g == 0])
+    return b.conv(x, groups * rng.randint(1, MOST_CHANNELS // groups), groups=groups, norm=False)
+
+
+def _depthwise(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    return b.conv(x, b.channels(x), 3, groups=b.channels(x), norm=False)
+
+
+def _concat(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    parts = [x]
+    for y in rng.choices(tensors, k=2):
+        if sum(b.channels(part) for part in parts) + b.channels(y) <= MOST_CHANNELS:
+            parts.append(y)
+    rng.shuffle(parts)
+    return b.concat(parts)
+
+
+def _slice(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    start = rng.randrange(b.channels(x))
+    return b.slice(x, start, rng.randint(start + 1, b.channels(x)))
+
+
+def _gather(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    """Some of the channels, in any order."""
+    chosen = rng.sample(range(b.channels(x)), rng.randint(1, b.channels(x)))
+    return b.concat([b.slice(x, channel, channel + 1) for channel in chosen])
+
+
+def _part_through_a_layer(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    """Some channels pass one more layer than the others: what reads them sees different timestamps."""
+    if b.channels(x) < 2:
+        return x
+    first, second = b.split(x, rng.randint(1, b.channels(x) - 1))
+    return b.concat([b.conv(first, b.channels(first), norm=False), second])
+
+
+def _add(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    return b.add(x, rng.choice([y for y in tensors if b.channels(y) == b.channels(x)]))
+
+
+def _masked_add(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    y = rng.choice(tensors)
+    return b.masked_add(x, y, rng.randint(0, min(b.channels(x), b.channels(y))))
+
+
+def _pool(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    kernel = rng.choice((1, 3))
+    return b.max_pool(x, kernel) if rng.random() < 0.5 else b.avg_pool(x, kernel, padding=kernel // 2)
+
+
+MOVES: dict[str, Callable[[GraphBuilder, int, list[int], random.Random], int]] = {
+    "conv": _conv,
+    "grouped": _grouped,
+    "depthwise": _depthwise,
+    "part_through_a_layer": _part_through_a_layer,
+    "concat": _concat,
+    "slice": _slice,
+    "gather": _gather,
+    "add": _add,
+    "masked_add": _masked_add,
+    "pool": _pool,
+    "act": lambda b, x, tensors, rng: b.act(x, "silu"),
+    "upsample": lambda b, x, tensors, rng: b.upsample(x, 1),
+    "stop_gradient": lambda b, x, tensors, rng: b.stop_gradient(x),
+}
+
+
+def graphs() -> st.SearchStrategy[Graph]:
+    return st.integers(0, 2**32 - 1).map(random_graph)
+
+
+def bits(timestamps: int) -> frozenset[int]:
+    return frozenset(t for t in range(timestamps.bit_length()) if timestamps >> t & 1)
+
+
+def by_op(paths: GradientPaths) -> dict[int, LayerPaths]:
+    return {layer.op: layer for layer in paths.layers}
+
+
+@searching
+@given(graphs(), st.sampled_from((None, Branch.MAIN)))
+def test_agrees_with_every_path_walked_one_by_one(graph: Graph, branch: Branch | None) -> None:
+    paths, truth = gradient_paths(graph, branch), brute_force(graph, branch)
+    assert [layer.op for layer in paths.layers] == truth.live
+    for layer in paths.layers:
+        assert bits(layer.timestamps) == truth.timestamps(layer.op)
+        groups = [(g.start, g.stop, {(s.consumer, s.offset, bits(s.timestamps)) for s in g.sources}) for g in layer.groups]
+        assert groups == truth.groups[layer.op]
+    assert sum(layer.combinations for layer in paths.layers) == len(truth.combinations)
+    assert distinct_combinations(paths.layers) == len(set(truth.combinations))
+
+
+@settings(searching, max_examples=100)
+@given(graphs())
+def test_autograd_is_exactly_zero_where_no_gradient_arrives_and_nowhere_else(graph: Graph) -> None:
+    torch.manual_seed(0)
+    network = Network(graph).double()
+    values: dict[int, torch.Tensor] = {}
+    for op in graph.layers:
+        network.layer(op).register_forward_hook(lambda module, args, value, op=op: values.update({op: value}))
+    outputs = network(torch.randn(1, graph.ops[0].channels, 4, 4, dtype=torch.float64, requires_grad=True))
+    for value in values.values():
+        value.retain_grad()
+    loss = torch.stack([(out * torch.randn_like(out)).sum() for out in outputs]).sum()
+    if loss.requires_grad:
+        loss.backward()  # type: ignore[no-untyped-call]
+    arrived = by_op(gradient_paths(graph))
+    for op in graph.layers:
+        expected = [False] * graph.ops[op].channels
+        for group in arrived[op].groups if op in arrived else ():
+            expected[group.start : group.stop] = [True] * (group.stop - group.start)
+        gradient = values[op].grad if op in values else None
+        seen = [False] * len(expected) if gradient is None else (gradient != 0).any(dim=(0, 2, 3)).tolist()
+        assert seen == expected
+
+
+@settings(searching, max_examples=100)
+@given(graphs())
+def test_main_losses_alone_give_the_figures_of_the_inference_graph(graph: Graph) -> None:
+    assert gradient_paths(graph, Branch.MAIN).figures() == gradient_paths(graph.inference()).figures()
+
+
+def test_a_grouped_layer_that_passes_nothing_to_a_middle_channel_leaves_a_gap() -> None:
+    b = GraphBuilder(3)
+    x = b.conv(b.image, 3)
+    d = b.conv(x, 3, groups=3)
+    b.output(b.concat([b.slice(d, 0, 1), b.slice(d, 2, 3)]), "p", stride=1)
+    layer = by_op(gradient_paths(b.build()))[x]
+    assert [(group.start, group.stop) for group in layer.groups] == [(0, 1), (2, 3)]
+
+
+def bare() -> GraphBuilder:
+    """1x1 layers without normalisation: their parameters are easy to count by hand."""
+    return GraphBuilder(3, act="")
+
+
+def conv(b: GraphBuilder, x: int, channels: int) -> int:
+    return b.conv(x, channels, norm=False)
+
+
+def finished(b: GraphBuilder, x: int) -> Graph:
+    """With a prediction layer of 2 channels and one loss."""
+    b.output(conv(b, x, 2), "p", stride=1)
+    return b.build()
+
+
+def timestamps(graph: Graph) -> list[set[int]]:
+    """Path lengths of each live layer, first layer first."""
+    return [set(bits(layer.timestamps)) for layer in gradient_paths(graph).layers]
+
+
+def totals(graph: Graph) -> tuple[int, int]:
+    """All and distinct combinations."""
+    figures = gradient_paths(graph).figures()
+    return int(figures["combinations"]), int(figures["distinct_combinations"])
+
+
+def residual_chain(kept: int, blocks: int = 2) -> Graph:
+    """Stem of 8 channels, blocks of two layers whose identity is kept on `kept` channels, a prediction layer."""
+    b = bare()
+    x = conv(b, b.image, 8)
+    for _ in range(blocks):
+        x = b.masked_add(conv(b, conv(b, x, 8), 8), x, kept)
+    return finished(b, x)
+
+
+def test_plain_chain_has_one_timestamp_a_layer_and_no_duplicate() -> None:
+    graph = residual_chain(kept=0)
+    assert timestamps(graph) == [{6}, {5}, {4}, {3}, {2}, {1}]
+    assert totals(graph) == (6, 6)
+
+
+def test_residual_chain_repeats_the_sources_of_layers_that_are_added() -> None:
+    graph = residual_chain(kept=8)
+    # Each later block is passed (2 layers) or skipped (0 layers).
+    assert timestamps(graph) == [{2, 4, 6}, {3, 5}, {2, 4}, {3}, {2}, {1}]
+    # The prediction's gradient of length 2 arrives at the stem, at block 1 and at block 2; block 2's at the stem and block 1.
+    assert totals(graph) == (11, 8)
+    assert gradient_paths(graph).figures()["duplicated_share"] == pytest.approx(3 / 11)
+
+
+def test_masked_residual_chain_has_more_distinct_combinations_at_the_same_timestamps() -> None:
+    graph = residual_chain(kept=4)
+    assert timestamps(graph) == timestamps(residual_chain(kept=8))
+    stem, first, second, third, fourth, prediction = gradient_paths(graph).layers
+    kept, masked = stem.groups
+    assert (kept.start, kept.stop, masked.start, masked.stop) == (0, 4, 4, 8)
+    assert [(s.consumer, s.offset, set(bits(s.timestamps))) for s in kept.sources] == [
+        (first.op, 0, {4, 6}),
+        (third.op, 0, {4}),
+        (prediction.op, 0, {2}),
+    ]
+    assert [(s.consumer, s.offset, set(bits(s.timestamps))) for s in masked.sources] == [(first.op, 4, {4, 6})]
+    assert [layer.combinations for layer in (stem, first, second, third, fourth, prediction)] == [6, 2, 3, 1, 1, 1]
+    assert totals(graph) == (14, 11)
+
+
+def test_figures_of_a_masked_residual_chain_worked_out_by_hand() -> None:
+    figures = gradient_paths(residual_chain(kept=4)).figures()
+    assert tuple(figures) == FIGURES
+    # Layers: stem 3 -> 8, four of 8 -> 8, prediction 8 -> 2: 24 + 4 * 64 + 16 = 296 parameters.
+    assert figures == pytest.approx(
+        {
+            "live_layers": 6,
+            "live_params": 296,
+            "longest": 6,
+            "longest_shortest": 3,
+            "shortest_mean": (2 + 3 + 2 + 3 + 2 + 1) / 6,
+            "timestamps_mean": (3 + 2 + 2 + 1 + 1 + 1) / 6,
+            "timestamps_per_param": (3 * 24 + 2 * 64 + 2 * 64 + 64 + 64 + 16) / 296,
+            "sources_mean": (4 + 1 + 3 + 1 + 1 + 1) / 6,
+            "combinations": 14,
+            "distinct_combinations": 11,
+            "duplicated_share": 3 / 14,
+            "poolings_per_path": 0,
+            "aggregated_features_mean": (0 + 1 + 1 + 2 + 1 + 3) / 6,
+            "auxiliary_only": 0,
+        }
+    )
+
+
+def test_dense_connections_give_every_concatenated_layer_its_own_source() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    first = conv(b, stem, 2)
+    second = conv(b, b.concat([stem, first]), 2)
+    graph = finished(b, b.concat([stem, first, second]))
+    assert timestamps(graph) == [{2, 3, 4}, {2, 3}, {2}, {1}]
+    layers = by_op(gradient_paths(graph))
+    prediction = graph.outputs[0].op
+    assert [(s.consumer, s.offset) for s in layers[first].groups[0].sources] == [(second, 4), (prediction, 4)]
+    assert [(s.consumer, s.offset) for s in layers[second].groups[0].sources] == [(prediction, 6)]
+    assert [layer.aggregated_features for layer in gradient_paths(graph).layers] == [0, 1, 2, 3]
+    assert totals(graph) == (8, 8)
+
+
+def test_deep_supervision_adds_exactly_its_prediction_and_the_way_to_the_stem() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    b.output(conv(b, conv(b, stem, 4), 2), "main", stride=1)
+    b.output(conv(b, stem, 2), "early", stride=1, branch=Branch.AUXILIARY)
+    graph = b.build()
+    assert timestamps(graph) == [{2, 3}, {2}, {1}, {1}]
+    assert gradient_paths(graph).figures()["auxiliary_only"] == 2  # (its loss, length 1) and (its prediction, length 2)
+    main = gradient_paths(graph, Branch.MAIN)
+    assert [bits(layer.timestamps) for layer in main.layers] == [{3}, {2}, {1}]
+    assert main.figures()["auxiliary_only"] == 0
+
+
+def stopped_chain(stop_block: bool, blocks: int = 3) -> Graph:
+    """Figure 9 of the gradient-path paper: residual blocks of two layers; the loss stands on the last sum."""
+    b = bare()
+    x = conv(b, b.image, 4)
+    for _ in range(blocks):
+        block, identity = (b.stop_gradient(x), x) if stop_block else (x, b.stop_gradient(x))
+        x = b.add(conv(b, conv(b, block, 4), 4), identity)
+    b.output(x, "p", stride=1)
+    return b.build()
+
+
+def test_figure_9a_with_blocks_stopped_no_path_is_longer_than_a_block() -> None:
+    # Section 3.3: the shortest path reaches the starting layer through all identities with length 1; the longest is 2.
+    assert timestamps(stopped_chain(stop_block=True)) == [{1}, {2}, {1}, {2}, {1}, {2}, {1}]
+
+
+def test_figure_9b_with_identities_stopped_the_paths_are_those_of_a_plain_chain() -> None:
+    # Section 3.3: as long as PlainNet's, the longest path of each layer equal to its shortest.
+    assert timestamps(stopped_chain(stop_block=False)) == [{7}, {6}, {5}, {4}, {3}, {2}, {1}]
+
+
+def test_poolings_are_counted_per_path() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    layers = gradient_paths(finished(b, b.add(stem, b.avg_pool(b.max_pool(stem, 3), 1)))).layers
+    assert [layer.poolings_per_path for layer in layers] == [1.0, 0.0]  # of two paths one passes two poolings
+
+
+def test_poolings_of_channels_that_part_count_by_their_width() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    graph = finished(b, b.concat([b.slice(stem, 0, 1), b.max_pool(b.slice(stem, 1, 4), 3)]))
+    first = gradient_paths(graph).layers[0]
+    assert first.poolings_per_path == 0.75  # one channel of four without, three with one pooling
+    assert first.sharpness == pytest.approx(0.25 + 0.75 * POOLING_DISCOUNT)
+
+
+def test_layers_that_are_added_are_handed_the_same_gradients_and_no_others() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    twins = [conv(b, stem, 4), conv(b, stem, 4), b.max_pool(conv(b, stem, 4), 3)]
+    graph = finished(b, b.add(b.add(twins[0], twins[1]), twins[2]))
+    _, a, c, pooled, _ = gradient_paths(graph).layers
+    assert a.gradients == c.gradients != pooled.gradients
+
+
+def test_a_long_residual_chain_is_followed_whole() -> None:
+    """1000 blocks of two layers: the stem is reached after 2, 4, ... 2002 layers, from the prediction and every block."""
+    paths = gradient_paths(residual_chain(kept=8, blocks=1000))
+    first = paths.layers[0]
+    assert (first.shortest, first.longest, first.timestamps.bit_count()) == (2, 2002, 1001)
+    assert paths.layers[0].sources == 1001
+    assert sum(len(group.sources) for group in first.groups) == 1001
+
+
+def test_a_layer_that_reaches_no_loss_is_not_live() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    conv(b, stem, 4)
+    stopped = conv(b, stem, 4)
+    graph = finished(b, b.concat([stem, b.stop_gradient(stopped)]))
+    assert [layer.op for layer in gradient_paths(graph).layers] == [stem, graph.outputs[0].op]
+
+
+def test_a_network_without_layers_has_figures_of_zero() -> None:
+    b = bare()
+    b.output(b.image, "p", stride=1)
+    assert gradient_paths(b.build()).figures() == dict.fromkeys(FIGURES, 0.0)

@@ -1,0 +1,275 @@
+"""The report: one page that shows what the journal holds, well formed and self-contained; no text of a user becomes markup."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gpnas.errors import InputError
+from gpnas.report.drawing import axis
+from gpnas.report.search_report import FrontPoint, _busy_time, front_svg, write_report
+from gpnas.run.journal import Journal, TrialRow
+from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from search_spaces.growth import network
+
+SVG = "{http://www.w3.org/2000/svg}"
+LOW, HIGH = Fidelity(2, 64), Fidelity(8, 128)
+
+POINTS = [
+    FrontPoint(0, flops=1e9, ap=0.2, rung=0),
+    FrontPoint(1, flops=2e9, ap=0.4, rung=1),
+    FrontPoint(2, flops=3e9, ap=0.3, rung=1),
+]
+
+
+def parsed(svg: str) -> ET.Element:
+    return ET.fromstring(svg)
+
+
+def named(svg: str, style: str) -> dict[str, tuple[float, float]]:
+    """What the circles of a style call themselves, with their centres."""
+    return {
+        circle.findtext(f"{SVG}title") or "": (float(circle.get("cx", "nan")), float(circle.get("cy", "nan")))
+        for circle in parsed(svg).iter(f"{SVG}circle")
+        if circle.get("class") == style
+    }
+
+
+class Page(HTMLParser):
+    """Tags that are open at the end, all attributes, and the text of tables by row."""
+
+    VOID = frozenset({"meta"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.rows: list[list[str]] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += attrs
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path / "my run"
+
+
+def fill(run: Path, *, hostile: str = "", clock: Callable[[], float] | None = None) -> None:
+    """Trials 0 and 1 measured (1 at two rungs), 2 failed, 3 running, 4 waiting."""
+    ticks = itertools.count(0, 60)
+    settings = {"budget": {"text": "2h"}, "data": f"/data/coco{hostile}/data.yaml", "imgsz": 128, "max_flops": 4e9}
+    with Journal.create(run, settings, clock=clock or (lambda: float(next(ticks)))) as journal:
+        for i in range(5):
+            macs = 500_000_000 * (i + 1)
+            row = TrialRow(i, f"hash{i}{hostile}", f"width: {i}{hostile}\n", f"sample{hostile}", i / 10, 1000, macs)
+            journal.add_trial(row)
+        for i, evaluation in enumerate(
+            [
+                Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, 10.0, 2),
+                Evaluation(TrialState.COMPLETE, {"ap": 0.125}, 11.0, 2),
+                failure(Cause.OOM, f"out of memory{hostile}", 1.0, 1),
+            ]
+        ):
+            journal.start_evaluation(i, 0, LOW)
+            journal.finish_evaluation(i, 0, evaluation)
+        journal.start_evaluation(1, 1, HIGH)
+        journal.finish_evaluation(1, 1, Evaluation(TrialState.COMPLETE, {"ap": 0.375, "ap50": 0.625}, 31.5, 8))
+        journal.start_evaluation(3, 0, LOW)
+        journal.add_elapsed(3600.0)
+        journal.set_state("done")
+
+
+def test_the_page_shows_what_the_journal_holds(run: Path) -> None:
+    fill(run)
+    path = write_report(run, [0, 1], 1)
+    assert path == run / "report.html"
+    text = path.read_text()
+    page = Page(text)
+    assert page.open == []
+    for shown in ("my run", "0.375", "2.00G", "1:00:00", "budget 2h", "data.yaml", "4 evaluations, 1 failed, 13 epochs"):
+        assert shown in text
+    assert ["0", "0.250", "0.500", "1.00G", "1.00K", "0: 2 epochs, 64 px", "sample", "hash0"] in page.rows
+    assert ["1 (best)", "0.375", "0.625", "2.00G", "1.00K", "1: 8 epochs, 128 px", "sample", "hash1"] in page.rows
+    trials = page.rows[
+        page.rows.index(["trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin"]) :
+    ]
+    assert trials[1:6] == [
+        ["0", "0.250", "1.00G", "1.00K", "0.000", "10.0", "0", "complete", "", "sample"],
+        ["1", "0.375", "2.00G", "1.00K", "0.100", "42.5", "1", "complete", "", "sample"],
+        ["2", "", "3.00G", "1.00K", "0.200", "1.0", "0", "failed", "oom: out of memory", "sample"],
+        ["3", "", "4.00G", "1.00K", "0.300", "0.0", "0", "running", "", "sample"],
+        ["4", "", "5.00G", "1.00K", "0.400", "0.0", "", "queued", "", "sample"],
+    ]
+    assert "<pre>width: 1\n</pre>" in text  # the best architecture
+
+
+def test_the_page_asks_for_nothing_from_outside(run: Path) -> None:
+    fill(run)
+    page = Page(write_report(run, [0, 1], 1).read_text())
+    assert not {"script", "link", "img", "iframe", "object", "use"} & page.tags
+    assert [value for name, value in page.attributes if "http" in (value or "")] == ["http://www.w3.org/2000/svg"] * 3
+    assert not {"src", "href", "xlink:href", "onload"} & {name for name, _ in page.attributes}
+
+
+def test_text_is_never_markup(run: Path) -> None:
+    fill(run, hostile="<script>alert('1')</script>\"&")
+    text = write_report(run, [0, 1], 1).read_text()
+    assert "<script" not in text
+    assert Page(text).open == []
+    parsed((run / "front.svg").read_text())
+
+
+def test_the_report_changes_nothing_but_its_own_files(run: Path) -> None:
+    fill(run)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    write_report(run, [0, 1], 1)
+    after = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert set(after) - set(before) == {"report.html", "front.svg"}
+    assert {name: after[name] for name in before} == before
+    first = after["report.html"]
+    assert write_report(run, [0, 1], 1).read_bytes() == first  # the same journal, the same page
+
+
+def test_a_report_of_a_run_without_results_says_so(run: Path) -> None:
+    with Journal.create(run, {}):
+        text = write_report(run, [], None).read_text()  # while the search is running
+    assert Page(text).open == []
+    assert "no trial was measured" in text
+    assert "gpnas run, running" in text
+
+
+def test_a_front_must_be_measured(run: Path) -> None:
+    fill(run)
+    with pytest.raises(ValueError, match=r"must be measured trials of .*, got \[2, 9\]"):
+        write_report(run, [0, 2], 9)
+    with pytest.raises(InputError, match="does not exist"):
+        write_report(run / "nowhere", [], None)
+
+
+def test_every_point_is_drawn_where_it_belongs() -> None:
+    svg = front_svg(POINTS, front=[0, 1], best=1)
+    others, front = named(svg, "dot"), named(svg, "on-front")
+    assert "trial 2: AP 0.300, 3.00G FLOPs, rung 1" in others
+    first, second = front["trial 0: AP 0.200, 1.00G FLOPs, rung 0"], front["trial 1: AP 0.400, 2.00G FLOPs, rung 1"]
+    third = others["trial 2: AP 0.300, 3.00G FLOPs, rung 1"]
+    assert second[0] - first[0] == pytest.approx(third[0] - second[0], abs=0.2)  # FLOPs 1, 2, 3 on a linear axis
+    assert third[1] == pytest.approx((first[1] + second[1]) / 2, abs=0.1)  # AP 0.3 between 0.2 and 0.4
+    assert first[1] > second[1]  # a higher AP stands higher
+
+
+def test_the_front_is_a_step_line_to_the_right() -> None:
+    svg = front_svg(POINTS, front=[0, 1], best=1)
+    front = named(svg, "on-front")
+    (x0, y0), (x1, y1) = (
+        front[f"trial {t}: AP {ap} FLOPs, rung {r}"] for t, ap, r in [(0, "0.200, 1.00G", 0), (1, "0.400, 2.00G", 1)]
+    )
+    lines = [path.get("d") for path in parsed(svg).iter(f"{SVG}path") if path.get("class") == "front"]
+    assert f"M{x0} {y0}H{x1}V{y1}H736.0" in lines
+
+
+def test_best_and_limit_are_marked() -> None:
+    svg = front_svg(POINTS, front=[0, 1], best=1, max_flops=2.5e9)
+    texts = [text.text for text in parsed(svg).iter(f"{SVG}text")]
+    assert "trial 1, AP 0.400" in texts
+    assert "limit 2.50G" in texts
+    front = named(svg, "on-front")["trial 1: AP 0.400, 2.00G FLOPs, rung 1"]
+    best = next(c for c in parsed(svg).iter(f"{SVG}circle") if c.get("class") == "best")
+    assert (float(best.get("cx", "nan")), float(best.get("cy", "nan"))) == front
+    limit = next(line for line in parsed(svg).iter(f"{SVG}line") if line.get("class") == "limit")
+    assert front[0] < float(limit.get("x1", "nan")) < named(svg, "dot")["trial 2: AP 0.300, 3.00G FLOPs, rung 1"][0]
+    assert not [line for line in parsed(front_svg(POINTS, front=[])).iter() if line.get("class") in ("limit", "best")]
+
+
+def test_a_drawing_tells_what_it_shows_to_those_who_cannot_see_it() -> None:
+    root = parsed(front_svg(POINTS, front=[0, 1], title="AP & FLOPs"))
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == "AP & FLOPs: 3 measured trials, 2 of them on the Pareto front"
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [],
+        [FrontPoint(0, 1e9, 0.0)],
+        [FrontPoint(i, 1e9, 0.5) for i in range(3)],
+        [FrontPoint(0, 0.0, 0.5), FrontPoint(1, 1e12, 1.0)],
+        [FrontPoint(i, 10.0**i, 0.1) for i in range(1, 13)],
+    ],
+)
+def test_any_points_are_drawn_inside_the_frame(points: list[FrontPoint]) -> None:
+    svg = front_svg(points, front=[p.id for p in points[:1]], best=points[0].id if points else None)
+    for style in ("dot", "on-front"):
+        for name, (x, y) in named(svg, style).items():
+            assert 64 <= x <= 736, name
+            assert (44 <= y <= 352) or name.startswith("rung"), name
+    assert "nan" not in svg.split("</style>")[1]
+
+
+def test_labels_of_a_crowded_front_do_not_overlap() -> None:
+    points = [FrontPoint(i, 1e9 * (1 + i / 50), 0.2 + i / 1000) for i in range(40)]
+    root = parsed(front_svg(points, front=range(40), best=39))
+    labels = [text for text in root.iter(f"{SVG}text") if (text.get("class") or "").startswith("label")]
+    assert 1 < len(labels) < 40
+    boxes = [(float(t.get("x", "nan")), float(t.get("y", "nan")), 6.6 * len(t.text or "")) for t in labels]
+    for (x, y, w), (x2, y2, w2) in itertools.combinations(boxes, 2):
+        assert x <= x2 - w2 or x2 <= x - w or abs(y - y2) >= 12
+
+
+def test_axes_have_round_ticks() -> None:
+    assert axis([0.0, 0.42], 0, 100, "AP").ticks == (0.0, 0.1, 0.2, 0.3, 0.4)
+    made = axis([1e9, 9e9], 0, 100, "FLOPs", log=True)
+    assert made.ticks == (1e9, 2e9, 3e9, 4e9, 6e9, 8e9, 1e10)
+    assert [made.text(tick) for tick in made.ticks[:2]] == ["1G", "2G"]
+    assert made(3e9) == pytest.approx(50.0)  # the geometric mean stands in the middle
+
+
+def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:
+    # Busy from 0 to 10 (two at once) and from 100 to 104.
+    moments = iter([0.0, 0.0, 2.0, 8.0, 10.0, 100.0, 104.0, 104.0])
+    with Journal.create(run, {}, clock=lambda: next(moments)) as journal:
+        for i in range(3):
+            journal.add_trial(TrialRow(i, f"hash{i}", "", "sample", 0.0, 1, 1))
+        journal.start_evaluation(0, 0, LOW)
+        journal.start_evaluation(1, 0, LOW)
+        done = Evaluation(TrialState.COMPLETE, {"ap": 0.5})
+        journal.finish_evaluation(0, 0, done)
+        journal.finish_evaluation(1, 0, done)
+        journal.start_evaluation(2, 0, LOW)
+        journal.finish_evaluation(2, 0, done)
+        busy = _busy_time(journal.evaluations())
+    assert [busy(t) for t in (0.0, 8.0, 10.0, 50.0, 100.0, 104.0)] == [0.0, 8.0, 10.0, 10.0, 10.0, 14.0]
+
+
+def test_the_gradient_timeline_of_the_best_is_drawn_when_its_graph_is_given(run: Path) -> None:
+    fill(run)
+    graph = network("resnet", 3)
+    text = write_report(run, [0, 1], 1, graph).read_text()
+    assert "How gradients reach its layers" in text
+    assert all(graph.ops[i].name in text for i in graph.layers)
+    assert not Page(text).open
+    assert "How gradients reach" not in write_report(run, [0, 1], 1).read_text()

@@ -1,0 +1,176 @@
+"""Tracking: an offline run is written, nothing leaves the machine unasked, no error ends a search."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpnas.errors import InputError
+from gpnas.report.tracking import Mode, Tracker
+
+KEY = "x" * 40
+
+
+@pytest.fixture
+def logged_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+class BrokenRun:
+    """A W&B run that fails at its second log, as a full disk would make it."""
+
+    def __init__(self) -> None:
+        self.logged: list[dict[str, Any]] = []
+        self.finished = 0
+
+    def log(self, row: dict[str, Any]) -> None:
+        if self.logged:
+            raise OSError("no space left\non device")
+        self.logged.append(row)
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+# The first session of a run and, with the same id, one that resumes it; then the records are read back from the files.
+TWO_SESSIONS = '''
+    import json, sys, time
+    from pathlib import Path
+    from gpnas.report.tracking import Tracker
+
+    assert "wandb" not in sys.modules
+    run = Path(sys.argv[1])
+    for session in range(2):
+        tracker = Tracker("offline", run, {"budget": "2h"}, run_id="abcd1234")
+        tracker.trial({"trial": session, "rung": 0, "ap": 0.25, "state": "complete", "cause": None})
+        tracker.front([{"trial": 0, "flops": 2e9, "ap": 0.25, "origin": "sample"}])
+        tracker.finish({"best": session})
+        tracker.finish({})
+        assert tracker.error is None, tracker.error
+        time.sleep(1.0)  # wandb names a session's folder by the second
+
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    def records(data):
+        """A .wandb file: a header of 7 bytes, then LevelDB's log format: pieces of records in blocks of 32 KiB."""
+        at, pieces = 7, b""
+        while at < len(data):
+            if 32768 - at % 32768 < 7:
+                at += 32768 - at % 32768
+            length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+            pieces, at = pieces + data[at + 7 : at + 7 + length], at + 7 + length
+            if kind in (1, 4):  # a whole record, or its last piece
+                yield Record.FromString(pieces)
+                pieces = b""
+
+    for path in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        found = {"id": None, "history": {}, "summary": {}}
+        for record in records(path.read_bytes()):
+            found["id"] = record.run.run_id or found["id"]
+            for name, items in (("history", record.history.item), ("summary", record.summary.update)):
+                found[name] |= {i.key or ".".join(i.nested_key): json.loads(i.value_json) for i in items}
+        print(json.dumps(found))
+'''
+
+
+def test_offline_sessions_are_written_under_one_run_id(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    # A fresh process: wandb watches the one that imports it. The proxy would fail whatever called home.
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(TWO_SESSIONS), str(run)],
+        env={**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "WANDB_MODE": "online", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""  # silent
+    sessions = [json.loads(line) for line in process.stdout.splitlines()]
+    assert [session["id"] for session in sessions] == ["abcd1234", "abcd1234"]
+    for number, session in enumerate(sessions):
+        history = session["history"]
+        assert (history["trial"], history["rung"], history["ap"], history["state"]) == (number, 0, 0.25, "complete")
+        assert "cause" not in history
+        assert any(name.startswith("front") for name in history)
+        assert session["summary"]["best"] == number
+    written = [path.name for path in (run / "wandb").rglob("*")]
+    assert not {"requirements.txt", "wandb-metadata.json", "diff.patch", "output.log"} & set(written)
+
+
+def test_off_does_nothing(tmp_path: Path) -> None:
+    tracker = Tracker("off", tmp_path, {}, run_id="abcd1234")
+    tracker.trial({"ap": 0.5})
+    tracker.front([{"ap": 0.5, "flops": 1.0}])
+    tracker.finish({})
+    assert tracker.error is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_online_without_a_login_names_the_remedy(logged_out: None, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="run `wandb login`, or use --wandb offline"):
+        Tracker("online", tmp_path / "run", {}, run_id="abcd1234")
+    (tmp_path / "netrc").write_text(f"machine elsewhere.example login user password {KEY}\n")
+    with pytest.raises(InputError, match="nobody is logged in"):
+        Tracker("online", tmp_path / "run", {}, run_id="abcd1234")
+
+
+@pytest.mark.parametrize("where", ["environment", "netrc"])
+def test_a_login_is_found(
+    logged_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*args: object) -> None:
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("gpnas.report.tracking._start", refuse)
+    if where == "netrc":
+        (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
+    else:
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+    errors: list[str] = []
+    tracker = Tracker("online", tmp_path / "run", {}, run_id="abcd1234", on_error=errors.append)
+    tracker.trial({"ap": 0.5})
+    tracker.finish({})
+    assert tracker.error == "ConnectionError: no network"
+    assert errors == [tracker.error]
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_error_in_the_middle_is_told_once_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = BrokenRun()
+    monkeypatch.setattr("gpnas.report.tracking._start", lambda *args: broken)
+    errors: list[str] = []
+    tracker = Tracker("offline", tmp_path, {}, run_id="abcd1234", on_error=errors.append)
+    for i in range(4):
+        tracker.trial({"trial": i})
+    tracker.finish({"best": 1})
+    assert broken.logged == [{"trial": 0}]
+    assert errors == [tracker.error] == ["OSError: no space left on device"]
+    assert capsys.readouterr().err == (
+        "warning: W&B tracking stops here and the search goes on (OSError: no space left on device)\n"
+    )
+
+
+def test_an_unknown_mode_is_refused(tmp_path: Path) -> None:
+    mode: Any = "sometimes"
+    with pytest.raises(InputError, match="--wandb sometimes: not one of offline, online, off"):
+        Tracker(mode, tmp_path, {}, run_id="abcd1234")
+
+
+@pytest.mark.parametrize("mode", ["offline", "off"])
+def test_no_front_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+    broken = BrokenRun()
+    monkeypatch.setattr("gpnas.report.tracking._start", lambda *args: broken)
+    tracker = Tracker(mode, tmp_path, {}, run_id="abcd1234")
+    tracker.front([])
+    assert broken.logged == []
