@@ -24,7 +24,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gpnas.bench import detector_strategies as front_search
 from gpnas.bench.detector_strategies import FrontTable, ours, share
-from gpnas.cli.app import detector_table
+from gpnas.cli.bench import detector_table
 from gpnas.paths.features import FEATURES
 from gpnas.report.tables import shares_table
 from gpnas.search import controller, surrogate

@@ -351,7 +351,7 @@ def student(share: float, freedom: int) -> float:
 def search_on_table(out: Path, max_flops: float) -> str:
     """Hash of the best detector on digits that our search has trained in full when SEARCH_EPOCHS are spent."""
     from gpnas.bench.detector_strategies import ours
-    from gpnas.cli.app import detector_table
+    from gpnas.cli.bench import detector_table
 
     table = detector_table(out, "digits")
     table = table.part([i for i, macs in enumerate(table.macs) if 2 * macs <= max_flops])

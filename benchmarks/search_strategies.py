@@ -28,7 +28,7 @@ from rich.console import Console
 from gpnas.bench import detector_strategies as front_search
 from gpnas.bench.cell_strategies import POPULATION, STRATEGIES, Strategy, Table, regrets
 from gpnas.bench.detector_strategies import FrontTable, share
-from gpnas.cli.app import cell_table, detector_table
+from gpnas.cli.bench import cell_table, detector_table
 from gpnas.report.tables import regrets_table, shares_table
 
 EVALUATIONS, EPOCHS = 100, 800

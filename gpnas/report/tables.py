@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 
 from gpnas.units import brief, parse_count
@@ -27,6 +27,12 @@ STAGE_FIGURES = (
     "duplicated_share",
     "poolings_per_path",
 )
+
+
+def open_console() -> Console:
+    """As wide as the terminal; files and pipes get every column whole."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
 
 
 def number(value: Any) -> str:

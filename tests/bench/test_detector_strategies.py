@@ -106,7 +106,7 @@ def test_the_evaluator_looks_up_charges_new_epochs_alone_and_fails_where_the_tab
 
 
 def test_the_shipped_table_reads_and_rebuilds() -> None:
-    from gpnas.cli.app import detector_table
+    from gpnas.cli.bench import detector_table
     from search_spaces.tabular import read_detectors
 
     folder = Path(__file__).parents[2] / "benchmarks" / "gp-bench"

@@ -1,0 +1,97 @@
+"""`gpnas analyze`: the cost and the gradient paths of a network."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gpnas.cli.options import parse_input_size
+from gpnas.cli.sources import candidate_of
+from gpnas.errors import InputError
+
+if TYPE_CHECKING:
+    from gpnas.graph.graph import Graph
+
+
+def analyze(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="a catalogue name, a YAML, a run (its best), RUN/trials/ID, or module:callable that makes a torch module"
+        ),
+    ],
+    size: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x640x640",
+    outputs: Annotated[
+        str | None, typer.Option(help="module:callable: outputs with the main loss, by commas (default: all)")
+    ] = None,
+    auxiliary: Annotated[str | None, typer.Option(help="module:callable: outputs with an auxiliary loss, by commas")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="a row a layer, too")] = False,
+    timeline: Annotated[
+        Path | None, typer.Option(help="SVG to draw: which layers gradients reach when, and from where")
+    ] = None,
+) -> None:
+    """Print what a network costs and how gradients travel through it."""
+    from gpnas.paths.analysis import analyse, layer_rows
+
+    channels, height, width = parse_input_size(size)
+    if ":" in source and not Path(source).exists():
+        graph = _traced(source, (channels, height, width), outputs, auxiliary)
+    elif outputs or auxiliary:
+        raise InputError(f"--outputs, --auxiliary: {source} says itself which of its outputs carry a loss; leave them out")
+    else:
+        graph = candidate_of(source).graph
+    if channels != graph.ops[0].channels:
+        raise InputError(f"--input {size}: {source} reads {graph.ops[0].channels} channels, not {channels}")
+    result = analyse(graph, source, height, width)
+    if layers:
+        result["layer_rows"] = layer_rows(graph)
+    if timeline is not None:
+        from gpnas.report.timeline import timeline_svg
+
+        timeline.write_text(timeline_svg(graph, f"{source}: gradient timeline"))
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        _print_analysis(result)
+
+
+def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxiliary: str | None) -> Graph:
+    """The graph of the torch module that `module:callable` returns; modules of the current folder are found."""
+    import importlib
+
+    import torch
+
+    from gpnas.graph.trace import trace
+
+    module, _, name = source.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{source}: cannot be imported ({error}); give module:callable, found from this folder") from None
+    model = found if isinstance(found, torch.nn.Module) else found()
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{source}: returned {type(model).__name__}; it must return a torch.nn.Module")
+    chosen = outputs.split(",") if outputs else None
+    return trace(model, (torch.zeros(1, *size),), outputs=chosen, auxiliary=auxiliary.split(",") if auxiliary else ())
+
+
+def _print_analysis(result: dict[str, Any]) -> None:
+    from gpnas.report.tables import figures_table, layers_table, open_console, stages_table
+
+    plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
+    for name, value in (plain | {f"train {key}": value for key, value in result["train"].items()}).items():
+        typer.echo(f"{name:26} {value}")
+    console = open_console()
+    columns = {"all losses": {"live_params": result["live_params"], **result["gradient_paths"]}, **result.get("branches", {})}
+    console.print(figures_table(columns))
+    console.print(stages_table(result["stages"]))
+    if "layer_rows" in result:
+        console.print(layers_table(result["layer_rows"]))

@@ -1,0 +1,68 @@
+"""`gpnas catalogue` and `export`: published architectures, and any architecture as YAML."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpnas.cli.options import parse_input_size, parse_limits
+from gpnas.cli.sources import for_classes, narrowed, read_source, trial_yaml
+
+if TYPE_CHECKING:
+    pass
+
+
+def export(
+    source: Annotated[str, typer.Argument(help="a run, an architecture YAML or a catalogue name")],
+    trial: Annotated[int | None, typer.Option(help="trial of the run (default: the best)")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
+    max_flops: Annotated[str | None, typer.Option(help="narrow it to 2 x MACs at --imgsz: 10G")] = None,
+    max_params: Annotated[str | None, typer.Option(help="narrow it to this many parameters: 3M")] = None,
+    imgsz: Annotated[int, typer.Option(help="image size, in pixels, of --max-flops")] = 640,
+    classes: Annotated[int | None, typer.Option(help="give it a head for this many classes")] = None,
+) -> None:
+    """Write an architecture as YAML that rebuilds exactly; a published one, on request, as wide as limits allow."""
+    if Path(source).is_dir() and (trial is not None or not (max_flops or max_params or classes)):
+        document = trial_yaml(Path(source), trial)
+    else:
+        architecture = read_source(source)
+        if classes is not None:
+            architecture = for_classes(architecture, classes, aside=True)
+        if max_flops or max_params:
+            architecture = narrowed(architecture, source, parse_limits(max_flops, max_params), imgsz, aside=True)
+        document = architecture.to_yaml(architecture.found)
+    if to is None:
+        typer.echo(document, nl=False)
+    else:
+        to.write_text(document)
+
+
+def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
+    """List the published architectures: cost and gradient-path figures beside the published figures."""
+    from gpnas.graph.cost import convolution_weights
+    from gpnas.paths.analysis import analyse
+    from gpnas.report.tables import catalogue_tables, open_console
+    from search_spaces.architecture import build
+    from search_spaces.blueprint import catalogue as names
+    from search_spaces.blueprint import open_catalogue
+    from search_spaces.growth import laws
+
+    rows = []
+    for name in names():
+        entry = open_catalogue(name)
+        graph, published = build(entry), entry.published or {}
+        _, height, width = parse_input_size(published.get("input", "3x640x640"))
+        row = {**analyse(graph, name, height, width), "source": entry.source, "published": entry.published}
+        if "counts" in published:
+            row["convolution_weights"] = convolution_weights(graph)
+        if "growth" in published:
+            row["growth"] = laws(name)
+        rows.append(row)
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row))
+    else:
+        open_console().print(catalogue_tables(rows))

@@ -1,0 +1,98 @@
+"""Options that several commands share: their types, their checks and their defaults."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gpnas.errors import InputError
+
+if TYPE_CHECKING:
+    from gpnas.run.gpu_memory import MemoryTable
+    from gpnas.search.limits import Limits
+
+
+DEFAULT_SPACE = "gradient-path"
+
+GPU_PROCESSES = 4
+"""Proxies at once on one GPU, at most."""
+
+Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Out = Annotated[Path | None, typer.Option(help="folder for the results (default: runs/ and the time)")]
+
+
+def parse_input_size(text: str) -> tuple[int, int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--input {text}: must be channels x height x width, such as 3x640x640")
+    channels, height, width = map(int, parts)
+    return channels, height, width
+
+
+def check_imgsz(imgsz: int) -> None:
+    if imgsz < 32 or imgsz % 32:
+        raise InputError(f"--imgsz {imgsz}: must be a positive multiple of 32; try {max(32, round(imgsz / 32) * 32)}")
+
+
+def new_run_folder(kind: str = "search") -> Path:
+    return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def resolved_device(device: str) -> str:
+    if device == "cpu":
+        return "cpu"
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if not device.startswith("cuda"):
+        raise InputError(f"--device {device}: must be auto, cpu or cuda")
+    if not available:
+        raise InputError(f"--device {device}: no CUDA device is here; use --device cpu")
+    return device
+
+
+def worker_slots(workers: str, device: str) -> int:
+    if workers == "auto":
+        # On a GPU as many as its memory holds at a time; processes that wait for room cost little.
+        return min(GPU_PROCESSES, cpu_cores()) if device.startswith("cuda") else cpu_cores()
+    kind, _, number = workers.partition(":")
+    if kind != "local" or not number.isdigit() or int(number) < 1:
+        raise InputError(f"--workers {workers}: must be auto or local:N with N at least 1")
+    return int(number)
+
+
+def gpu_memory_table(device: str) -> MemoryTable | None:
+    """What proxies on one GPU share; None on the CPU, whose memory the system shares out."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    from gpnas.run.gpu_memory import MemoryTable
+
+    return MemoryTable(torch.cuda.mem_get_info(device)[0])
+
+
+def cpu_cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_per_worker(slots: int) -> int:
+    return max(1, cpu_cores() // slots)
+
+
+def parse_limits(max_flops: str | None, max_params: str | None) -> Limits:
+    from gpnas.search.limits import Limits
+    from gpnas.units import parse_count
+
+    return Limits(
+        parse_count(max_flops, "--max-flops") if max_flops else None,
+        parse_count(max_params, "--max-params") if max_params else None,
+    )
