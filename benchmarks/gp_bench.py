@@ -93,10 +93,10 @@ def detectors() -> Iterator[dict[str, Any]]:
 def _drawn(space: Any, low: float, high: float, seen: set[str], rng: random.Random) -> Any:
     """A new candidate with FLOPs in [low, high): the first drawn one that lies there, else mutated towards it from the nearest,
     as few draws are as small as the smallest spans."""
-    from gpnas.search.limits import inference_cost
+    from gpnas.graph.cost import deployed_cost
 
     def distance(found: Any) -> float:
-        flops = inference_cost(found, IMGSZ).flops
+        flops = deployed_cost(found.graph, IMGSZ).flops
         if low <= flops < high:
             return 1.0 if found.hash in seen else 0.0
         return 1.0 + abs(math.log(flops / math.sqrt(low * high)))
@@ -124,10 +124,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _row(found: Any, origin: str) -> dict[str, Any]:
+    from gpnas.graph.cost import deployed_cost
     from gpnas.paths.features import features
-    from gpnas.search.limits import inference_cost
 
-    fused = inference_cost(found, IMGSZ)
+    fused = deployed_cost(found.graph, IMGSZ)
     known = {name: float(f"{value:.7g}") for name, value in features(found.graph, IMGSZ, IMGSZ).items()}
     cost = {"imgsz": IMGSZ, "flops": fused.flops, "macs": fused.macs, "params": fused.params}
     return {"hash": found.hash, "origin": origin, "cost": cost, "features": known, "genotype": json.loads(found.genotype)}
@@ -152,9 +152,10 @@ def train(task: Training, spec: str, device: str, split: str = "val") -> dict[st
     """One row of the table of trainings; called in a worker process."""
     import torch
 
+    from evaluators.device import pick_device
     from evaluators.proxy import PROXY_AUGMENTATION
     from evaluators.training.loop import TrainingDiverged, fit, new_network
-    from evaluators.training.recipe import Recipe, for_data, pick_device
+    from evaluators.training.recipe import Recipe, for_data
     from search_spaces.architecture import candidate, read_architecture, with_classes
 
     torch.set_num_threads(1)
@@ -182,9 +183,9 @@ def score(task: Training, spec: str, device: str) -> dict[str, Any]:
     import torch
 
     from evaluators.data.augment import train_batches
+    from evaluators.device import pick_device
     from evaluators.proxy import PROXY_AUGMENTATION
     from evaluators.training.loop import new_network
-    from evaluators.training.recipe import pick_device
     from evaluators.zero_cost import comparators
     from search_spaces.architecture import candidate, read_architecture
 

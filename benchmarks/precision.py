@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py [DATA] [IMGSZ]        # DATA as gpnas search takes it; default digits, 192
 
-The measurement behind `evaluators.training.recipe.pick_dtype`.
+The measurement behind `evaluators.device.pick_dtype`.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from evaluators.data.bank import load_bank
 from evaluators.data.open import open_data
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe
-from gpnas.search.limits import inference_cost
+from gpnas.graph.cost import deployed_cost
 from search_spaces.gradient_path import open_space
 
 NETWORKS, EPOCHS = 4, 4
@@ -34,7 +34,7 @@ def main() -> None:
             recipe = Recipe(EPOCHS, size, 8, precision=precision, device="cpu")
             fit(network, bank, None, data.names, recipe, report=lambda row, stamps=stamps: stamps.append(row["seconds"]))
             seconds[precision] = statistics.median(b - a for a, b in itertools.pairwise(stamps))
-        flops = inference_cost(candidate, size).flops / 1e9
+        flops = deployed_cost(candidate.graph, size).flops / 1e9
         print(
             f"{len(candidate.graph.layers):4} layers {flops:6.2f}G FLOPs at {size} px: bf16 {seconds['bf16']:.2f} s, "
             f"fp32 {seconds['fp32']:.2f} s, fp32 / bf16 {seconds['fp32'] / seconds['bf16']:.2f}",

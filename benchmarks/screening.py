@@ -19,10 +19,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from evaluators.zero_cost import naswot, synflow
+from gpnas.graph.cost import deployed_cost
 from gpnas.graph.network import Network
 from gpnas.paths.gradient_paths import gradient_paths
 from gpnas.search.controller import screening
-from gpnas.search.limits import inference_cost
 from gpnas.search.trial import Candidate
 from search_spaces import growth
 from search_spaces.blueprint import build_blueprint, open_catalogue
@@ -64,7 +64,7 @@ def by_flop_counter(candidate: Candidate) -> None:
 
 def screen(space: GradientPathSpace, rng: random.Random) -> object:
     candidate = space.propose([], rng)
-    return candidate, inference_cost(candidate, IMGSZ), gradient_paths(candidate.graph).figures()
+    return candidate, deployed_cost(candidate.graph, IMGSZ), gradient_paths(candidate.graph).figures()
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
     rows = {
         "sample, build, cost, analyse": median_seconds(lambda: screen(space, rng), CANDIDATES),
         "  sample and build": median_seconds(lambda: space.propose([], rng), CANDIDATES),
-        "  cost": median_seconds(lambda: inference_cost(next(drawn), IMGSZ), CANDIDATES),
+        "  cost": median_seconds(lambda: deployed_cost(next(drawn).graph, IMGSZ), CANDIDATES),
         "  all gradient-path figures": median_seconds(lambda: gradient_paths(next(drawn).graph).figures(), CANDIDATES),
         "flop_counter on meta tensors": median_seconds(lambda: by_flop_counter(next(drawn)), BY_OTHERS),
         "thop.profile": median_seconds(lambda: by_thop(next(drawn)), BY_OTHERS),

@@ -38,8 +38,8 @@ from evaluators.detector.loss import network_loss
 from evaluators.proxy import PROXY_AUGMENTATION, ProxyEvaluator
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
+from gpnas.graph.cost import deployed_cost
 from gpnas.graph.graph import Graph
-from gpnas.search.limits import inference_cost
 from gpnas.search.trial import Fidelity
 from search_spaces.gradient_path import GradientPathSpace
 
@@ -196,7 +196,7 @@ def sampled(classes: int, flops: float) -> Graph:
     space, rng = GradientPathSpace(classes, {"pgi.kind": ("none",)}), random.Random(0)
     while True:
         candidate = space.propose([], rng)
-        if abs(inference_cost(candidate, 192).flops / flops - 1) < 0.2:
+        if abs(deployed_cost(candidate.graph, 192).flops / flops - 1) < 0.2:
             return candidate.graph
 
 

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from gp_bench import BATCH, DETECTORS, HERE, TRAININGS, Training, kendall, loaded, on_digits, training
 
+from evaluators.device import pick_device
 from evaluators.proxy import PROXY_AUGMENTATION
 from evaluators.tabular import read_curves
 from evaluators.training.checkpoint import take_over
 from evaluators.training.loop import fit, new_network
-from evaluators.training.recipe import Recipe, for_data, pick_device
+from evaluators.training.recipe import Recipe, for_data
 from gpnas.files import read_lines
 from gpnas.graph.network import Network
 from search_spaces.architecture import candidate, read_architecture

@@ -14,7 +14,7 @@ from evaluators.data.bank import ImageBank, load_bank
 from evaluators.data.records import DetectionData, Record
 from evaluators.detector.ap import Judgement, coco_judgement
 from evaluators.detector.head import check_head, decode, detections
-from evaluators.training.recipe import _autocast, pick_device
+from evaluators.device import autocast, pick_device
 from gpnas.errors import InputError
 from gpnas.graph.graph import Branch, Graph
 from gpnas.graph.network import Network
@@ -44,7 +44,7 @@ def detect(network: Network, split: Split, classes: int, *, precision: str = "au
     sizes, scales = bank.sizes.tolist(), bank.scales.double().tolist()
     found: list[NDArray[np.float64]] = []
     for images, part in plain_batches(bank, _EVALUATION_BATCH):
-        with _autocast(device, precision):
+        with autocast(device, precision):
             outputs = fused(images)
         boxes, scores = decode(outputs, strides, classes)
         found += detections(boxes, scores, sizes[part], most=100)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from evaluators.data.images import IMAGE_SUFFIXES, read_image
 from evaluators.data.records import Record
+from evaluators.device import pick_device
 from evaluators.judge import detect, load_split
-from evaluators.training.recipe import pick_device
 from gpnas.errors import DataError
 from gpnas.graph.network import Network
 

@@ -22,15 +22,16 @@ from evaluators.data.bank import ImageBank, load_bank
 from evaluators.data.open import open_data
 from evaluators.data.records import DetectionData, subset
 from evaluators.detector.head import check_head
+from evaluators.device import pick_device
 from evaluators.judge import Split, load_split
 from evaluators.training.checkpoint import FORMAT, read_checkpoint, save_checkpoint, take_over
 from evaluators.training.loop import FitResult, TrainingDiverged, fit, new_network
-from evaluators.training.recipe import Recipe, for_data, pick_device
+from evaluators.training.recipe import Recipe, for_data
 from evaluators.training.step import OutOfMemory, is_out_of_memory
 from evaluators.training.train_detector import write_table
 from gpnas.errors import InputError
 from gpnas.graph.network import Network
-from gpnas.search.trial import LENDER, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.search.trial import LENDER, MEMORY_BYTES, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 
 PROXY_AUGMENTATION = Augmentation(mosaic=0.5)
 """In few epochs half of the images are better seen as they are."""
@@ -116,7 +117,7 @@ class ProxyEvaluator:
             torch.cuda.reset_peak_memory_stats()
         result = fit(network, train, val, data.names, recipe, report=shown)
         if device != "cpu":
-            result.metrics["memory_bytes"] = float(torch.cuda.max_memory_allocated())
+            result.metrics[MEMORY_BYTES] = float(torch.cuda.max_memory_allocated())
         path = _checkpoint_path(trial_dir, fidelity.epochs)
         save_checkpoint(path, _checkpoint(candidate, fidelity, network.state_dict(), result, history))
         return result.metrics, message

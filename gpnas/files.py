@@ -1,21 +1,38 @@
-"""Tables as files of JSON lines: one object a line, appended as results come in."""
+"""Files that a crash leaves whole: written beside and renamed, or appended line by line (JSON lines, one object a line)."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpnas.errors import InputError
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write all of a file at once, so that a reader never sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` to write to. It takes the place of `path` when the block ends, and is removed when the
+    block raises: a reader sees the old file or the new one, never a part.
+
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by UTF-8 text, line ends as they are."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def read_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -45,10 +62,8 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """All of a file or nothing."""
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text("".join(map(_text, rows)))
-    os.replace(partial, path)
+    """Replace a file by one line for each row."""
+    write_text(path, "".join(map(_text, rows)))
 
 
 def drop_half_line(path: Path) -> None:

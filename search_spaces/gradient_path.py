@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from gpnas.errors import GenotypeError
-from gpnas.graph.cost import cost
+from gpnas.graph.cost import deployed_cost
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate
 from search_spaces.genotype import (
@@ -336,7 +336,7 @@ def _least(label: str, values: Sequence[Any]) -> Any:
 
 
 def _macs(found: Candidate) -> int:
-    return cost(found.graph.inference(), 640, 640).macs
+    return deployed_cost(found.graph, 640).macs
 
 
 def _stage(point: Point, prefix: str) -> dict[str, Any]:

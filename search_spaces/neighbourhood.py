@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpnas.errors import GenotypeError, LimitError
-from gpnas.graph.cost import Cost, cost
+from gpnas.graph.cost import deployed_cost
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import build, candidate, with_classes
 from search_spaces.blueprint import Block, Blueprint, read_blueprint
@@ -87,7 +87,7 @@ class Neighbourhood:
             less = candidate(changed)
         except GenotypeError:
             return found
-        return min(found, less, key=lambda c: _cost(c.graph, 640).macs)
+        return min(found, less, key=lambda c: deployed_cost(c.graph, 640).macs)
 
     def _sample(self, rng: random.Random) -> Blueprint:
         factor = NARROWEST ** rng.random()
@@ -103,17 +103,13 @@ def fitted(blueprint: Blueprint, max_flops: float | None, max_params: float | No
     most = round((blueprint.width_multiple or 1.0) * MULTIPLES)
     for k in range(most, 0, -1):
         scaled = blueprint if k == most else _with_multiple(blueprint, k / MULTIPLES)
-        costs = _cost(build(scaled), imgsz)
+        costs = deployed_cost(build(scaled), imgsz)
         if costs.flops <= (max_flops or costs.flops) and costs.params <= (max_params or costs.params):
             return scaled
     raise LimitError(
         f"{blueprint.name}: even at its narrowest it has {costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and "
         f"{costs.params / 1e6:.3f}M parameters: raise the limit or choose a smaller architecture"
     )
-
-
-def _cost(graph: Any, imgsz: int) -> Cost:
-    return cost(graph.inference(), imgsz, imgsz)
 
 
 def _with_multiple(blueprint: Blueprint, multiple: float) -> Blueprint:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gpnas.errors import GenotypeError, GpnasError
 from gpnas.files import read_lines
-from gpnas.graph.cost import cost
+from gpnas.graph.cost import deployed_cost
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate, read_architecture
 from search_spaces.genotype import Genotype
@@ -84,7 +84,7 @@ class TableSpace:
         return self._by_text[text]
 
     def smallest(self) -> Candidate:
-        return min(self.candidates, key=lambda candidate: cost(candidate.graph.inference(), 640, 640).macs)
+        return min(self.candidates, key=lambda candidate: deployed_cost(candidate.graph, 640).macs)
 
     def _nearest(self, codes: NDArray[np.int64], but: Sequence[int]) -> list[int]:
         """Rows `but` a few, the one with the fewest differing choices first."""

@@ -20,6 +20,7 @@ import queue
 import threading
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,9 +28,20 @@ import torch
 from torch import Tensor
 
 from evaluators.data.bank import GREY, ImageBank, as_images
-from evaluators.training.distributed import Group
 
-ALONE = Group()
+
+class Share(NamedTuple):
+    """Which part of every batch one process of several computes; by default all of it."""
+
+    rank: int = 0
+    size: int = 1
+
+    def of(self, images: int) -> slice:
+        """The part of a batch of `images`; the parts of two processes differ by one image at most."""
+        return slice(self.rank * images // self.size, (self.rank + 1) * images // self.size)
+
+
+ALL = Share()
 
 _LEAST_AREA = 0.1  # a box of which less than this share stays in view is dropped
 _LEAST_SIDE = 2.0  # and so is one with a shorter side, in pixels
@@ -74,10 +86,10 @@ class Batch:
 
 
 def train_batches(
-    bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator, group: Group = ALONE
+    bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator, share: Share = ALL
 ) -> Generator[Batch, None, None]:
     """One epoch, shuffled: every image leads one output. A last batch of a single image is left out (batch
-    normalisation cannot learn from it), unless it is the only one. A process of a group gets its share of each batch; all of
+    normalisation cannot learn from it), unless it is the only one. Every process gets its `share` of each batch; all of
     them draw the same numbers."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -85,9 +97,9 @@ def train_batches(
     order = torch.randperm(count, generator=generator, device=generator.device).to(bank.pixels.device)
     for start in range(0, count, batch_size):
         chosen = order[start : start + batch_size]
-        if start and len(chosen) < min(2 * group.size, batch_size):
+        if start and len(chosen) < min(2 * share.size, batch_size):
             return
-        yield augmented(bank, chosen, augmentation, generator, group)
+        yield augmented(bank, chosen, augmentation, generator, share)
 
 
 def ahead(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
@@ -137,10 +149,10 @@ def plain_batches(bank: ImageBank, batch_size: int) -> Iterator[tuple[Tensor, sl
 
 
 def augmented(
-    bank: ImageBank, chosen: Tensor, augmentation: Augmentation, generator: torch.Generator, group: Group = ALONE
+    bank: ImageBank, chosen: Tensor, augmentation: Augmentation, generator: torch.Generator, share: Share = ALL
 ) -> Batch:
-    """One output for each image of `chosen`: int64 (batch,), indices into the bank; of a group, for this process's share."""
-    mine = group.share(len(chosen))
+    """One output for each image of `chosen`: int64 (batch,), indices into the bank. Only the outputs of `share` are made."""
+    mine = share.of(len(chosen))
     layout = _layout(bank, chosen, augmentation, generator).part(mine)
     colours = _colour_matrices(len(chosen), augmentation, generator)
     images = (_warped if _on_processor(bank) else _gathered)(bank, layout, None if colours is None else colours[mine])

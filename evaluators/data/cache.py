@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gpnas.files import replacing
+
 FORMAT = 1
 """Part of every key: to be raised when the scaling of images changes."""
 
@@ -64,13 +66,8 @@ def _keep(path: Path, images: Images) -> None:
     with contextlib.suppress(OSError):  # a full or read-only disk: the next process decodes again
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(path.parent, MOST_BYTES - pixels.nbytes)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, pixels=pixels, sizes=sizes)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, pixels=pixels, sizes=sizes)
 
 
 def _make_room(folder: Path, most: int) -> None:

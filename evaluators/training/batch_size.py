@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import torch
 
-from evaluators.data.augment import ALONE, Batch
+from evaluators.data.augment import Batch
+from evaluators.training.distributed import ALONE
 from evaluators.training.loop import new_network
 from evaluators.training.optimizer import _optimizer
 from evaluators.training.recipe import Recipe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from evaluators.training.recipe import Recipe
 from gpnas.errors import InputError
+from gpnas.files import replacing
 from gpnas.graph.network import Network
 
 FORMAT = 1
@@ -89,12 +89,8 @@ def load_weights(network: Network, detector: Mapping[str, Any], checkpoint: Path
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Write all of it or nothing: a crash leaves what was there."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         torch.save(dict(content), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
+from evaluators.data.augment import Share
+
 
 class Group(NamedTuple):
     """The processes that train together, and which of them this is."""
@@ -28,9 +30,10 @@ class Group(NamedTuple):
     def leads(self) -> bool:
         return self.rank == 0
 
-    def share(self, images: int) -> slice:
-        """This process's part of a batch of `images`: parts differ by one image at most."""
-        return slice(self.rank * images // self.size, (self.rank + 1) * images // self.size)
+    @property
+    def share(self) -> Share:
+        """This process's part of every batch."""
+        return Share(self.rank, self.size)
 
     def wrapped(self, network: nn.Module) -> nn.Module:
         """`network` so that its backward pass averages gradients over the group; as it is when it trains alone."""
@@ -52,6 +55,9 @@ class Group(NamedTuple):
         box = [value]
         distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+
+ALONE = Group()
 
 
 def without_averaging(network: nn.Module) -> contextlib.AbstractContextManager[None]:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluators.data.augment import ALONE, ahead, train_batches
+from evaluators.data.augment import ahead, train_batches
 from evaluators.data.bank import ImageBank
 from evaluators.detector.head import check_head, initialise_head
 from evaluators.judge import Split, evaluate
 from evaluators.training.average import _Average
-from evaluators.training.distributed import Group
+from evaluators.training.distributed import ALONE, Group
 from evaluators.training.optimizer import _load_vectors, _optimizer
 from evaluators.training.recipe import Recipe
 from evaluators.training.step import _gradients, _Step
@@ -162,7 +162,7 @@ def _epoch(
     sums = np.zeros(4)
     steps, images = 0, 0
     began, waited = time.perf_counter(), 0.0
-    batches = train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator, group)
+    batches = train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator, group.share)
     # On a GPU the batches are only queued, and a thread would but take the lock from the training's own.
     with contextlib.closing(ahead(batches) if train.pixels.device.type == "cpu" else batches) as made:
         while True:

@@ -11,8 +11,8 @@ from torch import nn
 
 from evaluators.data.augment import Batch
 from evaluators.detector.loss import network_loss
+from evaluators.device import autocast
 from evaluators.training.distributed import Group, without_averaging
-from evaluators.training.recipe import _autocast
 from gpnas.errors import GpnasError
 from gpnas.graph.graph import Output
 
@@ -74,7 +74,7 @@ def _accumulated(step: _Step, pieces: int) -> list[float]:
     for i, (images, boxes, labels) in enumerate(zip(*split, strict=True)):
         share = len(images) / batch.whole
         with without_averaging(network) if i + 1 < pieces else contextlib.nullcontext():
-            with _autocast(images.device, step.precision):
+            with autocast(images.device, step.precision):
                 outputs = network(images)
             parts = network_loss(outputs, step.losses, boxes, labels, step.classes)
             torch.autograd.backward(parts.total * (share * step.group.size))  # the group averages

@@ -11,10 +11,8 @@ after an epoch and resumed gives those of one that was not.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -27,12 +25,14 @@ from numpy.typing import NDArray
 from evaluators.data.bank import load_bank
 from evaluators.data.records import DetectionData
 from evaluators.detector.ap import Judgement
+from evaluators.device import pick_device
 from evaluators.judge import _check_input, judge, load_split
 from evaluators.training.checkpoint import FORMAT, _start, _taken_from, load_detector, load_weights, save_checkpoint
 from evaluators.training.distributed import joined
 from evaluators.training.loop import FitResult, Report, fit, new_network
-from evaluators.training.recipe import Recipe, for_data, pick_device
+from evaluators.training.recipe import Recipe, for_data
 from gpnas.errors import InputError
+from gpnas.files import write_text
 from gpnas.graph.graph import Graph
 
 
@@ -114,7 +114,4 @@ def write_table(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with contextlib.closing(text):
-        temporary.write_text(text.getvalue())
-    os.replace(temporary, path)
+    write_text(path, text.getvalue())

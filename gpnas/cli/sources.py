@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int, aside: bool = False) -> Architecture:
     """`architecture` if it meets the limits, else, when it is a blueprint, narrowed until it does; says so (on stderr when
     `aside`, as standard output is the result then)."""
-    from gpnas.search.limits import inference_cost
+    from gpnas.graph.cost import deployed_cost
     from search_spaces.architecture import candidate
     from search_spaces.blueprint import Blueprint
     from search_spaces.neighbourhood import fitted
 
     check_imgsz(imgsz)
-    costs = inference_cost(candidate(architecture), imgsz)
+    costs = deployed_cost(candidate(architecture).graph, imgsz)
     if limits.allows(costs):
         return architecture
     told = f"{costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {costs.params / 1e6:.3f}M parameters"
     if not isinstance(architecture, Blueprint):
         raise LimitError(f"{source}: has {told}, beyond the limits; raise them or take a smaller one")
     narrowed = fitted(architecture, limits.max_flops, limits.max_params, imgsz)
-    now = inference_cost(candidate(narrowed), imgsz)
+    now = deployed_cost(candidate(narrowed).graph, imgsz)
     typer.echo(
         f"{source} has {told}; at width_multiple {narrowed.width_multiple} it has {now.flops / 1e9:.3f}G and "
         f"{now.params / 1e6:.3f}M",

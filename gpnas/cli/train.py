@@ -39,8 +39,9 @@ def train(
 ) -> None:
     """Train an architecture in full; under torchrun on several devices."""
     from evaluators.data.open import open_data
+    from evaluators.device import pick_device
     from evaluators.training.batch_size import automatic_batch
-    from evaluators.training.recipe import Recipe, pick_device
+    from evaluators.training.recipe import Recipe
     from evaluators.training.train_detector import train_detector
     from gpnas.units import clock
     from search_spaces.architecture import candidate

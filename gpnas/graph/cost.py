@@ -74,6 +74,11 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
     return Cost(params, macs, elements * FLOAT_BYTES)
 
 
+def deployed_cost(graph: Graph, imgsz: int) -> Cost:
+    """Cost of the fused inference form (auxiliary branches removed) on one square image of `imgsz` pixels."""
+    return cost(graph.inference(), imgsz, imgsz)
+
+
 def convolution_weights(graph: Graph) -> int:
     """Weights of convolutions and linear layers alone, without biases (what the gradient-path paper's Table 2 counts)."""
     return sum(

@@ -18,7 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gpnas.files import replace_text
+from gpnas.files import write_text
 from gpnas.graph.graph import Graph
 from gpnas.report.drawing import (
     BOTTOM,
@@ -113,8 +113,8 @@ def write_report(run: Path, front: Sequence[int], best: int | None, best_graph: 
     if unknown:
         raise ValueError(f"the front and the best must be measured trials of {run}, got {unknown}")
     drawing = _front_drawing(facts)
-    replace_text(run / "front.svg", drawing)
-    replace_text(run / "report.html", _page(facts, drawing))
+    write_text(run / "front.svg", drawing)
+    write_text(run / "report.html", _page(facts, drawing))
     return run / "report.html"
 
 

@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from gpnas.files import replace_text
+from gpnas.files import write_text
 from gpnas.report.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, axis, drawing, empty, frame, line, page, table
 from gpnas.units import clock
 
@@ -36,7 +36,7 @@ class Judged:
 def write_training_report(folder: Path, title: str, history: Sequence[Mapping[str, Any]], judged: Judged) -> Path:
     """history: a row an epoch, with the columns of results.csv."""
     path = folder / "report.html"
-    replace_text(path, page(f"gpnas: {folder.name}", _sections(title, history, judged)))
+    write_text(path, page(f"gpnas: {folder.name}", _sections(title, history, judged)))
     return path
 
 

@@ -22,9 +22,6 @@ FIRST_MULTIPLE = 4.0
 USABLE = 0.92
 """Share of the memory that may be promised: allocators keep some more than they use."""
 
-MEASURED = "memory_bytes"
-"""The metric by which an evaluator reports the peak of what its tensors took."""
-
 
 class MemoryTable:
     """total: bytes of the GPU that evaluations may share."""

@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 from gpnas.errors import GpnasError, JournalError
 from gpnas.graph.cost import cost
-from gpnas.run.gpu_memory import MEASURED, MemoryTable
+from gpnas.run.gpu_memory import MemoryTable
 from gpnas.run.journal import Journal, TrialRow
 from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller, Suggestion
 from gpnas.search.ladder import NOMINAL_FLOPS
-from gpnas.search.trial import LENDER, Cause, Evaluation, TrialState
+from gpnas.search.trial import CHECKPOINTS, LENDER, MEMORY_BYTES, Cause, Evaluation, TrialState
 
 POLL_SECONDS = 0.5
 GRACE = 0.05
@@ -209,7 +209,7 @@ class _Session:
         del self.running[message.key]
         evaluation = message.evaluation
         if self._memory is not None:
-            self._memory.release(message.key, evaluation.metrics.get(MEASURED))
+            self._memory.release(message.key, evaluation.metrics.get(MEMORY_BYTES))
         self.journal.finish_evaluation(suggestion.trial.id, suggestion.rung, evaluation)
         self.controller.tell(suggestion.trial, suggestion.rung, evaluation)
         self._epochs += _spent(evaluation)
@@ -277,5 +277,5 @@ class _Session:
         keep = self.controller.promotable() | self.controller.on_top() | self.controller.lenders() | running
         for folder in (self.run / "trials").iterdir():
             if folder.name.isdigit() and int(folder.name) not in keep:
-                for checkpoint in folder.glob("checkpoint*.pt"):
+                for checkpoint in folder.glob(CHECKPOINTS):
                     checkpoint.unlink()

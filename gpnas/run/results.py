@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpnas.files import replace_text
+from gpnas.files import write_text
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
 from gpnas.search.pareto import Point, front
 from gpnas.search.trial import Evaluation, Fidelity, TrialState
@@ -65,7 +65,7 @@ def write_results(run: Path, journal: Journal, render: Render) -> None:
     best = best_of(found)
     if best is None:
         return
-    replace_text(run / "best.yaml", best_yaml(best, journal.settings, render))
+    write_text(run / "best.yaml", best_yaml(best, journal.settings, render))
     rows = [
         {
             "id": m.trial.id,
@@ -85,7 +85,7 @@ def write_results(run: Path, journal: Journal, render: Render) -> None:
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    replace_text(run / "pareto.csv", table.getvalue())
+    write_text(run / "pareto.csv", table.getvalue())
 
 
 def best_yaml(best: Measured, settings: dict[str, Any], render: Render) -> str:

@@ -26,10 +26,10 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from gpnas.graph.cost import Cost
+from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.paths.features import features
 from gpnas.search.ladder import REDUCTION, Ladder, quota
-from gpnas.search.limits import Limits, inference_cost
+from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
 from gpnas.search.trial import WARM, Candidate, Evaluation, Fidelity, Space, TrialState, lender_of
 
@@ -237,7 +237,7 @@ class Controller:
         if number < len(self._adopted):
             genotype, origin = self._adopted[number]
             found = self._space.read(genotype)
-            return Trial(number, found, origin, self._describe(found), inference_cost(found, self._imgsz))
+            return Trial(number, found, origin, self._describe(found), deployed_cost(found.graph, self._imgsz))
         with screening():
             chosen = self._chosen(known)
         if chosen is None:
@@ -358,7 +358,7 @@ class Controller:
     def _start_proposal(self) -> _Proposal | None:
         if self._start is None:
             return None
-        costs = inference_cost(self._start, self._imgsz)
+        costs = deployed_cost(self._start.graph, self._imgsz)
         known = self._describe(self._start)
         return _Proposal(self._start.genotype, self._start.hash, "start", costs, known) if self._limits.allows(costs) else None
 
@@ -366,7 +366,7 @@ class Controller:
         """Add a candidate to the pool when it is new and within the limits."""
         if candidate.hash in found or candidate.hash in self._sampled:
             return False
-        costs = inference_cost(candidate, self._imgsz)
+        costs = deployed_cost(candidate.graph, self._imgsz)
         if not self._limits.allows(costs):
             return False
         found[candidate.hash] = _Proposal(candidate.genotype, candidate.hash, origin, costs, self._describe(candidate))

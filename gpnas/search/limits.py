@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 
 from gpnas.errors import LimitError
-from gpnas.graph.cost import Cost, cost
-from gpnas.search.trial import Candidate, Space
+from gpnas.graph.cost import Cost, deployed_cost
+from gpnas.search.trial import Space
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,10 @@ class Limits:
         )
 
 
-def inference_cost(candidate: Candidate, imgsz: int) -> Cost:
-    """What the fused main branch costs on one square image of `imgsz` pixels."""
-    return cost(candidate.graph.inference(), imgsz, imgsz)
-
-
 def check_limits(space: Space, limits: Limits, imgsz: int) -> None:
     """Raises LimitError, naming the smallest architecture of the space, when even that exceeds a limit."""
     smallest = space.smallest()
-    costs = inference_cost(smallest, imgsz)
+    costs = deployed_cost(smallest.graph, imgsz)
     if limits.allows(costs):
         return
     over = []
@@ -49,6 +44,6 @@ def check_limits(space: Space, limits: Limits, imgsz: int) -> None:
 def typical_macs(space: Space, limits: Limits, imgsz: int, seed: int, samples: int = 200) -> float:
     """Median MACs on one image among sampled candidates within the limits (the smallest's when none is)."""
     rng = random.Random(f"{seed}/typical")
-    costs = [inference_cost(space.propose([], rng), imgsz) for _ in range(samples)]
+    costs = [deployed_cost(space.propose([], rng).graph, imgsz) for _ in range(samples)]
     macs = sorted(c.macs for c in costs if limits.allows(c))
-    return macs[len(macs) // 2] if macs else inference_cost(space.smallest(), imgsz).macs
+    return macs[len(macs) // 2] if macs else deployed_cost(space.smallest().graph, imgsz).macs

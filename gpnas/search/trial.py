@@ -134,7 +134,14 @@ def lender_of(origin: str) -> int | None:
 
 
 LENDER = "lender"
-"""The link in a trial's folder to that of the trial from whose weights it starts."""
+"""The link in a trial's folder to the folder of the trial from whose weights it starts."""
+
+CHECKPOINTS = "checkpoint*.pt"
+"""Names, in a trial's folder, of the files from which a higher fidelity continues. A search removes them once the trial cannot
+be promoted any more."""
+
+MEMORY_BYTES = "memory_bytes"
+"""The metric by which an evaluator reports the peak of the GPU memory that its tensors took, in bytes."""
 
 
 class Evaluator(Protocol):

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from evaluators.tabular import Curve, TabularEvaluator
 from gpnas.bench.detector_strategies import ENOUGH, MEASURES, STRATEGIES, FrontTable, epochs_to, shares
+from gpnas.graph.cost import deployed_cost
 from gpnas.paths.features import features
 from gpnas.report.tables import shares_table
-from gpnas.search.limits import inference_cost
 from gpnas.search.trial import Cause, Fidelity, TrialState
 from search_spaces.tabular import NEAREST, TableSpace, coded
 from tests.grid import grid_candidate, true_ap
@@ -31,7 +31,7 @@ def table() -> FrontTable:
     candidates = [grid_candidate(width, depth) for width, depth in cells]
     choices = [{"width": width, "depth": depth} for width, depth in cells]
     known = [features(candidate.graph, 32, 32) for candidate in candidates]
-    macs = [inference_cost(candidate, 32).macs for candidate in candidates]
+    macs = [deployed_cost(candidate.graph, 32).macs for candidate in candidates]
     curves = np.array([[true_ap(candidate, Fidelity(epoch, 32)) for epoch in (1, 2, 4, 8)] for candidate in candidates])
     return FrontTable(TableSpace, candidates, choices, known, macs, curves, 32)
 
@@ -113,7 +113,7 @@ def test_the_shipped_table_reads_and_rebuilds() -> None:
     rows = read_detectors(folder / "detectors.jsonl")
     assert len(rows) == 206 and sum(not row.choices for row in rows) == 6
     for row in rows[::20]:
-        assert inference_cost(row.candidate, row.imgsz).macs == row.macs
+        assert deployed_cost(row.candidate.graph, row.imgsz).macs == row.macs
         assert features(row.candidate.graph, row.imgsz, row.imgsz) == pytest.approx(dict(row.features), rel=1e-5)
     found = detector_table(folder, "digits")
     assert found.curves.shape[1] == 8 and len(found.candidates) >= 60

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gpnas.graph.cost import cost
-from gpnas.run.gpu_memory import BASE_BYTES, FIRST_MULTIPLE, MEASURED, USABLE, MemoryTable
+from gpnas.run.gpu_memory import BASE_BYTES, FIRST_MULTIPLE, USABLE, MemoryTable
 from gpnas.run.journal import Journal
 from gpnas.run.loop import search
 from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
-from gpnas.search.trial import Evaluation
+from gpnas.search.trial import MEMORY_BYTES, Evaluation
 from tests.grid import GridEvaluator
 from tests.run.test_loop import SETTINGS, a_controller
 
@@ -62,7 +62,7 @@ class Counting:
         found = self.evaluator.evaluate(job.candidate, job.fidelity, job.trial_dir, lambda data: None)
         size = job.fidelity.imgsz
         measured = 2.0 * cost(job.candidate.graph, size, size, fused=False).activation_bytes
-        return [Done(job.key, Evaluation(found.state, {**found.metrics, MEASURED: measured}, found.seconds, found.epochs))]
+        return [Done(job.key, Evaluation(found.state, {**found.metrics, MEMORY_BYTES: measured}, found.seconds, found.epochs))]
 
 
 @pytest.mark.parametrize(("total", "most"), [(BASE_BYTES, 1), (2.5 * BASE_BYTES / USABLE, 2), (100 * BASE_BYTES, 4)])

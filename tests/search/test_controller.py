@@ -7,11 +7,11 @@ import statistics
 import pytest
 
 from gpnas.errors import LimitError
-from gpnas.graph.cost import Cost
+from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.search.acquisition import dominated_area
 from gpnas.search.controller import SIZE_RANGE, Controller, _Proposal, _spread_by_size
 from gpnas.search.ladder import Ladder, quota
-from gpnas.search.limits import Limits, check_limits, inference_cost, typical_macs
+from gpnas.search.limits import Limits, check_limits, typical_macs
 from gpnas.search.pareto import Point, ranked
 from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState, failure
 from tests.grid import GridSpace, true_ap
@@ -141,7 +141,7 @@ def test_new_candidates_are_chosen_for_the_front_and_for_the_best_accuracy_in_tu
 
 def dominated(candidates):
     points = [
-        (true_ap(c, LADDER.fidelities[-1]), math.log2(max(inference_cost(c, 32).macs, LIMIT / 2 / SIZE_RANGE)))
+        (true_ap(c, LADDER.fidelities[-1]), math.log2(max(deployed_cost(c.graph, 32).macs, LIMIT / 2 / SIZE_RANGE)))
         for c in candidates
     ]
     return dominated_area(points, 0.0, math.log2(LIMIT / 2) + 1)
@@ -157,7 +157,7 @@ def test_the_search_dominates_more_than_as_many_random_candidates():
     for seed in range(100):
         rng = random.Random(seed)
         drawn = (GridSpace().propose([], rng) for _ in range(1000))
-        feasible = (candidate for candidate in drawn if 2 * inference_cost(candidate, 32).macs <= LIMIT)
+        feasible = (candidate for candidate in drawn if 2 * deployed_cost(candidate.graph, 32).macs <= LIMIT)
         chance.append(dominated(list(itertools.islice(feasible, 20))))
     assert min(found) > sorted(chance)[90]
 
@@ -180,7 +180,7 @@ def test_limits_are_hard_for_everything_that_is_suggested():
     run(controller, 40)
     assert len(controller.trials) >= 12
     for trial in controller.trials:
-        cost = inference_cost(trial.candidate, 32)
+        cost = deployed_cost(trial.candidate.graph, 32)
         assert cost.flops <= 4e6 and cost.params <= 20_000
 
 
@@ -276,7 +276,7 @@ def test_the_first_candidates_spread_over_sizes_and_are_drawn_by_the_seed():
 
 
 def test_a_limit_that_few_samples_meet_is_reached_from_the_smallest():
-    smallest = inference_cost(GridSpace().smallest(), 32)
+    smallest = deployed_cost(GridSpace().smallest().graph, 32)
     controller = a_controller(limits=Limits(max_flops=1.5 * smallest.flops), pool=5)
     assert controller.ask()[0].trial.candidate.hash == "w4d1"
 

@@ -15,15 +15,17 @@ from torch import nn
 
 import evaluators.training.loop
 import evaluators.training.optimizer
-from evaluators.data.augment import ALONE, Augmentation, train_batches
+from evaluators.data.augment import Augmentation, train_batches
 from evaluators.data.bank import load_bank
+from evaluators.device import pick_dtype
 from evaluators.judge import evaluate, load_split, validate
 from evaluators.training.average import _Average
 from evaluators.training.batch_size import fitting_batch
 from evaluators.training.checkpoint import load_detector, load_weights, save_checkpoint
+from evaluators.training.distributed import ALONE
 from evaluators.training.loop import TrainingDiverged, fit, new_network
 from evaluators.training.optimizer import _optimizer
-from evaluators.training.recipe import Recipe, pick_dtype
+from evaluators.training.recipe import Recipe
 from evaluators.training.step import OutOfMemory, _gradients, _Step, is_out_of_memory
 from evaluators.training.train_detector import train_detector
 from gpnas.errors import InputError
