@@ -72,7 +72,7 @@ LAYERS = {
         ),
     ],
     "search_spaces": ["gpnas.errors", "gpnas.files", "gpnas.graph", "gpnas.search.trial"],
-    "evaluators.data": ["gpnas.errors"],
+    "evaluators.data": ["gpnas.errors", "gpnas.files"],
     "evaluators.device": [],
     "evaluators.detector": ["gpnas.errors", "gpnas.graph", "evaluators.data"],
     "evaluators.judge": ["gpnas.errors", "gpnas.graph", "evaluators.data", "evaluators.device", "evaluators.detector"],
