@@ -76,9 +76,10 @@ def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.AST, str]]:
 def _executed(node: ast.AST) -> Iterator[ast.AST]:
     """Nodes that decide what the code computes: no annotations, documentation, error messages and imports."""
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "type_params", "bases") or isinstance(node, ast.excepthandler):
-            if name != "body":
-                continue
+        if name in ("annotation", "returns", "decorator_list", "type_params", "bases"):
+            continue
+        if isinstance(node, ast.ExceptHandler) and name != "body":
+            continue
         for child in value if isinstance(value, list) else [value]:
             skipped = isinstance(child, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom | ast.Assert)
             checking = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
