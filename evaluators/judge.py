@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evaluators.data.augment import plain_batches
 from evaluators.data.bank import ImageBank, load_bank
 from evaluators.data.records import DetectionData, Record
-from evaluators.detector.ap import Judgement, coco_judgement
+from evaluators.detector.ap import CocoEvaluation, coco_evaluation
 from evaluators.detector.head import check_head, decode, detections
 from evaluators.device import autocast, pick_device
 from gpnas.errors import InputError
@@ -55,10 +55,10 @@ def detect(network: Network, split: Split, classes: int, *, precision: str = "au
 
 def judge(
     network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
-) -> tuple[Judgement, list[NDArray[np.float64]]]:
+) -> tuple[CocoEvaluation, list[NDArray[np.float64]]]:
     """What COCOeval says of the detections of `network` on `split`, and the detections."""
     found = detect(network, split, len(names), precision=precision)
-    return coco_judgement(split.records, names, found), found
+    return coco_evaluation(split.records, names, found), found
 
 
 def evaluate(
@@ -71,7 +71,7 @@ def evaluate(
 
 def validate(
     network: Network, data: DetectionData, split: str, imgsz: int, *, device: str = "auto", precision: str = "auto"
-) -> tuple[Judgement, list[NDArray[np.float64]]]:
+) -> tuple[CocoEvaluation, list[NDArray[np.float64]]]:
     """`judge` of `network` on a split of `data`, at `imgsz` pixels."""
     place = pick_device(device)
     _check_input(network.graph, len(data.names), imgsz)

@@ -1,8 +1,8 @@
-"""Average precision as COCO defines it, judged by pycocotools (cocodataset.org, "Detection evaluation").
+"""Average precision (AP) as COCO defines it, computed by pycocotools (cocodataset.org, "Detection evaluation").
 
-    coco_metrics(data.splits["val"], data.names, detections)["ap"]     # the mean over IoU 0.50 : 0.05 : 0.95
+    coco_evaluation(data.splits["val"], data.names, detections).metrics["ap"]     # the mean over IoU 0.50 : 0.05 : 0.95
 
-`detections[i]` belongs to `records[i]`: float (n, 6), x1, y1, x2, y2 in pixels of the original image, score, class index.
+`detections[i]` holds the detections in the image of `records[i]`.
 """
 
 from __future__ import annotations
@@ -19,46 +19,58 @@ from evaluators.data.records import Record
 from gpnas.errors import DataError
 
 Detections = NDArray[Any]
+"""(n, 6): x1, y1, x2, y2 in pixels of the original image, score, index of the class."""
 
 _METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")  # the first six of COCOeval.stats
+_ANY_AREA, _MOST_DETECTIONS = 0, -1  # indices into COCOeval's areas, and into its limits of detections (1, 10, 100)
 
 
-class Judgement(NamedTuple):
-    """What COCOeval finds of detections on a split.
+class ClassAp(NamedTuple):
+    """AP, the mean over IoU 0.50 : 0.05 : 0.95, and AP at IoU 0.5, of one class."""
 
-    metrics: ap, ap50, ap75, ap_small, ap_medium, ap_large in [0, 1]; a size of which there are no objects is absent.
-    classes: AP and AP50 of each class that has objects, by name. precision: at IoU 0.5, of each such class, at the 101 recalls
-    0, 0.01, ... 1.
+    ap: float
+    ap50: float
+
+
+class CocoEvaluation(NamedTuple):
+    """How well detections match the boxes of a split. All values lie in [0, 1].
+
+    metrics: ap, ap50, ap75, ap_small, ap_medium, ap_large; a size that no object has is absent.
+    per_class: the AP of each class that has objects, by name.
+    precision_curves: the precision of each such class at IoU 0.5 and the 101 recalls 0, 0.01, ... 1.
     """
 
     metrics: dict[str, float]
-    classes: dict[str, tuple[float, float]]
-    precision: dict[str, list[float]]
+    per_class: dict[str, ClassAp]
+    precision_curves: dict[str, list[float]]
 
 
-def coco_judgement(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> Judgement:
-    """Raises DataError if the records hold no boxes at all (crowds do not count): AP is then not defined."""
-    judge = _judged(records, names, detections)
+def coco_evaluation(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> CocoEvaluation:
+    """Compare `detections` with the boxes of `records`; `names` are the names of the classes.
+
+    Raises DataError if the records hold no boxes at all (crowds do not count): AP is then not defined. Raises ValueError
+    for detections of a wrong shape, with a number that is not finite, or of an unknown class.
+    """
+    coco_eval = _accumulated(records, names, detections)
     with contextlib.redirect_stdout(io.StringIO()):
-        judge.summarize()
-    # pycocotools marks what it could not judge by -1.
-    metrics = {name: float(v) for name, v in zip(_METRICS, judge.stats[: len(_METRICS)], strict=True) if v >= 0}
-    # (IoU thresholds, recalls, classes) at all areas and 100 detections an image; -1 for a class without objects.
-    precision = judge.eval["precision"][:, :, :, 0, -1]
-    known = [(i, name) for i, name in enumerate(names) if (precision[:, :, i] >= 0).all()]
-    classes = {name: (float(precision[:, :, i].mean()), float(precision[0, :, i].mean())) for i, name in known}
-    return Judgement(metrics, classes, {name: precision[0, :, i].tolist() for i, name in known})
-
-
-def coco_metrics(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> dict[str, float]:
-    """The metrics of `coco_judgement`."""
-    return coco_judgement(records, names, detections).metrics
+        coco_eval.summarize()
+    # pycocotools writes -1 for a metric that is not defined.
+    stats = zip(_METRICS, coco_eval.stats[: len(_METRICS)], strict=True)
+    metrics = {name: float(value) for name, value in stats if value >= 0}
+    # (10 IoU thresholds, 101 recalls, classes); -1 for a class without objects.
+    precision = coco_eval.eval["precision"][:, :, :, _ANY_AREA, _MOST_DETECTIONS]
+    present = {name: precision[:, :, i] for i, name in enumerate(names) if (precision[:, :, i] >= 0).all()}
+    per_class = {name: ClassAp(float(curves.mean()), float(curves[0].mean())) for name, curves in present.items()}
+    return CocoEvaluation(metrics, per_class, {name: curves[0].tolist() for name, curves in present.items()})
 
 
 def coco_results(
     records: Sequence[Record], category_ids: Sequence[int], detections: Sequence[Detections]
 ) -> list[dict[str, Any]]:
-    """The entries of a COCO results file: image_id, category_id, bbox as x, y, width, height, and score."""
+    """The entries of a COCO results file: image_id, category_id, bbox as x, y, width, height, and score.
+
+    category_ids: the COCO id of each class. Raises ValueError for the detections that `coco_evaluation` refuses.
+    """
     return [
         {
             "image_id": record.image_id,
@@ -71,9 +83,9 @@ def coco_results(
     ]
 
 
-def _judged(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> Any:
-    """A COCOeval that has matched and accumulated. Images are known by their place: image ids need not be unique."""
-    from pycocotools.coco import COCO  # late: only judging needs it
+def _accumulated(records: Sequence[Record], names: Sequence[str], detections: Sequence[Detections]) -> Any:
+    """A COCOeval after its evaluate() and accumulate(). Its image ids are positions in `records`, whose own may repeat."""
+    from pycocotools.coco import COCO  # late: only an evaluation needs it
     from pycocotools.cocoeval import COCOeval
 
     if all(record.crowd.all() for record in records):
@@ -83,20 +95,20 @@ def _judged(records: Sequence[Record], names: Sequence[str], detections: Sequenc
         for i, record in enumerate(records)
         for box, label, area, crowd in zip(record.boxes.tolist(), record.classes, record.areas, record.crowd, strict=True)
     ]
-    found = [
+    detected = [
         _annotation(i, row[:4], int(row[5]), (row[2] - row[0]) * (row[3] - row[1]), score=row[4])
         for i, rows in enumerate(_checked(records, len(names), detections))
         for row in rows.tolist()
     ]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools tells its progress by print
-        judge = COCOeval(*(_indexed(COCO(), len(records), names, rows) for rows in (truth, found)), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-    return judge
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        coco_eval = COCOeval(*(_indexed(COCO(), len(records), names, rows) for rows in (truth, detected)), "bbox")
+        coco_eval.evaluate()
+        coco_eval.accumulate()
+    return coco_eval
 
 
 def _checked(records: Sequence[Record], classes: int, detections: Sequence[Detections]) -> list[Detections]:
-    """The detections as float64 (n, 6); ValueError for a shape, a number or a class that cannot be."""
+    """The detections as float64 (n, 6); ValueError for a wrong shape, number or class."""
     if len(detections) != len(records):
         raise ValueError(f"{len(records)} records need as many arrays of detections, got {len(detections)}")
     checked = []
@@ -123,7 +135,7 @@ def _indexed(coco: Any, images: int, names: Sequence[str], annotations: list[dic
     coco.dataset = {
         "images": [{"id": i} for i in range(images)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        # From 1: pycocotools takes a match with annotation 0 for no match.
+        # Ids start at 1: pycocotools takes a match with annotation 0 for no match.
         "annotations": [annotation | {"id": i} for i, annotation in enumerate(annotations, 1)],
     }
     coco.createIndex()

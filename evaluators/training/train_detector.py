@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from evaluators.data.bank import load_bank
 from evaluators.data.records import DetectionData
-from evaluators.detector.ap import Judgement
+from evaluators.detector.ap import CocoEvaluation
 from evaluators.device import pick_device
 from evaluators.judge import _check_input, judge, load_split
 from evaluators.training.checkpoint import FORMAT, _start, _taken_from, load_detector, load_weights, save_checkpoint
@@ -43,7 +43,7 @@ class Trained:
 
     result: FitResult
     split: str
-    judgement: Judgement
+    judgement: CocoEvaluation
     found: list[NDArray[np.float64]]
     history: list[dict[str, Any]]
     loaded: str

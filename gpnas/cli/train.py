@@ -99,7 +99,7 @@ def _write_training_report(folder: Path, source: str, images: DetectionData, don
         for record, rows in list(zip(records, found, strict=True))[::step][:SAMPLES]
         for sure in [rows[rows[:, 4] >= SURE]]
     ]
-    judged = Judged(done.split, done.judgement.metrics, done.judgement.classes, done.judgement.precision, pictures)
+    judged = Judged(done.split, done.judgement.metrics, done.judgement.per_class, done.judgement.precision_curves, pictures)
     write_training_report(folder, f"{source} on {Path(images.source).name}", done.history, judged)
 
 
@@ -125,7 +125,7 @@ def val(
     size = imgsz or detector["imgsz"]
     check_imgsz(size)
     judgement, found = validate(network, images, split, size, device=resolved_device(device))
-    for name, (ap, ap50) in judgement.classes.items():
+    for name, (ap, ap50) in judgement.per_class.items():
         typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")
     typer.echo(f"{split}: {_metrics_text(judgement.metrics)}")
     if save is not None:
