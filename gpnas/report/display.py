@@ -137,7 +137,7 @@ def front_table(front: Iterable[Measured], best: Measured | None, imgsz: int) ->
             brief(2 * m.trial.macs),
             brief(m.trial.params),
             f"{m.fidelity.epochs} epochs, {m.fidelity.imgsz} px",
-            m.trial.origin,
+            str(m.trial.origin),
             style="bold" if is_best else None,
         )
     return table

@@ -42,7 +42,7 @@ from gpnas.report.drawing import (
 from gpnas.report.timeline import timeline_svg
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
 from gpnas.run.results import Measured, measured
-from gpnas.search.trial import TrialState, lender_of
+from gpnas.search.trial import TrialState
 from gpnas.units import brief, clock
 
 
@@ -197,7 +197,7 @@ def _front_table(facts: _Facts) -> str:
             brief(2 * m.trial.macs),
             brief(m.trial.params),
             f"{m.rung}: {m.fidelity.epochs} epochs, {m.fidelity.imgsz} px",
-            m.trial.origin,
+            str(m.trial.origin),
             m.trial.hash,
         )
         for i, m in ((i, facts.measured[i]) for i in facts.front)
@@ -228,7 +228,7 @@ def _trial_table(facts: _Facts) -> str:
                 str(last.rung) if last else "",
                 state,
                 cause,
-                trial.origin,
+                str(trial.origin),
             )
         )
     head = ("trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin")
@@ -239,7 +239,9 @@ def _best_text(facts: _Facts) -> str:
     if facts.best is None:
         return "<p>None yet.</p>"
     trial = facts.measured[facts.best].trial
-    return f"<p>Trial {trial.id}, hash {escape(trial.hash)}, {escape(trial.origin)}.</p><pre>{escape(trial.genotype)}</pre>"
+    return (
+        f"<p>Trial {trial.id}, hash {escape(trial.hash)}, {escape(str(trial.origin))}.</p><pre>{escape(trial.genotype)}</pre>"
+    )
 
 
 def _timeline(facts: _Facts) -> str:
@@ -302,7 +304,7 @@ def _busy_time(evaluations: Sequence[EvaluationRow]) -> Callable[[float], float]
 
 def _score_drawing(facts: _Facts) -> str:
     title = "Score against AP"
-    warm = {trial.id for trial in facts.trials if lender_of(trial.origin) is not None}  # with the AP of a longer training
+    warm = {trial.id for trial in facts.trials if trial.origin.lender is not None}  # with the AP of a longer training
     done = [
         row
         for row in facts.evaluations

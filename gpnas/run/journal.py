@@ -18,7 +18,6 @@ never evaluated.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -33,8 +32,8 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, get_args
 
 from gpnas.errors import InputError, JournalError
-from gpnas.run.lock import _HELD, _release, _take_lock, _try_lock
-from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState
+from gpnas.run.lock import RunLock
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState
 
 SCHEMA_VERSION = 2
 
@@ -65,7 +64,7 @@ CREATE TABLE events (
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One candidate of the search. `origin` is how it was found: "sample", "mutate 3", "cross 3 5", "start", "mutate 7 warm 3".
+    """One candidate of the search. The database holds `origin` as text.
 
     params and macs are those of the fused inference form at the run's image size.
     """
@@ -73,7 +72,7 @@ class TrialRow:
     id: int
     hash: str
     genotype: str
-    origin: str
+    origin: Origin
     score: float
     params: int
     macs: int
@@ -111,14 +110,14 @@ class Journal:
         self,
         run: Path,
         connection: sqlite3.Connection,
-        lock: int | None,
-        writer_lives: bool,
+        lock: RunLock | None,
+        writer_is_alive: bool,
         clock: Callable[[], float],
     ) -> None:
         self.run = run
         self._connection = connection
         self._lock = lock
-        self._writer_lives = writer_lives
+        self._writer_is_alive = writer_is_alive
         self._clock = clock
 
     @staticmethod
@@ -163,14 +162,13 @@ class Journal:
         with contextlib.ExitStack() as undo:
             try:
                 if write:
-                    lock, writer_lives = _take_lock(run), False
-                    undo.callback(_release, lock)
+                    lock, writer_is_alive = undo.enter_context(RunLock.exclusive(run)), False
                     connection = _connect(run / DATABASE)
                 else:
                     lock = None
-                    connection, writer_lives = _snapshot(run)
+                    connection, writer_is_alive = _snapshot(run)
                 undo.callback(connection.close)
-                journal = cls(run, connection, lock, writer_lives, clock)
+                journal = cls(run, connection, lock, writer_is_alive, clock)
                 journal._check_version()
                 if write:
                     journal._settle()
@@ -185,8 +183,9 @@ class Journal:
             with contextlib.suppress(sqlite3.Error):  # what is in the WAL stays valid there
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
-        _release(self._lock)
-        self._lock = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> Journal:
         return self
@@ -213,7 +212,7 @@ class Journal:
     def state(self) -> RunState:
         """A run that says running while no process writes to it is interrupted."""
         state: RunState = self._rows("SELECT state FROM run")[0][0]
-        if state == "running" and self._lock is None and not self._writer_lives:
+        if state == "running" and self._lock is None and not self._writer_is_alive:
             return "interrupted"
         return state
 
@@ -235,14 +234,17 @@ class Journal:
 
     def add_trial(self, row: TrialRow) -> None:
         """Raises JournalError when the id is taken."""
-        values = (row.id, row.hash, row.genotype, row.origin, row.score, row.params, row.macs)
+        values = (row.id, row.hash, row.genotype, str(row.origin), row.score, row.params, row.macs)
         with self._transaction(f"trial {row.id} is in the journal already") as connection:
             connection.execute("INSERT INTO trials VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def trials(self) -> list[TrialRow]:
         """All trials, by id."""
-        columns = "id, hash, genotype, origin, score, params, macs"
-        return [TrialRow(*row) for row in self._rows(f"SELECT {columns} FROM trials ORDER BY id")]
+        rows = self._rows("SELECT id, hash, genotype, origin, score, params, macs FROM trials ORDER BY id")
+        try:
+            return [TrialRow(*row[:3], Origin.parse(row[3]), *row[4:]) for row in rows]
+        except ValueError as error:
+            raise JournalError(f"the journal holds a trial that cannot be read: {error}") from None
 
     def start_evaluation(self, trial_id: int, rung: int, fidelity: Fidelity) -> None:
         """Raises JournalError for an unknown trial, and for a hash that was already evaluated at this fidelity."""
@@ -384,22 +386,19 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _snapshot(run: Path) -> tuple[sqlite3.Connection, bool]:
-    """The journal copied into memory, and whether a writer lives.
+    """The journal copied into memory, and whether a writer is alive.
 
-    With a live writer SQLite's own reading does it. Without one even a reader would have to repair a write-ahead log that a
-    kill left behind, which changes the folder and fails where nothing may be written: so a copy of the files is repaired.
+    While a writer is alive, SQLite reads the file itself. Without one, even a reader would have to repair the write-ahead log
+    that a kill left behind. That would change the folder, and fail where the reader may not write: a copy is repaired instead.
     """
-    lock = _try_lock(run, fcntl.LOCK_SH)
-    try:
-        if lock == _HELD:
+    with RunLock.shared(run) as lock:
+        if lock.writer_is_alive:
             return _in_memory(f"{(run / DATABASE).absolute().as_uri()}?mode=ro"), True
         with tempfile.TemporaryDirectory(prefix="gpnas-") as folder:
             for name in (DATABASE, f"{DATABASE}-wal"):
                 if (run / name).exists():
                     shutil.copyfile(run / name, Path(folder, name))
             return _in_memory(Path(folder, DATABASE).as_uri()), False
-    finally:
-        _release(lock)
 
 
 def _in_memory(uri: str) -> sqlite3.Connection:

@@ -1,7 +1,8 @@
-"""What a run has found so far: the measured trials, the front, the best; and the files that say so.
+"""The results of a run: its measured trials, the Pareto front, the best trial, and the files that hold them.
 
-A trial counts with the AP of the highest rung that it completed. A low rung's AP understates a candidate (it trained less, on
-smaller images), so the rung stands beside every number. The best is the highest AP on the highest rung that anyone completed.
+A trial counts with the AP of the highest rung that it completed. The AP of a low rung understates a candidate, which trained
+less and on smaller images, so the rung stands beside every AP. The best trial has the highest AP on the highest rung that any
+trial completed.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 
 from gpnas.files import write_text
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
+from gpnas.run.settings import RunSettings
 from gpnas.search.pareto import Point, front
 from gpnas.search.trial import Evaluation, Fidelity, TrialState
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A trial with its evaluation on the highest rung it completed."""
+class TrialResult:
+    """A trial and its evaluation on the highest rung that it completed."""
 
     trial: TrialRow
     rung: int
@@ -32,55 +34,51 @@ class Measured:
     def ap(self) -> float:
         return self.evaluation.metrics["ap"]
 
+    @property
+    def flops(self) -> int:
+        """2 x MACs of the fused network on one image of the run's size."""
+        return 2 * self.trial.macs
 
-def measured(journal: Journal) -> list[Measured]:
-    """Every trial that completed a rung, by id."""
+    @property
+    def point(self) -> Point:
+        return Point(self.trial.id, self.ap, self.trial.macs)
+
+
+def trial_results(journal: Journal) -> list[TrialResult]:
+    """The result of every trial that completed a rung, by trial id."""
     trials = {trial.id: trial for trial in journal.trials()}
-    best: dict[int, Measured] = {}
+    results: dict[int, TrialResult] = {}
     for row in journal.evaluations():
         if row.state is not TrialState.COMPLETE or row.evaluation is None:
             continue
-        if row.trial_id not in best or row.rung > best[row.trial_id].rung:
-            best[row.trial_id] = Measured(trials[row.trial_id], row.rung, row.fidelity, row.evaluation)
-    return [best[i] for i in sorted(best)]
+        if row.trial_id not in results or row.rung > results[row.trial_id].rung:
+            results[row.trial_id] = TrialResult(trials[row.trial_id], row.rung, row.fidelity, row.evaluation)
+    return [results[i] for i in sorted(results)]
 
 
-def best_of(found: Sequence[Measured]) -> Measured | None:
-    return max(found, key=lambda m: (m.rung, m.ap, -m.trial.macs, -m.trial.id), default=None)
+def best_of(results: Sequence[TrialResult]) -> TrialResult | None:
+    """The highest AP on the highest rung; of equal ones the fewest MACs, then the lowest id."""
+    return max(results, key=lambda r: (r.rung, r.ap, -r.trial.macs, -r.trial.id), default=None)
 
 
-def front_of(found: Sequence[Measured]) -> list[Measured]:
-    """Measured trials that no other beats in AP and MACs, by rising MACs."""
-    by_id = {m.trial.id: m for m in found}
-    return [by_id[point.id] for point in front([Point(m.trial.id, m.ap, m.trial.macs) for m in found])]
+def front_of(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """The results that no other dominates in AP and MACs, by rising MACs."""
+    by_id = {result.trial.id: result for result in results}
+    return [by_id[point.id] for point in front([result.point for result in results])]
 
 
 Render = Callable[[str, dict[str, Any]], str]
-"""(genotype text, what was found) -> YAML of the architecture with a `found` section."""
+"""(genotype text, content of the section `found`) -> YAML of the architecture with that section."""
 
 
 def write_results(run: Path, journal: Journal, render: Render) -> None:
-    """pareto.csv and best.yaml, each replaced at once so that a reader never sees half a file."""
-    found = measured(journal)
-    best = best_of(found)
+    """Write pareto.csv and best.yaml once a trial is measured. Each file is replaced whole: readers never see half a file."""
+    results = trial_results(journal)
+    best = best_of(results)
     if best is None:
         return
-    write_text(run / "best.yaml", best_yaml(best, journal.settings, render))
-    rows = [
-        {
-            "id": m.trial.id,
-            "ap": round(m.ap, 5),
-            "ap50": round(m.evaluation.metrics.get("ap50", 0.0), 5),
-            "flops": 2 * m.trial.macs,
-            "params": m.trial.params,
-            "epochs": m.fidelity.epochs,
-            "imgsz": m.fidelity.imgsz,
-            "score": round(m.trial.score, 4),
-            "hash": m.trial.hash,
-            "origin": m.trial.origin,
-        }
-        for m in front_of(found)
-    ]
+    write_text(run / "best.yaml", best_yaml(best, RunSettings.from_json(journal.settings), render))
+    rows = [_front_row(result) for result in front_of(results)]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(rows[0]))
     writer.writeheader()
@@ -88,59 +86,83 @@ def write_results(run: Path, journal: Journal, render: Render) -> None:
     write_text(run / "pareto.csv", table.getvalue())
 
 
-def best_yaml(best: Measured, settings: dict[str, Any], render: Render) -> str:
-    """The best architecture with what was measured, what it costs and how it was found."""
+def _front_row(result: TrialResult) -> dict[str, Any]:
+    trial, fidelity = result.trial, result.fidelity
+    return {
+        "id": trial.id,
+        "ap": round(result.ap, 5),
+        "ap50": round(result.evaluation.metrics.get("ap50", 0.0), 5),
+        "flops": result.flops,
+        "params": trial.params,
+        "epochs": fidelity.epochs,
+        "imgsz": fidelity.imgsz,
+        "score": round(trial.score, 4),
+        "hash": trial.hash,
+        "origin": str(trial.origin),
+    }
+
+
+def best_yaml(best: TrialResult, settings: RunSettings, render: Render) -> str:
+    """The YAML of the best architecture, with its metrics, its cost and its origin in the section `found`."""
     metrics = {name: round(value, 4) for name, value in best.evaluation.metrics.items()}
     return render(
         best.trial.genotype,
         {
             "trial": best.trial.id,
-            "origin": best.trial.origin,
+            "origin": str(best.trial.origin),
             "hash": best.trial.hash,
             "measured": {**metrics, "epochs": best.fidelity.epochs, "imgsz": best.fidelity.imgsz},
-            "cost": {"flops": 2 * best.trial.macs, "params": best.trial.params, "imgsz": settings["imgsz"]},
+            "cost": {"flops": best.flops, "params": best.trial.params, "imgsz": settings.imgsz},
             "score": round(best.trial.score, 4),
-            "data": settings["data"],
-            "names": settings["names"],
-            "seed": settings["seed"],
-            "space": settings["space"],
+            "data": settings.data.source,
+            "names": list(settings.data.names),
+            "seed": settings.seed,
+            "space": settings.space,
         },
     )
 
 
 def summary(run: Path, journal: Journal) -> dict[str, Any]:
-    """What `gpnas show --json` prints."""
-    found = measured(journal)
-    best = best_of(found)
+    """The object that `gpnas show --json` prints."""
+    results = trial_results(journal)
+    best = best_of(results)
+    settings = RunSettings.from_json(journal.settings)
     latest: dict[int, EvaluationRow] = {}
     seconds: dict[int, float] = {}
     for row in journal.evaluations():
         if row.trial_id not in latest or row.rung >= latest[row.trial_id].rung:
             latest[row.trial_id] = row
         seconds[row.trial_id] = seconds.get(row.trial_id, 0.0) + (row.evaluation.seconds if row.evaluation else 0.0)
-    aps = {m.trial.id: m.ap for m in found}
+    aps = {result.trial.id: result.ap for result in results}
     return {
         "run": str(run),
         "state": journal.state,
-        "budget": {**journal.settings["budget"], "elapsed_seconds": round(journal.elapsed(), 1)},
-        "trials": [_trial_summary(trial, latest.get(trial.id), aps, seconds) for trial in journal.trials()],
-        "front": [m.trial.id for m in front_of(found)],
+        "budget": {
+            "text": settings.budget_text,
+            "kind": settings.budget.kind,
+            "amount": settings.budget.amount,
+            "elapsed_seconds": round(journal.elapsed(), 1),
+        },
+        "trials": [
+            _trial_summary(trial, latest.get(trial.id), aps.get(trial.id), seconds.get(trial.id, 0.0))
+            for trial in journal.trials()
+        ],
+        "front": [result.trial.id for result in front_of(results)],
         "best": best.trial.id if best else None,
     }
 
 
-def _trial_summary(
-    trial: TrialRow, row: EvaluationRow | None, aps: dict[int, float], seconds: dict[int, float]
-) -> dict[str, Any]:
-    cause = row.evaluation.cause if row and row.evaluation else None
+def _trial_summary(trial: TrialRow, latest: EvaluationRow | None, ap: float | None, seconds: float) -> dict[str, Any]:
+    """latest: the trial's evaluation on its highest rung, finished or not. seconds: of all its evaluations."""
+    cause = latest.evaluation.cause if latest and latest.evaluation else None
     return {
         "id": trial.id,
         "hash": trial.hash,
-        "rung": row.rung if row else None,
-        "state": row.state.value if row else TrialState.QUEUED.value,
+        "rung": latest.rung if latest else None,
+        "state": latest.state.value if latest else TrialState.QUEUED.value,
         "cause": cause.value if cause else None,
-        "ap": aps.get(trial.id),
+        "ap": ap,
         "flops": 2 * trial.macs,
         "params": trial.params,
-        "seconds": round(seconds.get(trial.id, 0.0), 2),
+        "seconds": round(seconds, 2),
     }

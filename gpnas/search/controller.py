@@ -31,7 +31,7 @@ from gpnas.paths.features import features
 from gpnas.search.ladder import REDUCTION, Ladder, quota
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
-from gpnas.search.trial import WARM, Candidate, Evaluation, Fidelity, Space, TrialState, lender_of
+from gpnas.search.trial import Candidate, Evaluation, Fidelity, Origin, Space, TrialState
 
 POOL, FIRST_POOL, GROWTH = 10_000, 1000, 500
 """Candidates drawn for a decision to look at: at most, for the first one, and more for each further one. Those within the
@@ -60,14 +60,14 @@ class Trial:
 
     id: int
     candidate: Candidate
-    origin: str
+    origin: Origin
     features: Mapping[str, float]
     cost: Cost
 
     @property
     def lender(self) -> int | None:
         """The trial from whose weights it starts; None for one that starts from scratch."""
-        return lender_of(self.origin)
+        return self.origin.lender
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class _Proposal:
 
     genotype: str
     hash: str
-    origin: str
+    origin: Origin
     cost: Cost
     features: Mapping[str, float]
 
@@ -124,12 +124,12 @@ class Controller:
         self._nothing = (-1, -1)  # the last decision (its number, what it knew) that found nothing to do
         self._out: set[int] = set()
         self._started: set[tuple[int, int]] = set()
-        self._adopted: list[tuple[str, str]] = []
+        self._adopted: list[tuple[str, Origin]] = []
         self._first: list[_Proposal] | None = None
         self._sampled: dict[str, _Proposal] = {}
         self._draws = 0
 
-    def adopt(self, trials: Sequence[tuple[str, str]]) -> None:
+    def adopt(self, trials: Sequence[tuple[str, Origin]]) -> None:
         """The first candidates will be these (genotype, origin), in order: those of a run that goes on."""
         self._adopted = list(trials)
 
@@ -319,7 +319,7 @@ class Controller:
         wanted = min(self._pool_size, FIRST_POOL + GROWTH * decisions)
         while self._draws < wanted:
             rng = random.Random(f"{self._seed}/sample/{self._draws}")
-            self._consider(self._space.propose([], rng), "sample", self._sampled)
+            self._consider(self._space.propose([], rng), Origin("sample"), self._sampled)
             self._draws += 1
             if self._draws == min(self._pool_size, FIRST_POOL) and len(self._sampled) < self._draws // 4:
                 self._grow_from_smallest()
@@ -329,11 +329,11 @@ class Controller:
         """Under a limit that few samples meet, reach the feasible corner of the space by mutation."""
         rng = random.Random(f"{self._seed}/smallest")
         smallest = self._space.smallest()
-        self._consider(smallest, "smallest", self._sampled)
+        self._consider(smallest, Origin("smallest"), self._sampled)
         family = [smallest, *(self._space.read(proposal.genotype) for proposal in self._sampled.values())]
         for _ in range(min(self._pool_size, FIRST_POOL)):
             child = self._space.propose([rng.choice(family)], rng)
-            if self._consider(child, "mutate smallest", self._sampled):
+            if self._consider(child, Origin("mutate smallest"), self._sampled):
                 family.append(child)
 
     def _bred(self, values: Mapping[int, float], rng: random.Random) -> list[_Proposal]:
@@ -344,14 +344,15 @@ class Controller:
             for points in self._kinds(finished)
             for point in ranked(points)[: max(2, math.ceil(len(points) / REDUCTION))]
         ]
-        if self.trials[0].origin == "start" and self.trials[0] not in parents:
+        if self.trials[0].origin.kind == "start" and self.trials[0] not in parents:
             parents.append(self.trials[0])
         found: dict[str, _Proposal] = {}
         for k in range(min(BRED, self._pool_size)):
             pair = rng.sample(parents, 2) if k % 3 == 0 and len(parents) > 1 else [rng.choice(parents)]
-            origin = ("cross " if len(pair) == 2 else "mutate ") + " ".join(str(parent.id) for parent in pair)
+            lender = None
             if self._warm_start and pair[0].id in values:
-                origin += f"{WARM}{pair[0].id if pair[0].lender is None else pair[0].lender}"
+                lender = pair[0].id if pair[0].lender is None else pair[0].lender
+            origin = Origin("cross" if len(pair) == 2 else "mutate", tuple(parent.id for parent in pair), lender)
             self._consider(self._space.propose([parent.candidate for parent in pair], rng), origin, found)
         return list(found.values())
 
@@ -360,9 +361,10 @@ class Controller:
             return None
         costs = deployed_cost(self._start.graph, self._imgsz)
         known = self._describe(self._start)
-        return _Proposal(self._start.genotype, self._start.hash, "start", costs, known) if self._limits.allows(costs) else None
+        proposal = _Proposal(self._start.genotype, self._start.hash, Origin("start"), costs, known)
+        return proposal if self._limits.allows(costs) else None
 
-    def _consider(self, candidate: Candidate, origin: str, found: dict[str, _Proposal]) -> bool:
+    def _consider(self, candidate: Candidate, origin: Origin, found: dict[str, _Proposal]) -> bool:
         """Add a candidate to the pool when it is new and within the limits."""
         if candidate.hash in found or candidate.hash in self._sampled:
             return False

@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,14 +124,48 @@ class Space(Protocol):
     def smallest(self) -> Candidate: ...
 
 
-WARM = " warm "
-"""In a trial's origin, before the number of the trial from whose weights it starts: "mutate 7 warm 3"."""
+_PARENTS = {"sample": 0, "smallest": 0, "start": 0, "mutate smallest": 0, "mutate": 1, "cross": 2}
+"""Kinds of origin, each with its number of parents."""
+
+_ORIGIN_TEXT = re.compile(rf"({'|'.join(_PARENTS)})((?: \d+)*)(?: warm (\d+))?")
 
 
-def lender_of(origin: str) -> int | None:
-    """The trial from whose weights one of this origin starts; None for one that starts from scratch."""
-    _, warm, lender = origin.partition(WARM)
-    return int(lender) if warm else None
+@dataclass(frozen=True)
+class Origin:
+    """How a trial's candidate was made; `str` gives the text that journals and reports show, such as "mutate 7 warm 3".
+
+    kind: "sample" (drawn from the space), "smallest" (the space's smallest candidate), "mutate smallest" (of it or of its
+    mutants), "start" (given by the user), "mutate" (of one trial) or "cross" (of two). parents: ids of those trials. lender: id
+    of the trial from whose weights this one starts; None when it starts from scratch.
+    """
+
+    kind: str
+    parents: tuple[int, ...] = ()
+    lender: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in _PARENTS:
+            raise ValueError(f"the kind of an origin must be one of {', '.join(_PARENTS)}, got {self.kind!r}")
+        if len(self.parents) != _PARENTS[self.kind]:
+            raise ValueError(f"an origin of kind {self.kind!r} has {_PARENTS[self.kind]} parents, got {self.parents}")
+        if self.lender is not None and not self.parents:
+            raise ValueError(f"only a child of trials has a lender, got kind {self.kind!r} with lender {self.lender}")
+
+    def __str__(self) -> str:
+        warm = () if self.lender is None else ("warm", self.lender)
+        return " ".join(map(str, (self.kind, *self.parents, *warm)))
+
+    @classmethod
+    def parse(cls, text: str) -> Origin:
+        """The origin that `str` gives as `text`. Raises ValueError."""
+        match = _ORIGIN_TEXT.fullmatch(text)
+        if match is None:
+            raise ValueError(f'not an origin: {text!r}; expected for example "sample", "cross 3 5" or "mutate 7 warm 3"')
+        kind, parents, lender = match.groups()
+        try:
+            return cls(kind, tuple(map(int, parents.split())), None if lender is None else int(lender))
+        except ValueError as error:
+            raise ValueError(f"not an origin: {text!r}; {error}") from None
 
 
 LENDER = "lender"

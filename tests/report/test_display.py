@@ -10,13 +10,15 @@ from gpnas.report.display import LiveDisplay, PlainDisplay, finished_line, open_
 from gpnas.run.loop import Event
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Suggestion, Trial
-from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 from tests.grid import GridSpace
 
 
 def suggestion(i: int = 3) -> Suggestion:
     candidate = GridSpace().propose([], random.Random(i))
-    return Suggestion(Trial(i, candidate, "sample", {"score": 1.0}, deployed_cost(candidate.graph, 32)), 1, Fidelity(6, 64))
+    return Suggestion(
+        Trial(i, candidate, Origin("sample"), {"score": 1.0}, deployed_cost(candidate.graph, 32)), 1, Fidelity(6, 64)
+    )
 
 
 COMPLETE = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, 12.0, 3)

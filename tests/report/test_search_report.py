@@ -14,7 +14,7 @@ from gpnas.errors import InputError
 from gpnas.report.drawing import axis
 from gpnas.report.search_report import FrontPoint, _busy_time, front_svg, write_report
 from gpnas.run.journal import Journal, TrialRow
-from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 from search_spaces.growth import network
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -86,7 +86,7 @@ def fill(run: Path, *, hostile: str = "", clock: Callable[[], float] | None = No
     with Journal.create(run, settings, clock=clock or (lambda: float(next(ticks)))) as journal:
         for i in range(5):
             macs = 500_000_000 * (i + 1)
-            row = TrialRow(i, f"hash{i}{hostile}", f"width: {i}{hostile}\n", f"sample{hostile}", i / 10, 1000, macs)
+            row = TrialRow(i, f"hash{i}{hostile}", f"width: {i}{hostile}\n", Origin("sample"), i / 10, 1000, macs)
             journal.add_trial(row)
         for i, evaluation in enumerate(
             [
@@ -114,7 +114,7 @@ def test_the_page_shows_what_the_journal_holds(run: Path) -> None:
     for shown in ("my run", "0.375", "2.00G", "1:00:00", "budget 2h", "data.yaml", "4 evaluations, 1 failed, 13 epochs"):
         assert shown in text
     assert ["0", "0.250", "0.500", "1.00G", "1.00K", "0: 2 epochs, 64 px", "sample", "hash0"] in page.rows
-    assert ["1 (best)", "0.375", "0.625", "2.00G", "1.00K", "1: 8 epochs, 128 px", "sample", "hash1"] in page.rows
+    assert ["1 (best)", "0.375", "0.625", "2.00G", "1.00K", "1: 8 epochs, 128 px", Origin("sample"), "hash1"] in page.rows
     trials = page.rows[
         page.rows.index(["trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin"]) :
     ]
@@ -253,7 +253,7 @@ def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:
     moments = iter([0.0, 0.0, 2.0, 8.0, 10.0, 100.0, 104.0, 104.0])
     with Journal.create(run, {}, clock=lambda: next(moments)) as journal:
         for i in range(3):
-            journal.add_trial(TrialRow(i, f"hash{i}", "", "sample", 0.0, 1, 1))
+            journal.add_trial(TrialRow(i, f"hash{i}", "", Origin("sample"), 0.0, 1, 1))
         journal.start_evaluation(0, 0, LOW)
         journal.start_evaluation(1, 0, LOW)
         done = Evaluation(TrialState.COMPLETE, {"ap": 0.5})

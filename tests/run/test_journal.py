@@ -18,14 +18,14 @@ import pytest
 
 from gpnas.errors import InputError, JournalError
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
-from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 
 LOW, HIGH = Fidelity(2, 64), Fidelity(8, 128, 0.5)
 DONE = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, seconds=3.5, epochs=2, message="fine")
 
 
 def trial(i: int, score: float = 0.0) -> TrialRow:
-    return TrialRow(i, f"hash{i}", f"family: elan\nwidth: {i}\n", "sample", score, 1000 + i, 10**12 + i)
+    return TrialRow(i, f"hash{i}", f"family: elan\nwidth: {i}\n", Origin("sample"), score, 1000 + i, 10**12 + i)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_finished_evaluation_is_found_by_hash_and_fidelity(journal: Journal) -
 
 def test_the_same_hash_is_not_evaluated_twice_at_one_fidelity(journal: Journal) -> None:
     journal.add_trial(trial(0))
-    twin = TrialRow(1, "hash0", "family: elan\n", "sample", 0.0, 1, 1)
+    twin = TrialRow(1, "hash0", "family: elan\n", Origin("sample"), 0.0, 1, 1)
     journal.add_trial(twin)
     journal.start_evaluation(0, 0, LOW)
     with pytest.raises(JournalError, match=r"trial 1 \(hash hash0\) was evaluated before"):
@@ -269,10 +269,10 @@ KILLED = """
     import os, signal, sys
     from pathlib import Path
     from gpnas.run.journal import Journal, TrialRow
-    from gpnas.search.trial import Evaluation, Fidelity, TrialState
+    from gpnas.search.trial import Evaluation, Fidelity, Origin, TrialState
     journal = Journal.create(Path(sys.argv[1]), {})
     for i in range(50):
-        journal.add_trial(TrialRow(i, f"hash{i}", "x: 1", "sample", 0.0, 1, 1))
+        journal.add_trial(TrialRow(i, f"hash{i}", "x: 1", Origin("sample"), 0.0, 1, 1))
         journal.start_evaluation(i, 0, Fidelity(1, 64))
         if i < 49:
             journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": i / 100}))

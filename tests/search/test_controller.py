@@ -217,7 +217,7 @@ def test_children_start_from_the_weights_of_one_that_started_from_scratch_where_
             if trial.lender is not None:
                 lender = controller.trials[trial.lender]
                 assert lender.lender is None and (lender.id, 0) in told
-                assert trial.origin.split()[0] in ("mutate", "cross")
+                assert trial.origin.kind in ("mutate", "cross")
             controller.start(suggestion)
             # A warm start is worth more than any difference between candidates.
             ap = true_ap(trial.candidate, suggestion.fidelity) / 2 + 0.4 * (trial.lender is not None)
