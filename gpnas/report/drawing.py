@@ -1,6 +1,7 @@
-"""What the reports are drawn with: axes, marks, tables and pages, as plain SVG and HTML with their own style.
+"""Parts of the reports: axes, marks, tables and whole pages, as plain SVG and HTML with their own style.
 
-Drawings follow the reader's light or dark theme, and every mark names itself under the pointer and to a screen reader.
+Drawings follow the light or dark theme of the reader. Every mark has a title, which browsers show under the pointer and screen
+readers read out. All text of users is escaped.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from gpnas.units import brief
 
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 44, 48
-"""Margins of a drawing, in its own pixels."""
+"""Size and margins of a drawing, in its own pixels."""
 
 LONG_TEXT = 40
-"""Characters from which a table's cell may break into lines."""
+"""The text of a table's cell may break into lines when it has more characters."""
+
+_LINE_COLOURS = ("#2f6db5", "#c2410c", "#168056", "#8c3ca0", "#b48200", "#c8285a", "#008ca0", "#59636e")
+
+LINE_STYLES = len(_LINE_COLOURS)
+"""Number of line styles, which are called line0, line1 ..."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Values [low, high] on pixels [start, stop]; called with a value it gives the pixel."""
+    """Maps the values [low, high] to the pixels [start, stop]: `axis(value)` is the pixel of a value."""
 
     label: str
     low: float
@@ -37,6 +43,7 @@ class Axis:
         return self.start + (value - low) / (high - low) * (self.stop - self.start)
 
     def text(self, tick: float) -> str:
+        """The label of a tick, with as many digits as tell it from its neighbours."""
         if self.log or abs(tick) >= 1000:
             return short(tick)
         step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else 1.0
@@ -44,20 +51,23 @@ class Axis:
 
 
 def short(value: float) -> str:
-    """2G where `brief` says 2.00G."""
+    """`gpnas.units.brief` without zeros: 2G instead of 2.00G."""
     return brief(value).replace(".00", "")
 
 
 def axis(
     values: Sequence[float], start: float, stop: float, label: str, *, log: bool = False, floor: float | None = None
 ) -> Axis:
-    """An axis that holds all values with some air. A logarithmic one is linear after all when the values span less than x 4."""
+    """An axis that holds all values with a margin around them. start, stop: pixels. floor: the axis shows nothing below it.
+
+    log: logarithmic, but only where the largest value is at least 4 times the smallest.
+    """
     low, high = min(values), max(values)
     if log and low > 0 and high >= 4 * low:
         low, high = low / 1.12, high * 1.12
         return Axis(label, low, high, start, stop, _log_ticks(low, high), True)
-    air = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
-    low, high = low - air, high + air
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - margin, high + margin
     if floor is not None:
         low = max(low, floor)
     if min(values) >= 0:
@@ -74,7 +84,7 @@ def _ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
 
 
 def _log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """Round values within [low, high]: as many steps in each power of ten as its width leaves room for."""
+    """Round values within [low, high]; the fewer powers of ten, the more values in each."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     width = math.log10(high / low)
     steps = (1, 2, 3, 4, 6, 8) if width < 1.3 else (1, 2, 5) if width < 3 else (1,)
@@ -82,6 +92,7 @@ def _log_ticks(low: float, high: float) -> tuple[float, ...]:
 
 
 def frame(x: Axis, y: Axis) -> str:
+    """The grid, the labels of its ticks and the labels of both axes."""
     parts = []
     for tick in y.ticks:
         at = y(tick)
@@ -99,6 +110,7 @@ def frame(x: Axis, y: Axis) -> str:
 
 
 def dot(x: float, y: float, name: str, style: str, radius: float, opacity: float) -> str:
+    """A mark at a pixel position. name: its title. style: its class in the style sheet."""
     return (
         f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill-opacity="{opacity:.2f}">'
         f"<title>{escape(name)}</title></circle>"
@@ -106,13 +118,13 @@ def dot(x: float, y: float, name: str, style: str, radius: float, opacity: float
 
 
 def rung_look(rung: int, top: int) -> tuple[float, float]:
-    """Radius and opacity: higher rungs are larger and more solid."""
+    """Radius (pixels) and opacity of a mark: those of higher rungs are larger and more solid. top: the highest rung shown."""
     share = 1.0 if top == 0 else rung / top
     return 3.5 + 2.0 * share, 0.3 + 0.6 * share
 
 
 def steps(points: Sequence[tuple[float, float]], end: float, style: str) -> str:
-    """Best so far, from left to right: level until the next point, then up."""
+    """A step line through points (pixels) from left to right: level until the next point, then up; it goes on to `end`."""
     if not points:
         return ""
     path = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
@@ -121,13 +133,13 @@ def steps(points: Sequence[tuple[float, float]], end: float, style: str) -> str:
 
 
 def line(points: Sequence[tuple[float, float]], style: str, name: str) -> str:
-    """Points, in pixels, joined by straight lines."""
+    """Points (pixels) joined by straight lines."""
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     return f'<path class="{style}" d="M{path}"><title>{escape(name)}</title></path>'
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:
-    """Entries ("line STYLE" or "mark STYLE [RUNG TOP]", text) in one row at the top right."""
+    """Entries ("line STYLE" or "mark STYLE [RUNG TOP]", text), in one row at the top right."""
     parts, right = [], float(WIDTH - RIGHT)
     for kind, text in reversed(entries):
         form, style, *rung = kind.split()
@@ -143,6 +155,7 @@ def _legend(entries: Sequence[tuple[str, str]]) -> str:
 
 
 def drawing(title: str, summary: str, parts: Sequence[str], legend: Sequence[tuple[str, str]]) -> str:
+    """A whole SVG. summary: what the drawing shows, for those who cannot see it. legend: see `_legend`."""
     return (
         f'<svg class="gpnas" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(title)}: {escape(summary)}"><title>{escape(title)}</title><desc>{escape(summary)}</desc>'
@@ -152,12 +165,13 @@ def drawing(title: str, summary: str, parts: Sequence[str], legend: Sequence[tup
 
 
 def empty(title: str, why: str) -> str:
+    """A drawing without data that says why."""
     text = f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}" text-anchor="middle">{escape(why)}</text>'
     return drawing(title, why, [text], [])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_from: int) -> str:
-    """Columns before `text_from` are numbers and stand to the right."""
+    """An HTML table. The columns before number `text_from` hold numbers, which are aligned to the right."""
 
     def cell(tag: str, column: int, text: str) -> str:
         style = " class=number" if column < text_from else " class=wrap" if len(text) > LONG_TEXT else ""
@@ -171,7 +185,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, text_from: int)
 
 
 def page(title: str, sections: Sequence[str]) -> str:
-    """A whole HTML page that loads nothing from elsewhere."""
+    """A whole HTML page, which may load nothing from elsewhere. sections: HTML."""
     body = "\n".join(sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -190,10 +204,8 @@ _DRAWING_STYLE = """
 .gpnas .grid{stroke:var(--grid)}.gpnas .axis{stroke:var(--soft)}.gpnas .dot{fill:var(--dot)}
 .gpnas .on-front{fill:var(--front)}.gpnas .front{fill:none;stroke:var(--front);stroke-width:2}
 .gpnas [class^=line]{fill:none;stroke-width:1.8}
-.gpnas .line0{stroke:#2f6db5}.gpnas .line1{stroke:#c2410c}.gpnas .line2{stroke:#168056}.gpnas .line3{stroke:#8c3ca0}
-.gpnas .line4{stroke:#b48200}.gpnas .line5{stroke:#c8285a}.gpnas .line6{stroke:#008ca0}.gpnas .line7{stroke:#59636e}
 .gpnas .best{fill:none;stroke:var(--ink);stroke-width:2}.gpnas .limit{stroke:var(--ink);stroke-dasharray:5 4}
-"""
+""" + "".join(f".gpnas .line{k}{{stroke:{colour}}}" for k, colour in enumerate(_LINE_COLOURS))
 
 _PAGE_STYLE = """
 :root{color-scheme:light dark;--back:#f6f8fa;--card:#fff;--ink:#24292f;--soft:#59636e;--line:#d8dee4}

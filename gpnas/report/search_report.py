@@ -1,10 +1,7 @@
-"""A run as one HTML file without a single external request, and its front as an SVG.
+"""The report of a run: one HTML page that loads nothing from elsewhere, and the Pareto front as an SVG.
 
-    write_report(run, front=[3, 7], best=7)            # RUN/report.html and RUN/front.svg
-    front_svg([FrontPoint(3, flops=2e9, ap=0.31, rung=2), ...], front=[3], best=3, max_flops=4e9)
-
-The drawings are plain SVG with their own style: they follow the reader's light or dark theme, and every mark names itself
-under the pointer and to a screen reader.
+write_report(run)                                  # RUN/report.html and RUN/front.svg
+front_svg([FrontPoint(3, flops=2e9, ap=0.31, rung=2), ...], front=[3], best=3, max_flops=4e9)
 """
 
 from __future__ import annotations
@@ -41,14 +38,15 @@ from gpnas.report.drawing import (
 )
 from gpnas.report.timeline import timeline_svg
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
-from gpnas.run.results import Measured, measured
+from gpnas.run.results import TrialResult, best_of, front_of, trial_results
+from gpnas.run.settings import RunSettings
 from gpnas.search.trial import TrialState
 from gpnas.units import brief, clock
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A measured trial: FLOPs (2 x MACs of the fused network on one image), AP in [0, 1], the rung of that AP."""
+    """A measured trial. flops: 2 x MACs of the fused network on one image. ap: in [0, 1], of the evaluation on `rung`."""
 
     id: int
     flops: float
@@ -64,9 +62,10 @@ def front_svg(
     max_flops: float | None = None,
     title: str = "AP over FLOPs",
 ) -> str:
-    """A drawing of all measured trials, the front as a step line, the best and the limit marked.
+    """A drawing of all measured trials, with the front as a step line and marks for the best trial and the limit.
 
-    front, best: trial ids. Opacity and size of a point tell its rung: a low rung's AP understates a candidate.
+    front, best: trial ids. Points of higher rungs are larger and more solid, because the AP of a low rung understates a
+    candidate.
     """
     if not points:
         return empty(title, "no trial was measured")
@@ -90,94 +89,93 @@ def front_svg(
     return drawing(title, summary, parts, legend)
 
 
-def write_report(run: Path, front: Sequence[int], best: int | None, best_graph: Graph | None = None) -> Path:
-    """Read the journal of `run`, write `report.html` and `front.svg` there, return the path of the former.
+def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path:
+    """Write `report.html` and `front.svg` into `run`; returns the path of the former.
 
-    front, best: trial ids. best_graph: the graph of the best, whose gradient timeline is drawn. The journal is not changed,
-    and a search may be writing to it. Raises InputError and JournalError.
+    build: makes the training graph of a genotype's text, so that the report shows the gradient timeline of the best trial;
+    None leaves it out. A search may be writing to the journal, which is not changed. Raises InputError and JournalError.
     """
     with Journal.open(run, write=False) as journal:
+        results = trial_results(journal)
         facts = _Facts(
             run=run.resolve().name,
             state=journal.state,
             elapsed=journal.elapsed(),
-            settings=journal.settings,
+            settings=RunSettings.from_json(journal.settings),
             trials=journal.trials(),
             evaluations=journal.evaluations(),
-            measured={m.trial.id: m for m in measured(journal)},
-            front=list(front),
-            best=best,
-            best_graph=best_graph,
+            results={result.trial.id: result for result in results},
+            front=front_of(results),
+            best=best_of(results),
         )
-    unknown = [i for i in [*front, *([] if best is None else [best])] if i not in facts.measured]
-    if unknown:
-        raise ValueError(f"the front and the best must be measured trials of {run}, got {unknown}")
-    drawing = _front_drawing(facts)
-    write_text(run / "front.svg", drawing)
-    write_text(run / "report.html", _page(facts, drawing))
+    front = _front_drawing(facts)
+    best_graph = build(facts.best.trial.genotype) if build and facts.best else None
+    write_text(run / "front.svg", front)
+    write_text(run / "report.html", _page(facts, front, best_graph))
     return run / "report.html"
 
 
 @dataclass(frozen=True)
 class _Facts:
+    """The content of a journal. elapsed: seconds. results: by trial id."""
+
     run: str
     state: str
     elapsed: float
-    settings: dict[str, Any]
+    settings: RunSettings
     trials: list[TrialRow]
     evaluations: list[EvaluationRow]
-    measured: dict[int, Measured]
-    front: list[int]
-    best: int | None
-    best_graph: Graph | None
+    results: dict[int, TrialResult]
+    front: list[TrialResult]
+    best: TrialResult | None
 
 
 def _front_drawing(facts: _Facts) -> str:
-    points = [FrontPoint(i, 2.0 * m.trial.macs, m.ap, m.rung) for i, m in facts.measured.items()]
-    return front_svg(points, front=facts.front, best=facts.best, max_flops=facts.settings.get("max_flops"))
+    points = [FrontPoint(i, result.trial.flops, result.ap, result.rung) for i, result in facts.results.items()]
+    best = facts.best.trial.id if facts.best else None
+    front = [result.trial.id for result in facts.front]
+    return front_svg(points, front=front, best=best, max_flops=facts.settings.limits.max_flops)
 
 
-def _page(facts: _Facts, drawing: str) -> str:
+def _page(facts: _Facts, front: str, best_graph: Graph | None) -> str:
     sections = [
         f"<h1>{escape(facts.run)} <small>gpnas run, {escape(facts.state)}</small></h1>",
         _headline(facts),
-        drawing,
+        front,
         "<h2>The Pareto front</h2>",
-        "<p>An AP is that of the highest rung a trial completed; rungs train for different times and sizes.</p>",
+        "<p>The AP of a trial is that of the highest rung that it completed. Rungs differ in epochs and image size.</p>",
         _front_table(facts),
         "<h2>Progress</h2>",
         _progress_drawing(facts.evaluations),
         "<h2>Was the score right?</h2>",
-        "<p>The score ranks candidates before any training. The search does not choose by it: its surrogate reads it among "
-        "other figures. At the lowest rung all were trained alike.</p>",
+        "<p>The score ranks candidates before any training. The search does not choose by it alone: it is one of the features "
+        "of the surrogate. On the lowest rung all candidates were trained alike.</p>",
         _score_drawing(facts),
         f"<h2>All trials</h2><details open><summary>{len(facts.trials)} trials</summary>{_trial_table(facts)}</details>",
-        "<h2>The best architecture</h2>" + _best_text(facts),
-        _timeline(facts),
+        "<h2>The best architecture</h2>" + _best_text(facts.best),
+        _timeline(best_graph, facts.best),
         f"<h2>Settings</h2>{_settings_table(facts.settings)}",
     ]
     return page(f"gpnas: {facts.run}", sections)
 
 
 def _headline(facts: _Facts) -> str:
-    budget = facts.settings.get("budget")
-    asked = budget.get("text") if isinstance(budget, dict) else budget
-    finished = [row for row in facts.evaluations if row.evaluation is not None]
-    epochs = sum(row.evaluation.epochs for row in finished if row.evaluation)
-    failed = sum(row.state is TrialState.FAILED for row in finished)
-    data = str(facts.settings.get("data", "unknown"))
+    settings = facts.settings
+    finished = [row.evaluation for row in facts.evaluations if row.evaluation is not None]
+    epochs = sum(evaluation.epochs for evaluation in finished)
+    failed = sum(evaluation.state is TrialState.FAILED for evaluation in finished)
     tiles = []
-    if facts.best is not None:
-        best = facts.measured[facts.best]
+    if best := facts.best:
         tiles += [
-            ("best AP", f"{best.ap:.3f}", f"trial {facts.best}, {best.fidelity.epochs} epochs at {best.fidelity.imgsz} px"),
-            ("FLOPs", brief(2 * best.trial.macs), f"at {facts.settings.get('imgsz', '?')} px, fused"),
+            ("best AP", f"{best.ap:.3f}", f"trial {best.trial.id}, {best.fidelity.epochs} epochs at {best.fidelity.imgsz} px"),
+            ("FLOPs", brief(best.trial.flops), f"at {settings.imgsz} px, fused"),
             ("parameters", brief(best.trial.params), "fused"),
         ]
     else:
         tiles.append(("best AP", "none", "no trial was measured"))
+    data = settings.data.source
     tiles += [
-        ("time", clock(facts.elapsed), f"budget {asked}" if asked else "no budget known"),
+        ("time", clock(facts.elapsed), f"budget {settings.budget_text}"),
         ("trials", str(len(facts.trials)), f"{len(finished)} evaluations, {failed} failed, {epochs} epochs"),
         ("data", Path(data).name, data if os.sep in data else ""),
     ]
@@ -191,71 +189,68 @@ def _headline(facts: _Facts) -> str:
 def _front_table(facts: _Facts) -> str:
     rows = [
         (
-            f"{i}{' (best)' if i == facts.best else ''}",
-            f"{m.ap:.3f}",
-            _metric(m.evaluation.metrics, "ap50"),
-            brief(2 * m.trial.macs),
-            brief(m.trial.params),
-            f"{m.rung}: {m.fidelity.epochs} epochs, {m.fidelity.imgsz} px",
-            str(m.trial.origin),
-            m.trial.hash,
+            f"{result.trial.id}{' (best)' if result is facts.best else ''}",
+            f"{result.ap:.3f}",
+            _metric(result.evaluation.metrics, "ap50"),
+            brief(result.trial.flops),
+            brief(result.trial.params),
+            f"{result.rung}: {result.fidelity.epochs} epochs, {result.fidelity.imgsz} px",
+            str(result.trial.origin),
+            result.trial.hash,
         )
-        for i, m in ((i, facts.measured[i]) for i in facts.front)
+        for result in facts.front
     ]
     return table(("trial", "AP", "AP50", "FLOPs", "params", "rung", "origin", "hash"), rows, text_from=5)
 
 
 def _trial_table(facts: _Facts) -> str:
-    by_trial: dict[int, list[EvaluationRow]] = {}
+    evaluations: dict[int, list[EvaluationRow]] = {}
     for row in facts.evaluations:
-        by_trial.setdefault(row.trial_id, []).append(row)
-    rows = []
-    for trial in facts.trials:
-        own = sorted(by_trial.get(trial.id, []), key=lambda row: row.rung)
-        last = own[-1] if own else None
-        result = last.evaluation if last else None
-        state = last.state.value if last else TrialState.QUEUED.value
-        cause = f"{result.cause.value}: {result.message}" if result and result.cause else (result.message if result else "")
-        found = facts.measured.get(trial.id)
-        rows.append(
-            (
-                str(trial.id),
-                f"{found.ap:.3f}" if found else "",
-                brief(2 * trial.macs),
-                brief(trial.params),
-                f"{trial.score:.3f}",
-                f"{sum(row.evaluation.seconds for row in own if row.evaluation):.1f}",
-                str(last.rung) if last else "",
-                state,
-                cause,
-                str(trial.origin),
-            )
-        )
+        evaluations.setdefault(row.trial_id, []).append(row)
+    rows = [_trial_row(trial, evaluations.get(trial.id, []), facts.results.get(trial.id)) for trial in facts.trials]
     head = ("trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin")
     return table(head, rows, text_from=7)
 
 
-def _best_text(facts: _Facts) -> str:
-    if facts.best is None:
+def _trial_row(trial: TrialRow, evaluations: Sequence[EvaluationRow], result: TrialResult | None) -> tuple[str, ...]:
+    last = max(evaluations, key=lambda row: row.rung, default=None)
+    end = last.evaluation if last else None
+    return (
+        str(trial.id),
+        f"{result.ap:.3f}" if result else "",
+        brief(trial.flops),
+        brief(trial.params),
+        f"{trial.score:.3f}",
+        f"{sum(row.evaluation.seconds for row in evaluations if row.evaluation):.1f}",
+        str(last.rung) if last else "",
+        last.state.value if last else TrialState.QUEUED.value,
+        "" if end is None else f"{end.cause.value}: {end.message}" if end.cause else end.message,
+        str(trial.origin),
+    )
+
+
+def _best_text(best: TrialResult | None) -> str:
+    if best is None:
         return "<p>None yet.</p>"
-    trial = facts.measured[facts.best].trial
+    trial = best.trial
     return (
         f"<p>Trial {trial.id}, hash {escape(trial.hash)}, {escape(str(trial.origin))}.</p><pre>{escape(trial.genotype)}</pre>"
     )
 
 
-def _timeline(facts: _Facts) -> str:
-    if facts.best_graph is None:
+def _timeline(graph: Graph | None, best: TrialResult | None) -> str:
+    if graph is None or best is None:
         return ""
     return (
         "<h2>How gradients reach its layers</h2>"
         "<p>A column for each layer, a row for each path length from a loss (Figure 7 of the gradient-path paper).</p>"
-        f'<div class="wide">{timeline_svg(facts.best_graph, f"Trial {facts.best}: gradient timeline")}</div>'
+        f'<div class="wide">{timeline_svg(graph, f"Trial {best.trial.id}: gradient timeline")}</div>'
     )
 
 
-def _settings_table(settings: dict[str, Any]) -> str:
-    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in sorted(settings.items())]
+def _settings_table(settings: RunSettings) -> str:
+    stored = sorted(settings.to_json().items())
+    rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in stored]
     return table(("setting", "value"), rows, text_from=0)
 
 
@@ -291,7 +286,7 @@ _TIME_UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 
 def _busy_time(evaluations: Sequence[EvaluationRow]) -> Callable[[float], float]:
-    """Maps a moment to the seconds before it in which anything was evaluated: pauses between sessions do not count."""
+    """A function from a moment to the seconds before it in which something was evaluated, without pauses between sessions."""
     spans: list[list[float]] = []
     for row in sorted(evaluations, key=lambda row: row.started):
         end = row.started if row.finished is None else max(row.started, row.finished)
@@ -304,7 +299,8 @@ def _busy_time(evaluations: Sequence[EvaluationRow]) -> Callable[[float], float]
 
 def _score_drawing(facts: _Facts) -> str:
     title = "Score against AP"
-    warm = {trial.id for trial in facts.trials if trial.origin.lender is not None}  # with the AP of a longer training
+    # A warm start has the AP of a longer training, so it is not compared.
+    warm = {trial.id for trial in facts.trials if trial.origin.lender is not None}
     done = [
         row
         for row in facts.evaluations
@@ -317,9 +313,10 @@ def _score_drawing(facts: _Facts) -> str:
     pairs = [(row.trial_id, scores[row.trial_id], _ap(row)) for row in done if row.rung == rung]
     x = axis([score for _, score, _ in pairs], LEFT, WIDTH - RIGHT, "score before training")
     y = axis([ap for *_, ap in pairs], HEIGHT - BOTTOM, TOP, f"AP at rung {rung}", floor=0.0)
+    front = {result.trial.id for result in facts.front}
     parts = [frame(x, y)]
     for i, score, ap in pairs:
-        style = "on-front" if i in facts.front else "dot"
+        style = "on-front" if i in front else "dot"
         parts.append(dot(x(score), y(ap), f"trial {i}: score {score:.3f}, AP {ap:.3f}", style, 4.5, 0.85))
     rho = _spearman([score for _, score, _ in pairs], [ap for *_, ap in pairs])
     summary = f"{len(pairs)} trials at rung {rung}" + ("" if rho is None else f", Spearman correlation {rho:.2f}")
@@ -328,7 +325,7 @@ def _score_drawing(facts: _Facts) -> str:
 
 
 def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """None where it says nothing: fewer than 5 pairs, or all of one side equal."""
+    """Spearman's rank correlation; None for fewer than 5 pairs and where all values of one side are equal."""
     if len(a) < 5 or len(set(a)) == 1 or len(set(b)) == 1:
         return None
     from scipy.stats import spearmanr  # late: it takes a second
@@ -351,7 +348,7 @@ def _limit_line(x: float, name: str) -> str:
 
 
 def _front_labels(front: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) -> list[str]:
-    """The best by name and AP, the others by id where there is room."""
+    """Labels: the best trial with its AP, the others with their ids where labels do not overlap."""
     taken: list[tuple[float, float, float, float]] = []
     parts = []
     for p in sorted(front, key=lambda p: (p.id != best, -p.ap)):

@@ -1,10 +1,10 @@
-"""Pictures of a network's gradient paths, after Figures 7 and 8 of the gradient-path paper (arXiv:2211.04800).
+"""Drawings of the gradient paths of a network, after Figures 7 and 8 of the gradient-path paper (arXiv:2211.04800).
 
-    timeline_svg(graph, "ResNet")             # which layers are reached after how many layers, and from where
-    sources_svg(graph, 2, "ResNet")           # who sends what arrives at timestamp 2
+    timeline_svg(graph, "ResNet")             # the layers that gradients reach at each timestamp, and their sources
+    sources_svg(graph, 2, "ResNet")           # an arc from each source to each layer that it reaches at timestamp 2
 
-Layers stand from left (image) to right (loss), timestamps from top to bottom. Networks of up to DETAILED layers show every
-source in the colour of the layer that it is, a stripe for each channel group; larger ones show how many sources there are.
+Layers stand from left (image) to right (loss), timestamps from top to bottom. For networks of up to DETAILED layers every
+source is drawn in the colour of its layer, with a stripe for each channel group; for larger ones, the number of sources.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from gpnas.paths.analysis import consumer_name, lengths, stages
 from gpnas.paths.gradient_paths import GradientPaths, LayerPaths, gradient_paths
 
 DETAILED = 24
-"""Layers up to which every source is drawn."""
+"""Networks of up to this many layers are drawn with every source."""
 
 LEFT, TOP, BOTTOM = 64, 64, 90
+"""Margins, in pixels."""
+
 CELL = 34
+"""Least width, in pixels, of a layer's column."""
+
 WIDE = 1080
+"""Width of a drawing, in pixels, beyond which columns become narrower."""
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """At `timestamp` channels [start, stop) of `layer` (an operation's index) get gradients from `sources`.
+    """The gradients that reach channels [start, stop) of a layer at one timestamp.
 
-    sources: (consumer, input channel offset); consumers are operations' indices, and len(graph.ops) + k for the loss of
-    graph.outputs[k]. auxiliary: whether they come by way of auxiliary losses alone.
+    layer: index of its operation. sources: (consumer, offset of the input channel); a consumer is the index of an operation, or
+    len(graph.ops) + k for the loss of graph.outputs[k]. auxiliary: whether only auxiliary losses send them.
     """
 
     layer: int
@@ -42,21 +47,21 @@ class Arrival:
 
 
 def arrivals(graph: Graph) -> list[Arrival]:
-    """Every gradient of every live layer: by layer, channel group and timestamp."""
+    """The arrivals of all live layers, by layer, channel group and timestamp."""
     main = {layer.op: layer for layer in gradient_paths(graph, Branch.MAIN).layers}
-    found = []
+    arrivals_of_layers = []
     for layer in gradient_paths(graph).layers:
         by_main = main[layer.op].timestamps if layer.op in main else 0
         for group in layer.groups:
             times = sorted({t for source in group.sources for t in lengths(source.timestamps)})
             for t in times:
                 sources = tuple((s.consumer, s.offset) for s in group.sources if s.timestamps >> t & 1)
-                found.append(Arrival(layer.op, group.start, group.stop, t, sources, not by_main >> t & 1))
-    return found
+                arrivals_of_layers.append(Arrival(layer.op, group.start, group.stop, t, sources, not by_main >> t & 1))
+    return arrivals_of_layers
 
 
 def timeline_svg(graph: Graph, title: str) -> str:
-    """Layers by timestamps; the detailed form for small networks."""
+    """An SVG of layers by timestamps, in the detailed form for networks of up to DETAILED layers."""
     paths = gradient_paths(graph)
     if not paths.layers:
         return _drawing(WIDE, 80, title, "no layer of this network is live", [])
@@ -64,7 +69,7 @@ def timeline_svg(graph: Graph, title: str) -> str:
 
 
 def sources_svg(graph: Graph, timestamp: int, title: str) -> str:
-    """An arc from each source to each layer that its gradient reaches at `timestamp`, over a row of layers."""
+    """An SVG of a row of layers, with an arc from each source to each layer that its gradient reaches at `timestamp`."""
     layers = [layer.op for layer in gradient_paths(graph).layers]
     ends = [*layers, *range(len(graph.ops), len(graph.ops) + len(graph.outputs))]
     step = max(CELL, min(110, WIDE // len(ends)))
@@ -87,12 +92,12 @@ def sources_svg(graph: Graph, timestamp: int, title: str) -> str:
             )
     for op in ends:
         parts.append(_box(at[op] - CELL * 0.4, line - 10, CELL * 0.8, 14, _hue(ends.index(op)), consumer_name(graph, op)))
-    summary = f"Timestamp {timestamp}: {len(reached)} channel groups are reached. One colour and shade is one gradient."
+    summary = f"Timestamp {timestamp}: gradients reach {len(reached)} channel groups. One colour and shade is one gradient."
     return _drawing(LEFT + step * len(ends) + 20, line + BOTTOM, title, summary, parts)
 
 
 def _detailed(graph: Graph, paths: GradientPaths, title: str) -> str:
-    """A cell for every layer and timestamp, with a stripe a channel group, cut by colour into its sources."""
+    """A cell for every layer and timestamp. It has a stripe for each channel group, divided by colour into sources."""
     columns = [layer.op for layer in paths.layers]
     ends = [*columns, *range(len(graph.ops), len(graph.ops) + len(graph.outputs))]
     step = max(CELL + 8, min(96, (WIDE - LEFT) // len(ends)))
@@ -116,13 +121,13 @@ def _detailed(graph: Graph, paths: GradientPaths, title: str) -> str:
             style = _hue(ends.index(consumer)) + (" auxiliary" if arrival.auxiliary else "")
             top = TOP + 30 * arrival.timestamp + 4 + j * high
             parts.append(_box(left, top, max(wide - 1, 1), high - 0.5, style, name, _shade(graph, consumer, offset)))
-    summary = "Colour: the layer that a gradient comes from (top row). Shade: its input channel. Cut upright: channels part."
-    width = LEFT + step * len(ends) + 50  # the last name, turned, needs room
+    summary = "Colour: the layer that sends a gradient (top row). Shade: its input channel. Stripes of a cell: channel groups."
+    width = LEFT + step * len(ends) + 50  # room for the last name, which is turned
     return _drawing(width, TOP + 30 * (last + 1) + BOTTOM, title, summary, parts)
 
 
 def _overview(graph: Graph, paths: GradientPaths, title: str) -> str:
-    """A column a layer, darker where more sources arrive; equal neighbours in a column are one box."""
+    """A column for each layer, darker where more sources arrive. Equal neighbours in a column are one box."""
     step = max(3.0, (WIDE - LEFT) / len(paths.layers))
     last = max(layer.longest for layer in paths.layers)
     row = max(2.0, min(8.0, 480 / last))
@@ -140,14 +145,12 @@ def _overview(graph: Graph, paths: GradientPaths, title: str) -> str:
             parts.append(_box(LEFT + step * k, TOP + row * low, step * 0.9, row * (high - low + 1), style, name))
     parts += _stage_labels(graph, paths, step, TOP + row * (last + 1))
     summary = f"Layers from the image (left) to the loss, timestamps 1 to {last} downwards; darker cells have more sources"
-    summary += (
-        "; violet: by way of auxiliary losses alone." if any(a.branch == Branch.AUXILIARY for a in graph.outputs) else "."
-    )
+    summary += "; violet: only from auxiliary losses." if any(a.branch == Branch.AUXILIARY for a in graph.outputs) else "."
     return _drawing(LEFT + step * len(paths.layers) + 20, TOP + row * (last + 1) + BOTTOM + 40, title, summary, parts)
 
 
 def _columns(layer: LayerPaths, by_main: int) -> Iterable[tuple[int, int, int, bool]]:
-    """(first, last timestamp, sources, auxiliary only) of one layer, with equal neighbours joined."""
+    """Runs of equal timestamps of one layer: (first, last, number of sources, whether only auxiliary losses send them)."""
     runs: list[tuple[int, int, int, bool]] = []
     everything = {source for group in layer.groups for source in group.sources}
     for t in lengths(layer.timestamps):
@@ -182,7 +185,7 @@ def _group_name(graph: Graph, arrival: Arrival) -> str:
 
 
 def _shade(graph: Graph, consumer: int, offset: int) -> float:
-    """Paler the further into the source's input: layers that are concatenated have different sources."""
+    """Opacity: the higher the offset in the source's input, the paler, so that concatenated layers differ."""
     n = len(graph.ops)
     read = graph.ops[consumer].inputs[0] if consumer < n else graph.outputs[consumer - n].op
     return 1 - 0.75 * offset / graph.ops[read].channels

@@ -1,12 +1,12 @@
-"""What a search finds, in Weights & Biases: one W&B run for one run directory, offline unless asked otherwise.
+"""The results of a search in Weights & Biases: one W&B run for each run directory, offline unless asked otherwise.
 
-    tracker = Tracker("offline", run, settings, run_id=run_id)     # one id for all sessions of a run
-    tracker.trial({"trial": 7, "rung": 0, "ap": 0.31, ...})        # for each finished evaluation
-    tracker.front([{"trial": 7, "ap": 0.31, "flops": 4.1e9, ...}]) # when the Pareto front has changed
-    tracker.finish({"best": 7, "ap": 0.31})
+    tracker = Tracker("offline", run, settings.to_json(), run_id=run_id)  # one id for all sessions of a run
+    tracker.trial({"trial": 7, "rung": 0, "ap": 0.31, ...})               # after each finished evaluation
+    tracker.front([{"trial": 7, "ap": 0.31, "flops": 4.1e9, ...}])        # at the end of a session
+    tracker.finish({"best_ap": 0.31, "trials": 40})
 
-Tracking never ends a search: the first error is told on standard error and to `on_error`, and from then on nothing is sent.
-Offline nothing leaves this machine; `wandb sync RUN/wandb/offline-run-*` sends it later.
+Tracking never ends a search: the first error is printed on standard error and passed to `on_error`, and after it nothing is
+sent. Offline, nothing leaves this machine; `wandb sync RUN/wandb/offline-run-*` sends it later.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROJECT = "gpnas"
 
 INIT_TIMEOUT = 60.0
 FINISH_TIMEOUT = 60.0
-"""Seconds that a search waits for the server at its start and its end; what was not sent by then stays in RUN/wandb."""
+"""Seconds that a search waits for the server at its start and its end. Data that were not sent by then stay in RUN/wandb."""
 
 Row = Mapping[str, float | int | str | None]
 
@@ -35,19 +35,20 @@ Row = Mapping[str, float | int | str | None]
 class Tracker:
     """Logs to one W&B run. With mode "off" it does nothing and imports nothing.
 
-    `error` is None, or the error after which nothing was logged any more. Raises InputError for an unknown mode, and for
-    mode "online" when nobody is logged in.
+    error: the first error, after which nothing was logged any more; None without one.
     """
 
     def __init__(
         self,
         mode: Mode,
         run_dir: Path,
-        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
         *,
         run_id: str,
         on_error: Callable[[str], None] | None = None,
     ) -> None:
+        """config: the settings that W&B shows beside the run. Raises InputError for an unknown mode, and for mode "online" when
+        nobody is logged in."""
         if mode not in get_args(Mode):
             raise InputError(f"--wandb {mode}: not one of {', '.join(get_args(Mode))}")
         self.error: str | None = None
@@ -58,21 +59,18 @@ class Tracker:
         if mode == "online" and not _has_login():
             raise InputError("--wandb online: nobody is logged in to W&B; run `wandb login`, or use --wandb offline")
         try:
-            self._run = _start(mode, run_dir, settings, run_id)
+            self._run = _start(mode, run_dir, config, run_id)
         except InputError:
             raise
         except Exception as error:
             self._give_up(error)
 
     def trial(self, row: Row) -> None:
-        """Log a finished evaluation: trial, rung, ap, ap50, flops, params, seconds, score, state, best_ap, hypervolume.
-
-        Whatever the row holds is logged under its own name; None is left out.
-        """
+        """Log a finished evaluation: every value of the row under its own name, except None."""
         self._attempt(lambda run: run.log(_without_none(row)))
 
     def front(self, rows: Sequence[Row]) -> None:
-        """Log the Pareto front, as a table of the rows' columns and as a chart of `ap` over `flops`."""
+        """Log the Pareto front as a table and as a chart of `ap` over `flops`. All rows have the columns of the first."""
         if rows:
             self._attempt(lambda run: _log_front(run, rows))
 
@@ -87,21 +85,27 @@ class Tracker:
             return
         try:
             action(self._run)
-        except Exception as error:  # whatever it is, it is not worth a search
+        except Exception as error:  # no error of tracking is worth the loss of a search
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        self._run = None  # wandb ends it when the process exits
+        self._run = None  # wandb itself ends the run when the process exits
         self.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
         print(f"warning: W&B tracking stops here and the search goes on ({self.error})", file=sys.stderr)
         if self._on_error is not None:
             self._on_error(self.error)
 
 
-def _start(mode: Literal["offline", "online"], run_dir: Path, settings: Mapping[str, Any], run_id: str) -> Any:
-    # Read by wandb when it is imported: no reports of its own errors to its makers.
+def _start(mode: Literal["offline", "online"], run_dir: Path, config: Mapping[str, Any], run_id: str) -> Any:
+    # wandb reads this when it is imported: it must not report its own errors to its makers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb  # late: it takes a second
+    try:
+        import wandb  # late: it takes a second
+    except ImportError as error:
+        missing = "wandb is not installed; run `pip install 'gpnas[wandb]'`, or use --wandb off"
+        if mode == "online":
+            raise InputError(f"--wandb online: {missing}") from error
+        raise ImportError(missing) from error
 
     quiet = wandb.Settings(
         console="off",
@@ -116,7 +120,7 @@ def _start(mode: Literal["offline", "online"], run_dir: Path, settings: Mapping[
         x_disable_stats=True,
         x_save_requirements=False,
     )
-    if "finish_timeout" in wandb.Settings.model_fields:  # older versions wait for the server without an end
+    if "finish_timeout" in wandb.Settings.model_fields:  # older versions wait for the server forever
         quiet.finish_timeout = FINISH_TIMEOUT
     (run_dir / "wandb").mkdir(parents=True, exist_ok=True)  # without it wandb writes to a temporary folder
     try:
@@ -127,7 +131,7 @@ def _start(mode: Literal["offline", "online"], run_dir: Path, settings: Mapping[
             resume="allow",
             mode=mode,
             dir=run_dir,
-            config=dict(settings),
+            config=dict(config),
             settings=quiet,
         )
     except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -153,7 +157,7 @@ def _log_front(run: Any, rows: Sequence[Row]) -> None:
 
 
 def _has_login() -> bool:
-    """Whether W&B would find an API key without asking: in the environment, or where `wandb login` puts it."""
+    """Whether W&B will find an API key without asking: in the environment, or in the netrc file of `wandb login`."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

@@ -1,18 +1,17 @@
-"""A run directory's memory: every trial, evaluation and event of a search in one SQLite file that survives kill -9.
+"""The journal of a run: all trials, evaluations and events of a search in one SQLite file that survives kill -9.
 
     journal = Journal.create(Path("runs/a"), {"budget": "2h"})   # or Journal.open(run, write=True) to go on
     journal.add_trial(row)
     journal.start_evaluation(0, rung=0, fidelity=Fidelity(4, 160))
     journal.finish_evaluation(0, rung=0, evaluation=evaluator.evaluate(...))
-    journal.lookup(row.hash, Fidelity(4, 160))                   # never evaluated twice
+    journal.lookup(row.hash, Fidelity(4, 160))                   # so that nothing is evaluated twice
     journal.close()
 
-    Journal.open(run, write=False).evaluations()                 # a snapshot: changes nothing, also while a writer works
+    Journal.open(run, write=False).evaluations()                 # a snapshot; it changes nothing, even while a writer works
 
-One writer: it holds a lock (flock) on `journal.lock`, which the kernel releases when the process ends, however it ends. The
-file is in WAL mode (sqlite.org/wal.html): a commit is whole or absent after a crash of the process, and commits of finished
-evaluations are synchronised to the disk, so that they also outlive a loss of power. Whatever is read is data: JSON and text,
-never evaluated.
+There is one writer, which holds the run's lock (lock.py). The file is in WAL mode (sqlite.org/wal.html): after a crash of the
+process a commit is whole or absent. Commits of finished evaluations are synchronised to the disk, so that they also survive a
+loss of power. The settings are any JSON object; settings.py gives them their meaning.
 """
 
 from __future__ import annotations
@@ -64,10 +63,7 @@ CREATE TABLE events (
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One candidate of the search. The database holds `origin` as text.
-
-    params and macs are those of the fused inference form at the run's image size.
-    """
+    """One candidate of the search. params, macs: of the fused network on one image of the run's size."""
 
     id: int
     hash: str
@@ -81,10 +77,15 @@ class TrialRow:
         if not math.isfinite(self.score):
             raise ValueError(f"the score of trial {self.id} must be finite, got {self.score}")
 
+    @property
+    def flops(self) -> int:
+        """2 x MACs."""
+        return 2 * self.macs
+
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One evaluation of one trial. started, finished: seconds since 1970; `evaluation` is there when it is finished."""
+    """One evaluation of one trial. started, finished: seconds since 1970; without `finished` it has no `evaluation` either."""
 
     trial_id: int
     rung: int
@@ -96,7 +97,7 @@ class EvaluationRow:
 
 
 class EventRow(NamedTuple):
-    """Something worth remembering. time: seconds since 1970."""
+    """An event in the history of a run. time: seconds since 1970."""
 
     time: float
     kind: str
@@ -104,7 +105,7 @@ class EventRow(NamedTuple):
 
 
 class Journal:
-    """A run directory, open for writing (one process) or as a snapshot to read. Made by `create` and `open`."""
+    """The journal of a run, open for writing (by one process) or as a snapshot to read. Use `create` or `open` to make one."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class Journal:
 
     @staticmethod
     def check_new(run: Path) -> None:
-        """Raises InputError when `run` exists: a search asks before it spends time on preparation."""
+        """Raises InputError when `run` exists. A search asks this before its preparation, which takes time."""
         if (run / DATABASE).exists():
             raise InputError(f"--out {run} already holds a run; use `gpnas resume {run}`")
         if run.exists() or run.is_symlink():
@@ -130,9 +131,9 @@ class Journal:
 
     @classmethod
     def create(cls, run: Path, settings: dict[str, Any], *, clock: Callable[[], float] = time.time) -> Journal:
-        """Make the folder `run` and open it for writing. Raises InputError when it exists or cannot be made."""
+        """Make the folder `run` and open its journal for writing. Raises InputError when it exists or cannot be made."""
         cls.check_new(run)
-        # Made under another name and renamed, so that a kill between two steps leaves no half run behind.
+        # The folder is made under another name and renamed, so that a kill between two steps leaves no half-made run.
         try:
             run.parent.mkdir(parents=True, exist_ok=True)
             half = run.parent / f".{run.name}.{os.getpid()}.new"
@@ -150,10 +151,10 @@ class Journal:
 
     @classmethod
     def open(cls, run: Path, *, write: bool, clock: Callable[[], float] = time.time) -> Journal:
-        """Open an existing run: for writing, or as a snapshot of this moment.
+        """Open the journal of an existing run, for writing or as a snapshot of this moment.
 
-        Raises InputError when `run` is no run; JournalError when another process writes to it, or when it is damaged or of
-        another version of gpnas.
+        Raises InputError when `run` is no run, and JournalError when the journal is damaged, was made by another version of
+        gpnas, or (for writing) is in use by another process.
         """
         if not run.exists():
             raise InputError(f"{run} does not exist; give the folder of a run, the --out of `gpnas search`")
@@ -178,9 +179,9 @@ class Journal:
         return journal
 
     def close(self) -> None:
-        """End writing; the folder is then whole with `journal.sqlite` alone. A second call does nothing."""
+        """Close the journal; `journal.sqlite` alone then holds everything. A second call does nothing."""
         if self._lock is not None:
-            with contextlib.suppress(sqlite3.Error):  # what is in the WAL stays valid there
+            with contextlib.suppress(sqlite3.Error):  # if this fails, the content of the WAL stays valid
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
         if self._lock is not None:
@@ -195,12 +196,12 @@ class Journal:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the search was asked for."""
+        """The settings as they were stored."""
         settings: dict[str, Any] = json.loads(self._rows("SELECT settings FROM run")[0][0])
         return settings
 
     def update_settings(self, settings: dict[str, Any]) -> None:
-        """Replace the settings (a resumed run may get a new budget); an event keeps the old and new values that differ."""
+        """Replace the settings, as for a new budget; an event records the old and the new value of each changed key."""
         old = self.settings
         changed = {k: [old.get(k), settings.get(k)] for k in sorted({*old, *settings}) if old.get(k) != settings.get(k)}
         with self._transaction(durable=True) as connection:
@@ -210,7 +211,7 @@ class Journal:
 
     @property
     def state(self) -> RunState:
-        """A run that says running while no process writes to it is interrupted."""
+        """The state that was set last, but "interrupted" for a run that was left running and that no process writes to."""
         state: RunState = self._rows("SELECT state FROM run")[0][0]
         if state == "running" and self._lock is None and not self._writer_is_alive:
             return "interrupted"
@@ -223,7 +224,7 @@ class Journal:
             connection.execute("UPDATE run SET state = ?", (state,))
 
     def elapsed(self) -> float:
-        """Seconds of wall clock that all sessions of this run have spent."""
+        """Seconds of wall clock that all sessions of this run have spent together."""
         return float(self._rows("SELECT elapsed FROM run")[0][0])
 
     def add_elapsed(self, seconds: float) -> None:
@@ -247,7 +248,7 @@ class Journal:
             raise JournalError(f"the journal holds a trial that cannot be read: {error}") from None
 
     def start_evaluation(self, trial_id: int, rung: int, fidelity: Fidelity) -> None:
-        """Raises JournalError for an unknown trial, and for a hash that was already evaluated at this fidelity."""
+        """Raises JournalError for an unknown trial, and for a hash that was evaluated before at this fidelity."""
         hashes = self._rows("SELECT hash FROM trials WHERE id = ?", (trial_id,))
         if not hashes:
             raise JournalError(f"trial {trial_id} is not in the journal; add_trial comes before start_evaluation")
@@ -260,7 +261,7 @@ class Journal:
             )
 
     def finish_evaluation(self, trial_id: int, rung: int, evaluation: Evaluation) -> None:
-        """Raises JournalError when this evaluation is not running: never started, or finished before."""
+        """Raises JournalError when this evaluation is not running: it never started, or it is finished."""
         text = _evaluation_to_json(evaluation)
         with self._transaction(durable=True) as connection:
             changed = connection.execute(
@@ -291,7 +292,7 @@ class Journal:
         ]
 
     def lookup(self, hash: str, fidelity: Fidelity) -> Evaluation | None:  # noqa: A002  # the field's name everywhere
-        """The finished evaluation of a genotype at a fidelity, if there is one."""
+        """The finished evaluation of a genotype's hash at a fidelity, or None."""
         rows = self._rows(
             "SELECT evaluation FROM evaluations WHERE hash = ? AND epochs = ? AND imgsz = ? AND data_share = ? "
             "AND evaluation IS NOT NULL",
@@ -300,22 +301,22 @@ class Journal:
         return _evaluation_from_json(rows[0][0]) if rows else None
 
     def drop_running(self) -> int:
-        """Remove the evaluations that a dead writer left running, so that they run again; returns how many."""
+        """Remove evaluations that a dead writer left running, so that they run again. Returns their number."""
         with self._transaction() as connection:
-            left = connection.execute("SELECT trial, rung FROM evaluations WHERE finished IS NULL ORDER BY number")
-            dropped = [list(row) for row in left]
+            rows = connection.execute("SELECT trial, rung FROM evaluations WHERE finished IS NULL ORDER BY number")
+            dropped = [list(row) for row in rows]
             if dropped:
                 connection.execute("DELETE FROM evaluations WHERE finished IS NULL")
                 self._insert_event("dropped", {"evaluations": dropped})
         return len(dropped)
 
     def drop_pruned(self) -> int:
-        """Remove the evaluations that a budget had no time for, so that a larger one runs them; returns how many."""
+        """Remove evaluations that the budget had no time for, so that a larger budget runs them. Returns their number."""
         with self._transaction() as connection:
             return connection.execute("DELETE FROM evaluations WHERE state = ?", (TrialState.PRUNED.value,)).rowcount
 
     def add_event(self, kind: str, data: dict[str, Any]) -> None:
-        """`data` must be JSON without NaN or infinity; ValueError otherwise."""
+        """Raises ValueError when `data` is not JSON, or holds NaN or infinity."""
         with self._transaction():
             self._insert_event(kind, data)
 
@@ -335,12 +336,15 @@ class Journal:
 
     @contextlib.contextmanager
     def _transaction(self, duplicate: str = "", *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """All or nothing. duplicate: what a violated constraint means; durable: synchronise the disk at the commit."""
+        """A transaction for the block: committed when it ends, rolled back when it raises.
+
+        duplicate: the message for a violated constraint. durable: synchronise the disk at the commit.
+        """
         if self._lock is None:
             raise JournalError(f"{self.run} is open for reading only")
         connection = self._connection
         try:
-            # A commit in WAL mode synchronises with FULL and not with NORMAL; it takes every earlier one with it.
+            # In WAL mode a commit synchronises the disk with FULL, earlier commits included, and does not with NORMAL.
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -364,7 +368,7 @@ class Journal:
             )
 
     def _settle(self) -> None:
-        """A new writer finds what a dead one left: running becomes interrupted until this writer says otherwise."""
+        """Set the state to interrupted when a dead writer left the run as running."""
         with self._transaction() as connection:
             connection.execute("UPDATE run SET state = 'interrupted' WHERE state = 'running'")
 
@@ -379,7 +383,7 @@ def _write_schema(path: Path, settings: dict[str, Any], now: float) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """For writing; transactions are explicit (isolation_level None)."""
+    """A connection for writing, with explicit transactions (isolation_level None)."""
     connection = sqlite3.connect(path, timeout=30.0, isolation_level=None)
     connection.execute("PRAGMA foreign_keys = ON")
     return connection

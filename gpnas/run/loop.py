@@ -1,7 +1,7 @@
-"""The loop of a search: ask the controller, hand out work, journal what comes back, tell the controller.
+"""The loop of a search: ask the controller, hand out work, journal the results, tell them to the controller.
 
-A search that was stopped, even by kill -9, is the same loop: the controller adopts the journal's candidates and decides again
-what it decided, which depends on the seed and the results alone, and what the journal knows is told instead of trained.
+A search that was stopped, even by kill -9, goes on by the same loop. The controller adopts the candidates of the journal and
+decides again, which depends only on the seed and the results. Results that are in the journal are replayed, not trained again.
 """
 
 from __future__ import annotations
@@ -24,26 +24,51 @@ from gpnas.search.ladder import NOMINAL_FLOPS
 from gpnas.search.trial import CHECKPOINTS, LENDER, MEMORY_BYTES, Cause, Evaluation, TrialState
 
 POLL_SECONDS = 0.5
-GRACE = 0.05
-"""A job that outlasts a time budget is ended when this share of the budget has passed beyond it."""
+"""Seconds between two looks at the clock while workers are busy."""
 
+GRACE = 0.05
+"""A job may outlast a time budget by this share of the budget; then it is killed."""
+
+LEAST_GRACE = 20.0
+"""Seconds by which a job may outlast a time budget however short the budget is."""
 
 MOST_BROKEN = 6
-"""Evaluations in a row that end in an error or a lost worker before the search gives up."""
+"""The search gives up after this many evaluations in a row that end in an error or with a lost worker."""
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something happened: started, progress (data: the evaluator's report), finished (with its evaluation) or waiting."""
+class Started:
+    """An evaluation was handed to a worker."""
 
-    kind: str
-    suggestion: Suggestion | None = None
-    data: dict[str, Any] | None = None
-    evaluation: Evaluation | None = None
+    suggestion: Suggestion
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """An evaluation goes on. data: what the evaluator reported last: epoch, epochs, loss and more."""
+
+    suggestion: Suggestion
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation ended, well or not, and is in the journal."""
+
+    suggestion: Suggestion
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """All messages of the workers were handled; the loop decides next what else may start."""
+
+
+Event = Started | Progressed | Finished | Waiting
 
 
 class Workers(Protocol):
-    """Where evaluations run (gpnas.workers.LocalWorkers)."""
+    """Where evaluations run (gpnas.run.workers.LocalWorkers)."""
 
     @property
     def free(self) -> int: ...
@@ -66,10 +91,12 @@ def search(
     memory: MemoryTable | None = None,
     batch: int = 1,
 ) -> None:
-    """Run until the budget is spent or nothing is left to evaluate. `observe` sees every event, after it is journaled.
+    """Run until the budget is spent or nothing is left to evaluate. `observe` sees every event after it is in the journal.
 
-    images: in the training split; with `device` it gives the first guess of how long an evaluation takes. memory: what
-    evaluations share, at `batch` images a step; without it every free worker gets one.
+    images: number in the training split; with `device` it gives the first estimate of how long an evaluation takes.
+    memory: the GPU memory that evaluations share, at `batch` images a training step; None limits evaluations by workers alone.
+    Raises GpnasError when MOST_BROKEN evaluations in a row broke, JournalError when a candidate does not rebuild to the one in
+    the journal.
     """
     controller.adopt([(row.genotype, row.origin) for row in journal.trials()])
     nominal = images / NOMINAL_FLOPS["cuda" if device.startswith("cuda") else "cpu"]
@@ -78,20 +105,20 @@ def search(
         while started := session.affordable():
             for suggestion in started:
                 session.start(suggestion)
-                observe(Event("started", suggestion))
+                observe(Started(suggestion))
         if not session.running:
             return
         for message in workers.poll(POLL_SECONDS):
             observe(session.receive(message))
         session.keep_time()
-        observe(Event("waiting"))
+        observe(Waiting())
 
 
-def told_by_journal(controller: Controller, journal: Journal, wanted: int) -> list[Suggestion]:
-    """Tell the controller whatever the journal knows of what it asks for; returns what is left to evaluate, `wanted` of it.
+def _replay(controller: Controller, journal: Journal, wanted: int) -> list[Suggestion]:
+    """Ask the controller until it suggests evaluations whose results are not in the journal, and tell it those that are.
 
-    An earlier session, with a smaller budget perhaps, may have decided in another order: so it is looked up at every decision.
-    Raises JournalError when a candidate does not rebuild to what the journal holds.
+    Returns up to `wanted` suggestions. Every suggestion is looked up, because an earlier session may have decided in another
+    order, with a smaller budget perhaps. Raises JournalError when a candidate does not rebuild to the one in the journal.
     """
     while True:
         suggestions = controller.ask(wanted)
@@ -105,7 +132,7 @@ def told_by_journal(controller: Controller, journal: Journal, wanted: int) -> li
 
 
 def _record_trials(controller: Controller, journal: Journal) -> None:
-    """Journal the trials that are new, and check that the others are those that the journal holds."""
+    """Add new trials to the journal, and check that the others have the hashes that the journal holds."""
     held = journal.trials()
     for trial in controller.trials[: len(held)]:
         if held[trial.id].hash != trial.candidate.hash:
@@ -128,12 +155,12 @@ def _record_trials(controller: Controller, journal: Journal) -> None:
 
 
 def _spent(evaluation: Evaluation) -> int:
-    """Epochs that a budget counts: one at least for what was tried, or failures at once would be free without end."""
+    """Epochs that a budget counts: at least one for each attempt, else immediate failures would never spend a budget."""
     return 0 if evaluation.state is TrialState.PRUNED else max(1, evaluation.epochs)
 
 
 class _Session:
-    """One process's part of a search: what runs now, what time is left, how long an evaluation takes here."""
+    """The part of a search that one process runs: the running evaluations, the time left, the speed on this machine."""
 
     def __init__(
         self,
@@ -150,21 +177,21 @@ class _Session:
         self.running: dict[tuple[int, int], Suggestion] = {}
         self._nominal = nominal_seconds_per_flop
         self._memory, self._batch = memory, batch
-        self._seconds_per_flop: dict[int, float] = {}  # by trial, of its last evaluation
+        self._seconds_per_flop: dict[int, float] = {}  # by trial, in its last evaluation
         self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
         self._last = time.monotonic()
         self._broken_in_a_row = 0
 
     def affordable(self) -> list[Suggestion]:
-        """As many suggestions as there are free workers and room in memory, out of those that the budget still pays for.
+        """Suggestions that the budget still pays for, as many as free workers and free memory allow.
 
-        A promotion that the time left does not pay for is pruned, so that what comes after it can be decided on.
+        A promotion that would take longer than the time left is pruned, so that the controller can decide on.
         """
         self.keep_time()
         left = self.time_left()
         while True:
-            # One is decided on ahead, while all workers are busy.
-            suggestions = told_by_journal(self.controller, self.journal, max(1, self.workers.free))
+            # While all workers are busy, one decision is made ahead.
+            suggestions = _replay(self.controller, self.journal, max(1, self.workers.free))
             too_long = [s for s in suggestions if s.rung and left is not None and self._estimate(s) > left]
             if not too_long:
                 break
@@ -178,7 +205,7 @@ class _Session:
             if left is not None and self._estimate(suggestion) > left:
                 continue
             if self._memory is not None and (chosen or not self._memory.fits(self._activations(suggestion))):
-                break  # one at a time, so that each is counted before the next
+                break  # one at a time: the table must count each before it judges the next
             if self.budget.kind == "epochs":
                 if self._epochs + promised + self._new_epochs(suggestion) > self.budget.amount:
                     continue
@@ -191,7 +218,7 @@ class _Session:
         trial_dir = self.run / "trials" / str(trial.id)
         trial_dir.mkdir(parents=True, exist_ok=True)
         left = self.time_left()
-        timeout = None if left is None else left + max(20.0, GRACE * self.budget.amount)
+        timeout = None if left is None else left + max(LEAST_GRACE, GRACE * self.budget.amount)
         self.controller.start(suggestion)
         self.journal.start_evaluation(trial.id, suggestion.rung, suggestion.fidelity)
         key = (trial.id, suggestion.rung)
@@ -202,10 +229,10 @@ class _Session:
             (trial_dir / LENDER).symlink_to(Path("..") / str(trial.lender))
         self.workers.submit(Job(key, trial.candidate, suggestion.fidelity, trial_dir, timeout))
 
-    def receive(self, message: Done | Progress) -> Event:
+    def receive(self, message: Done | Progress) -> Progressed | Finished:
         suggestion = self.running[message.key]
         if isinstance(message, Progress):
-            return Event("progress", suggestion, data=message.data)
+            return Progressed(suggestion, message.data)
         del self.running[message.key]
         evaluation = message.evaluation
         if self._memory is not None:
@@ -217,7 +244,7 @@ class _Session:
         if evaluation.epochs:
             self._seconds_per_flop[suggestion.trial.id] = evaluation.seconds / self._flops(suggestion)
         self._remove_checkpoints()
-        return Event("finished", suggestion, evaluation=evaluation)
+        return Finished(suggestion, evaluation)
 
     def _prune(self, suggestion: Suggestion) -> None:
         trial, rung = suggestion.trial, suggestion.rung
@@ -228,7 +255,7 @@ class _Session:
         self.controller.tell(trial, rung, evaluation)
 
     def _check_that_something_works(self, evaluation: Evaluation) -> None:
-        """A candidate may break; when every one does, it is not the candidates: stop instead of spending the budget."""
+        """Stop when every candidate breaks, because then the cause is not the candidates. Raises GpnasError."""
         broken = evaluation.cause in (Cause.ERROR, Cause.LOST)
         self._broken_in_a_row = self._broken_in_a_row + 1 if broken else 0
         if self._broken_in_a_row == MOST_BROKEN:
@@ -238,7 +265,7 @@ class _Session:
             )
 
     def time_left(self) -> float | None:
-        """Seconds of a time budget that are not spent; None for another kind of budget."""
+        """Seconds that remain of a time budget; None for another kind of budget."""
         return self.budget.amount - self.journal.elapsed() if self.budget.kind == "seconds" else None
 
     def keep_time(self) -> None:
@@ -248,15 +275,15 @@ class _Session:
             self._last = now
 
     def _estimate(self, suggestion: Suggestion) -> float:
-        """Seconds that an evaluation will take: by the candidate's own speed on its lower rungs, else by that of the others
-        that finished here, else by the plan's nominal speed."""
+        """Seconds that an evaluation will take, by the candidate's speed on its lower rungs, else by the median speed of the
+        others that finished in this session, else by the nominal speed of the plan."""
         own = self._seconds_per_flop.get(suggestion.trial.id)
         others = self._seconds_per_flop.values()
         rate = own or (statistics.median(others) if others else self._nominal)
         return rate * self._flops(suggestion)
 
     def _flops(self, suggestion: Suggestion) -> float:
-        """Training FLOPs per training image of an evaluation: three passes of the train form, 2 FLOPs a MAC."""
+        """Training FLOPs of an evaluation per training image: three passes of the train form, 2 FLOPs a MAC."""
         size = suggestion.fidelity.imgsz
         macs = cost(suggestion.trial.candidate.graph, size, size, fused=False).macs
         return 6.0 * macs * self._new_epochs(suggestion) * suggestion.fidelity.data_share
@@ -267,12 +294,12 @@ class _Session:
         return self._batch * cost(suggestion.trial.candidate.graph, size, size, fused=False).activation_bytes
 
     def _new_epochs(self, suggestion: Suggestion) -> int:
-        """Epochs beyond those of the rung below, whose checkpoint is continued."""
+        """Epochs that the checkpoint of the rung below does not have yet."""
         below = self.controller.fidelity(suggestion.rung - 1).epochs if suggestion.rung else 0
         return suggestion.fidelity.epochs - below
 
     def _remove_checkpoints(self) -> None:
-        """Free the disk of trials that will not climb; those that reached the top rung keep theirs."""
+        """Remove the checkpoints of trials that cannot be promoted; trials on the top rung keep theirs."""
         running = {s.trial.id for s in self.running.values()}
         keep = self.controller.promotable() | self.controller.on_top() | self.controller.lenders() | running
         for folder in (self.run / "trials").iterdir():

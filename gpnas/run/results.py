@@ -35,11 +35,6 @@ class TrialResult:
         return self.evaluation.metrics["ap"]
 
     @property
-    def flops(self) -> int:
-        """2 x MACs of the fused network on one image of the run's size."""
-        return 2 * self.trial.macs
-
-    @property
     def point(self) -> Point:
         return Point(self.trial.id, self.ap, self.trial.macs)
 
@@ -92,7 +87,7 @@ def _front_row(result: TrialResult) -> dict[str, Any]:
         "id": trial.id,
         "ap": round(result.ap, 5),
         "ap50": round(result.evaluation.metrics.get("ap50", 0.0), 5),
-        "flops": result.flops,
+        "flops": trial.flops,
         "params": trial.params,
         "epochs": fidelity.epochs,
         "imgsz": fidelity.imgsz,
@@ -112,7 +107,7 @@ def best_yaml(best: TrialResult, settings: RunSettings, render: Render) -> str:
             "origin": str(best.trial.origin),
             "hash": best.trial.hash,
             "measured": {**metrics, "epochs": best.fidelity.epochs, "imgsz": best.fidelity.imgsz},
-            "cost": {"flops": best.flops, "params": best.trial.params, "imgsz": settings.imgsz},
+            "cost": {"flops": best.trial.flops, "params": best.trial.params, "imgsz": settings.imgsz},
             "score": round(best.trial.score, 4),
             "data": settings.data.source,
             "names": list(settings.data.names),
@@ -162,7 +157,7 @@ def _trial_summary(trial: TrialRow, latest: EvaluationRow | None, ap: float | No
         "state": latest.state.value if latest else TrialState.QUEUED.value,
         "cause": cause.value if cause else None,
         "ap": ap,
-        "flops": 2 * trial.macs,
+        "flops": trial.flops,
         "params": trial.params,
         "seconds": round(seconds, 2),
     }
