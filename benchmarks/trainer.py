@@ -29,11 +29,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from evaluators.data import augment
+from evaluators.data import batches as data_batches
 from evaluators.data.bank import load_bank
+from evaluators.data.gather import gathered_images
 from evaluators.data.images import image_of
 from evaluators.data.open import open_data
 from evaluators.data.records import DetectionData
+from evaluators.data.warp import warped_images
 from evaluators.detector.loss import network_loss
 from evaluators.proxy import PROXY_AUGMENTATION, ProxyEvaluator
 from evaluators.training.loop import fit, new_network
@@ -203,21 +205,21 @@ def sampled(classes: int, flops: float) -> Graph:
 def making(data: DetectionData, size: int) -> dict[str, float]:
     """Milliseconds of one core for an augmented image, by the way of a processor and by that of a GPU."""
     bank, found = load_bank(data.splits["train"], size), {}
-    threads, cv_threads, here = torch.get_num_threads(), cv2.getNumThreads(), augment._on_processor
+    threads, cv_threads, here = torch.get_num_threads(), cv2.getNumThreads(), data_batches.renderer_for
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        for way, on_processor in (("warped", True), ("gathered", False)):
-            augment._on_processor = lambda bank, answer=on_processor: answer
+        for way, render in (("warped", warped_images), ("gathered", gathered_images)):
+            data_batches.renderer_for = lambda device, render=render: render
             took = []
             for _ in range(ROUNDS):
-                batches = augment.train_batches(bank, BATCH, PROXY_AUGMENTATION, torch.Generator().manual_seed(0))
+                batches = data_batches.train_batches(bank, BATCH, PROXY_AUGMENTATION, torch.Generator().manual_seed(0))
                 began = time.perf_counter()
                 images = sum(len(batch.images) for batch in itertools.islice(batches, 20))
                 took.append(1000 * (time.perf_counter() - began) / images)
             found[way] = statistics.median(took)
     finally:
-        augment._on_processor = here
+        data_batches.renderer_for = here
         torch.set_num_threads(threads)
         cv2.setNumThreads(cv_threads)
     return found

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from evaluators.data.augment import Batch
+from evaluators.data.batches import Batch
 from evaluators.detector.loss import network_loss
 from gpnas.graph.network import Network
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The image bank: a split at one image size as bytes on a device, so that an epoch reads no file."""
 
 from __future__ import annotations
 
@@ -12,38 +12,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluators.data.cache import Images, cache_folder, cached
-from evaluators.data.images import _DECODERS, image_of
+from evaluators.data.cache import DecodedImages, cache_folder, cached
+from evaluators.data.images import DECODING_THREADS, image_of
 from evaluators.data.records import Record
 from gpnas.errors import DataError
 
 GREY = 114
-"""The level of every pixel that no image covers."""
+"""The value of all three channels where no image lies."""
 
 
 @dataclass
 class ImageBank:
-    """A split at one image size, resident on a device.
+    """A split at one image size, on one device.
 
-    pixels: uint8 (images, size, size, 3), RGB; an image's long side is `size`, its top left corner that of the square,
-    and the rest is GREY. sizes: int64 (images, 2), height and width that the scaled image occupies.
-    boxes: float32 (images, most_boxes, 4), xyxy in scaled pixels, zero padded, crowds left out.
-    classes: int64 (images, most_boxes), -1 padded. scales: float32 (images,), scaled pixels per original pixel.
+    Each image is scaled so that its long side has `size` pixels. It lies in the top left corner of a square; the rest is GREY.
     """
 
-    pixels: Tensor
-    sizes: Tensor
-    boxes: Tensor
-    classes: Tensor
-    scales: Tensor
-    image_ids: tuple[int, ...]
+    pixels: Tensor  # uint8 (images, size, size, 3), RGB
+    sizes: Tensor  # int64 (images, 2), height and width of the scaled image
+    boxes: Tensor  # float32 (images, most, 4), xyxy in scaled pixels, without crowds, zero padded
+    classes: Tensor  # int64 (images, most), -1 where padded
+    scales: Tensor  # float32 (images,), scaled pixels per original pixel
 
 
 def load_bank(records: Sequence[Record], size: int, device: str | torch.device = "cpu") -> ImageBank:
-    """Decode the images, or read them as they were decoded before (cache.py), with their long side scaled to `size` pixels, and
-    put them on `device`.
+    """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels and put on `device`.
 
-    Raises DataError, naming the file, for an image that is unreadable, truncated, or not of its record's size.
+    Raises DataError if there are no records, or for an image that is unreadable, truncated or not of its record's size, with
+    the name of its file; ValueError for a size below 1.
     """
     if not records:
         raise DataError("no images to load; give a split that has some")
@@ -51,11 +47,11 @@ def load_bank(records: Sequence[Record], size: int, device: str | torch.device =
         raise ValueError(f"size must be positive, got {size}")
     files = [record.path for record in records if record.path is not None]
     if len(files) == len(records):
-        shapes = [(record.width, record.height) for record in records]  # of the images, which the cache's key must hold too
-        pixels, shown = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
+        shapes = [(record.width, record.height) for record in records]  # part of the cache's key: decoding checks them
+        pixels, occupied = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
     else:
-        pixels, shown = _decoded(records, size)
-    sizes = [(int(height), int(width)) for height, width in shown]
+        pixels, occupied = _decoded(records, size)
+    sizes = [(int(height), int(width)) for height, width in occupied]
     scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)
     boxes, classes = _padded(records, scales, sizes)
     return ImageBank(
@@ -64,11 +60,10 @@ def load_bank(records: Sequence[Record], size: int, device: str | torch.device =
         boxes=torch.from_numpy(boxes).to(device),
         classes=torch.from_numpy(classes).to(device),
         scales=torch.from_numpy(scales).to(device),
-        image_ids=tuple(record.image_id for record in records),
     )
 
 
-def _decoded(records: Sequence[Record], size: int) -> Images:
+def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
     pixels = np.full((len(records), size, size, 3), GREY, dtype=np.uint8)
 
     def place(i: int) -> tuple[int, int]:
@@ -76,13 +71,13 @@ def _decoded(records: Sequence[Record], size: int) -> Images:
         pixels[i, : image.shape[0], : image.shape[1]] = image
         return image.shape[0], image.shape[1]
 
-    with ThreadPoolExecutor(_DECODERS) as pool:
+    with ThreadPoolExecutor(DECODING_THREADS) as pool:
         sizes = list(pool.map(place, range(len(records))))
     return pixels, np.array(sizes, dtype=np.int64)
 
 
 def as_images(pixels: Tensor) -> Tensor:
-    """uint8 (batch, h, w, 3) -> float32 (batch, 3, h, w) in [0, 1], channels_last in memory: what a network reads."""
+    """uint8 (batch, height, width, 3) -> float32 (batch, 3, height, width) in [0, 1], channels_last: what a network reads."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
@@ -92,7 +87,7 @@ def _scaled(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if scale == 1:
         return image
     to = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Averaging over areas avoids aliasing where the image shrinks; where it grows it would show blocks.
+    # Averages over areas avoid aliasing in an image that shrinks, but show blocks in one that grows.
     scaled: NDArray[np.uint8] = cv2.resize(image, to, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     return scaled
 
@@ -100,7 +95,7 @@ def _scaled(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def _padded(
     records: Sequence[Record], scales: NDArray[np.float32], sizes: Sequence[tuple[int, int]]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The boxes and classes of a bank, crowds left out. `sizes` are rounded to pixels: no box may stand out."""
+    """The boxes and classes of a bank, without crowds. Boxes are clipped to `sizes`, which are rounded to whole pixels."""
     kept = [~record.crowd for record in records]
     most = max(1, *(int(keep.sum()) for keep in kept))
     boxes = np.zeros((len(records), most, 4), dtype=np.float32)

@@ -1,7 +1,8 @@
-"""Decoded images on disk, so that every process and every later run reads bytes instead of decoding files again.
+"""A cache of decoded images on disk: other processes and later runs read bytes instead of decoding files again.
 
-What is kept is a whole split at one image size, under a hash of the files' contents: a changed file is another key, and a moved
-data set is the same one. The folder holds at most MOST_BYTES; what was not read for the longest time goes first.
+An entry is a whole split at one image size. Its key is a hash of the contents of the image files: a changed file gets another
+key, and a data set that was moved keeps its key. The folder holds at most MOST_BYTES; the least recently used entry is deleted
+first.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 from gpnas.files import replacing
 
 FORMAT = 1
-"""Part of every key: to be raised when the scaling of images changes."""
+"""Part of every key. Raise it when the decoding or scaling of images changes."""
 
 MOST_BYTES = 4 * 2**30
-"""Splits that are larger than half of this are not kept."""
+"""A split larger than half of this is not stored."""
 
-Images = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""Pixels (images, size, size, 3) and sizes (images, 2) of an ImageBank."""
+DecodedImages = tuple[NDArray[np.uint8], NDArray[np.int64]]
+"""`pixels`, (images, size, size, 3), and `sizes`, (images, 2), of an ImageBank."""
 
 
 def cache_folder() -> Path:
@@ -35,35 +36,38 @@ def cache_folder() -> Path:
 
 
 def cached(
-    folder: Path, files: Sequence[Path], shapes: Sequence[tuple[int, int]], size: int, make: Callable[[], Images]
-) -> Images:
-    """What `make` returns, read from `folder` when it was made before of the same contents, said to have the same shapes (width
-    and height of each image), at the same size.
+    folder: Path,
+    files: Sequence[Path],
+    shapes: Sequence[tuple[int, int]],  # width and height of each image, by its record
+    size: int,  # of the long side after scaling
+    decode: Callable[[], DecodedImages],
+) -> DecodedImages:
+    """The result of `decode`, read from `folder` if it was stored there for the same file contents, shapes and size.
 
-    A folder that cannot be written, or a file that cannot be read, costs time but no result.
+    A folder that cannot be written or an entry that cannot be read is no error: the images are then decoded.
     """
     sha = hashlib.sha256(f"{FORMAT}/{size}/{list(shapes)}".encode())
     try:
         for file in files:
             sha.update(hashlib.sha256(file.read_bytes()).digest())
     except OSError:
-        return make()  # which tells what is the matter with the file
+        return decode()  # it raises an error that explains what is wrong with the file
     path = folder / f"{sha.hexdigest()[:32]}.npz"
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            images = kept["pixels"], kept["sizes"]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as entry:
+            images = entry["pixels"], entry["sizes"]
         os.utime(path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        images = make()
-        _keep(path, images)
+        images = decode()
+        _store(path, images)
     return images
 
 
-def _keep(path: Path, images: Images) -> None:
+def _store(path: Path, images: DecodedImages) -> None:
     pixels, sizes = images
     if pixels.nbytes > MOST_BYTES // 2:
         return
-    with contextlib.suppress(OSError):  # a full or read-only disk: the next process decodes again
+    with contextlib.suppress(OSError):  # on a full or read-only disk the next process decodes again
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(path.parent, MOST_BYTES - pixels.nbytes)
         with replacing(path) as temporary, temporary.open("wb") as file:
@@ -71,9 +75,10 @@ def _keep(path: Path, images: Images) -> None:
 
 
 def _make_room(folder: Path, most: int) -> None:
-    kept = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Delete the least recently used entries until the others hold at most `most` bytes."""
+    newest_first = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
-    for path in kept:
+    for path in newest_first:
         total += path.stat().st_size
         if total > most:
             path.unlink(missing_ok=True)

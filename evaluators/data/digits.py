@@ -1,10 +1,9 @@
 """Digit scenes: the built-in data set, real handwritten digits on synthetic backgrounds.
 
-scikit-learn carries 1797 handwritten digits of 8x8 pixels (E. Alpaydin, C. Kaynak, 1998, UCI "Optical Recognition of
-Handwritten Digits"). A scene sets 2 to 6 of them, at scales from 32 to 96 pixels in 192, on noise, gradients and
-stripes, among strokes, blobs and pieces of digits that are not labelled. No file is read or downloaded, and a small
-detector learns it in minutes, but not perfectly: enough to tell architectures apart without a data set of one's own.
-Digits that train scenes show do not appear in val or test scenes.
+scikit-learn contains 1797 handwritten digits of 8 x 8 pixels (E. Alpaydin, C. Kaynak, 1998, UCI "Optical Recognition of
+Handwritten Digits"). A scene shows 2 to 6 of them, 32 to 96 pixels high in 192, on noise, gradients and stripes, among strokes,
+blobs and pieces of digits that are not labelled. Nothing is downloaded. A small detector learns the scenes in minutes, but not
+perfectly, so they can tell architectures apart. Each digit appears in the scenes of one split only.
 """
 
 from __future__ import annotations
@@ -19,18 +18,21 @@ from evaluators.data.records import DetectionData, Record
 
 NAMES = tuple("0123456789")
 
-_HEIGHTS = (32 / 192, 96 / 192)  # of a digit's ink, as shares of the scene's size
-_DIGITS = (2, 6)
-_OVERLAP = 0.25  # largest share of the smaller of two boxes that may lie in the other
-_UPSAMPLED = 8  # pixels for each of the 8x8 of a digit, once sharpened
-_INK = 0.5  # opacity from which a pixel counts as ink of the tight box
+_HEIGHTS = (32 / 192, 96 / 192)  # least and most height of a digit's ink, as shares of the scene's size
+_DIGITS = (2, 6)  # least and most digits in a scene
+_OVERLAP = 0.25  # the largest share of the smaller of two boxes that may lie in the larger
+_UPSAMPLED = 8  # pixels along each side of one of the 8 x 8 pixels of a digit, after sharpening
+_INK = 0.5  # a pixel above this opacity is ink, which the box encloses
 
 Array = NDArray[np.float32]
 
 
 def digit_scenes(train: int = 480, val: int = 120, test: int = 120, size: int = 192, seed: int = 0) -> DetectionData:
-    """Scenes of `size` x `size` pixels with the boxes of their digits; the same for the same arguments."""
-    from sklearn.datasets import load_digits  # late: importing it takes a second, and only these scenes need it
+    """`train`, `val` and `test` scenes of `size` x `size` pixels, with the boxes of their digits.
+
+    The same arguments give the same scenes. A split of no scenes is left out.
+    """
+    from sklearn.datasets import load_digits  # late: the import takes a second
 
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
@@ -40,15 +42,15 @@ def digit_scenes(train: int = 480, val: int = 120, test: int = 120, size: int = 
     for number, (split, count) in enumerate({"train": train, "val": val, "test": test}.items()):
         glyphs = [_sharpened(image) for image in digits.images[parts[split]]]
         labels = digits.target[parts[split]].astype(np.int64)
-        rngs = [np.random.default_rng([seed, number, i]) for i in range(count)]  # each scene on its own
+        rngs = [np.random.default_rng([seed, number, i]) for i in range(count)]  # a scene does not depend on the others
         splits[split] = tuple(_scene(first_id + i, glyphs, labels, size, rng) for i, rng in enumerate(rngs))
         first_id += count
     return DetectionData("digits", NAMES, {k: v for k, v in splits.items() if v}, tuple(range(10)), may_flip=False)
 
 
 def _sharpened(image: NDArray[np.float64]) -> Array:
-    """(8, 8) in 0..16 -> opacity in [0, 1] at _UPSAMPLED times the size, with an edge of about one original pixel."""
-    side = (image.shape[0] + 2) * _UPSAMPLED  # a rim of one pixel: ink never touches the border
+    """(8, 8) in 0..16 -> opacity in [0, 1] at _UPSAMPLED times the size, with edges about one original pixel wide."""
+    side = (image.shape[0] + 2) * _UPSAMPLED  # a rim of one pixel, so that no ink touches the border
     smooth = cv2.resize(np.pad(image / 16, 1).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
     opacity: Array = np.clip((smooth - 0.4) / 0.3, 0, 1)
     return opacity
@@ -61,7 +63,7 @@ def _scene(image_id: int, glyphs: list[Array], labels: NDArray[np.int64], size: 
     boxes: list[list[float]] = []
     classes: list[int] = []
     wanted = int(rng.integers(_DIGITS[0], _DIGITS[1] + 1))
-    # A place that is too crowded is drawn again with another digit and another scale; 2 digits always find one.
+    # Where a digit would overlap others too much, another digit is tried at another place and scale; two always fit.
     for _ in range(40 * wanted):
         if len(boxes) == wanted:
             break
@@ -92,7 +94,7 @@ def _log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
 
 
 def _turned(glyph: Array, height: float, rng: np.random.Generator) -> Array:
-    """The digit's opacity, turned and slanted a little, with ink about `height` pixels high, without empty borders."""
+    """The digit's opacity, rotated and slanted a little, with ink about `height` pixels high, cropped to what is visible."""
     ys = np.flatnonzero(glyph.max(axis=1) > _INK)
     scale = height / (ys[-1] - ys[0] + 1)
     angle, slant, stretch = math.radians(rng.uniform(-12, 12)), rng.uniform(-0.15, 0.15), rng.uniform(0.85, 1.2)
@@ -101,17 +103,17 @@ def _turned(glyph: Array, height: float, rng: np.random.Generator) -> Array:
     middle = glyph.shape[0] / 2
     side = math.ceil(glyph.shape[0] * scale * 1.6)
     shift = side / 2 - matrix @ np.array([middle, middle])
-    # Shrinking by warping would skip pixels: blur first, as much as the scale asks.
+    # A warp that shrinks skips pixels, so the digit is blurred first.
     source = glyph if scale >= 1 else cv2.GaussianBlur(glyph, (0, 0), 0.4 / scale)
     turned = cv2.warpAffine(source, np.column_stack([matrix, shift]), (side, side), flags=cv2.INTER_LINEAR)
     rows, columns = np.flatnonzero(turned.max(axis=1) > 0.05), np.flatnonzero(turned.max(axis=0) > 0.05)
     cropped: Array = turned[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    opaque: Array = cropped / cropped.max()  # thin strokes lose their full opacity when they shrink
+    opaque: Array = cropped / cropped.max()  # thin strokes lose opacity when they shrink
     return opaque
 
 
 def _ink_box(patch: Array, left: int, top: int) -> list[float]:
-    """xyxy, tight around the ink of a patch whose corner stands at (left, top)."""
+    """xyxy of the box around the ink of a patch whose top left corner lies at (left, top)."""
     rows, columns = np.flatnonzero(patch.max(axis=1) > _INK), np.flatnonzero(patch.max(axis=0) > _INK)
     return [float(v) for v in (left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1)]
 
@@ -124,10 +126,10 @@ def _overlap(a: list[float], b: list[float]) -> float:
 
 
 def _contrasting(canvas: Array, left: int, top: int, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """A colour lighter or darker than the place it goes to, by 0.4 to 0.75 of full scale."""
+    """A colour that is lighter or darker than the canvas at that place by 0.4 to 0.75 of the full scale."""
     place = canvas[top : top + shape[0] : 2, left : left + shape[1] : 2].mean(axis=(0, 1))
     level = min(max(float(place.mean()), 0.0), 1.0)
-    lighter = level < 0.3 or (level < 0.7 and rng.random() < 0.5)  # either, where there is room
+    lighter = level < 0.3 or (level < 0.7 and rng.random() < 0.5)  # at random where both fit
     contrast = rng.uniform(0.4, 0.75)
     colour: Array = (level + (contrast if lighter else -contrast) + rng.normal(0, 0.06, 3)).astype(np.float32)
     return np.clip(colour, 0, 1)
@@ -187,7 +189,7 @@ def _draw_blob(canvas: Array, rng: np.random.Generator) -> None:
 
 
 def _draw_piece(canvas: Array, glyph: Array, rng: np.random.Generator) -> None:
-    """Less than half of a digit: what a detector must not take for one."""
+    """Less than half of a digit, without a label: a detector must learn to ignore it."""
     size = canvas.shape[0]
     patch = _turned(glyph, size * _log_uniform(*_HEIGHTS, rng), rng)
     height, width = patch.shape

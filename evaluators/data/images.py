@@ -1,4 +1,4 @@
-"""TODO."""
+"""Image files as RGB bytes, refused by name when they are damaged or not of their record's size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from evaluators.data.records import Record
 from gpnas.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-_DECODERS = 2  # threads
+DECODING_THREADS = 2
+"""Threads that decode images at the same time."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """The image of a file as (height, width, 3) RGB bytes, turned as its EXIF tells; DataError if it is damaged.
+    """The image of a file as uint8 (height, width, 3), RGB, rotated as its EXIF says.
 
-    Grey, palette, alpha and 16-bit images become 8-bit RGB (alpha is dropped).
+    Grey, palette, alpha and 16-bit images become 8-bit RGB; alpha is dropped. Raises DataError for a file that is missing,
+    truncated or no image.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read the image {path}: {error.strerror}; restore it or remove it") from error
-    # OpenCV 4 fills what is missing with grey and goes on, so a truncated file has to be found beforehand.
+    # OpenCV 4 fills the missing part of a truncated file with grey, without an error.
     if _is_truncated(content):
         raise DataError(f"the image {path} is truncated; restore it or remove it from the data")
     try:
@@ -38,7 +40,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def _is_truncated(content: bytes) -> bool:
-    """Whether a JPEG, PNG, WebP or BMP ends before its end; of other formats only the decoder can tell."""
+    """Whether a JPEG, PNG, WebP or BMP file is cut off. For other formats only the decoder can tell."""
     if content.startswith(b"\xff\xd8"):
         return not _has_jpeg_end(content)
     if content.startswith(b"\x89PNG"):
@@ -51,8 +53,10 @@ def _is_truncated(content: bytes) -> bool:
 
 
 def _has_jpeg_end(content: bytes) -> bool:
-    """Whether the end marker FFD9 follows the first scan (ITU-T T.81, B.1). The segments before it are stepped over:
-    a thumbnail in the EXIF has an end marker of its own."""
+    """Whether the end marker FFD9 follows the first scan (ITU-T T.81, B.1).
+
+    The segments before the scan are skipped, because a thumbnail in the EXIF has an end marker of its own.
+    """
     at = 2
     while at + 4 <= len(content) and content[at] == 0xFF:
         marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
@@ -66,10 +70,10 @@ def _has_jpeg_end(content: bytes) -> bool:
 
 
 def image_of(record: Record) -> NDArray[np.uint8]:
-    """The image of a record as (height, width, 3) RGB bytes; DataError if it is damaged or not of the record's size."""
+    """The image of a record as uint8 (height, width, 3), RGB. Raises DataError if it is damaged or not of the record's size."""
     if record.pixels is not None:
         return record.pixels
-    assert record.path is not None  # checked when built
+    assert record.path is not None  # Record checks it
     image = read_image(record.path)
     height, width = image.shape[:2]
     if (width, height) != (record.width, record.height):
@@ -81,7 +85,7 @@ def image_of(record: Record) -> NDArray[np.uint8]:
     return image
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """Width and height, by decoding: OpenCV reads no header alone."""
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height. The image is decoded, since OpenCV cannot read the header alone. Raises DataError as `read_image`."""
     image = read_image(path)
     return image.shape[1], image.shape[0]

@@ -1,4 +1,7 @@
-"""TODO."""
+"""Records: the images of a data set with their boxes, checked, before any pixel is scaled or moved.
+
+`DetectionData` is a data set; `subset` takes a random share of a split; `digest` tells whether two data sets are the same.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+SPLITS = ("train", "val", "test")
+"""The names of splits; a data set may lack "test"."""
+
 
 def _no_crowd() -> NDArray[np.bool_]:
     return np.zeros(0, dtype=np.bool_)
@@ -22,24 +28,22 @@ def _no_areas() -> NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One image and its boxes; the image is a file (`path`) or in memory (`pixels`).
+    """One image and its boxes. The image is either a file (`path`) or in memory (`pixels`).
 
-    width, height: pixels of the original image, after its EXIF rotation.
-    boxes: (n, 4), xyxy in original pixels, inside the image, positive area. classes: (n,), index into the names.
-    pixels: (height, width, 3), RGB.
-    crowd: (n,), boxes around many objects: evaluation ignores them, training does not see them; empty means none.
-    areas: (n,), pixels of the object, by which COCO calls it small, medium or large; empty means the boxes' areas.
+    A crowd is a box around many objects: evaluation ignores it, and training does not see it. The area of an object decides
+    whether COCO's metrics call it small, medium or large. Raises ValueError for arrays of other shapes, for a box that leaves
+    the image or has no area, and for an image with both a path and pixels or neither.
     """
 
     image_id: int
-    width: int
+    width: int  # pixels of the original image, after its EXIF rotation
     height: int
-    boxes: NDArray[np.float32]
-    classes: NDArray[np.int64]
+    boxes: NDArray[np.float32]  # (n, 4), xyxy in original pixels
+    classes: NDArray[np.int64]  # (n,), indices into the names of the classes
     path: Path | None = None
-    pixels: NDArray[np.uint8] | None = None
-    crowd: NDArray[np.bool_] = field(default_factory=_no_crowd)
-    areas: NDArray[np.float32] = field(default_factory=_no_areas)
+    pixels: NDArray[np.uint8] | None = None  # (height, width, 3), RGB
+    crowd: NDArray[np.bool_] = field(default_factory=_no_crowd)  # (n,); when left out, no box is a crowd
+    areas: NDArray[np.float32] = field(default_factory=_no_areas)  # (n,), in pixels; when left out, those of the boxes
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -63,18 +67,21 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class DetectionData:
-    """A data set: `splits` holds "train", "val" and maybe "test"; `category_ids[i]` is the COCO id of class i."""
+    """A data set."""
 
-    source: str
-    names: tuple[str, ...]
-    splits: Mapping[str, tuple[Record, ...]]
-    category_ids: tuple[int, ...]
+    source: str  # what was opened: a path, or the name of a built-in data set
+    names: tuple[str, ...]  # of the classes
+    splits: Mapping[str, tuple[Record, ...]]  # "train", "val" and perhaps "test"
+    category_ids: tuple[int, ...]  # the COCO id of each class
     may_flip: bool = True
-    """Whether a mirrored image is as good an example: not so for digits and letters."""
+    """Whether a mirrored image is as good an example. Mirrored digits and letters are not."""
 
 
 def subset(records: Sequence[Record], share: float, seed: int) -> tuple[Record, ...]:
-    """A random share of the records, at least one, in their order. Under one seed a smaller share lies in a larger."""
+    """A random share of the records, at least one, in their order. With the same seed, a smaller share is part of a larger.
+
+    Raises ValueError for a share outside (0, 1].
+    """
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
     count = max(1, round(share * len(records)))
@@ -83,8 +90,11 @@ def subset(records: Sequence[Record], share: float, seed: int) -> tuple[Record, 
 
 
 def digest(data: DetectionData) -> str:
-    """16 hex digits that change with what is learnt or judged: names, boxes, image sizes, and the files' names and
-    sizes in bytes (or the pixels, for images in memory). The folder that holds them does not matter."""
+    """16 hex digits that identify the content of a data set, wherever its folder is.
+
+    They depend on the names of the classes, the boxes, the sizes of the images, and the name and length of each image file (or
+    the pixels of images in memory).
+    """
     sha = hashlib.sha256(json.dumps([data.names, data.category_ids]).encode())
     for split, records in sorted(data.splits.items()):
         sha.update(json.dumps([split, len(records)]).encode())

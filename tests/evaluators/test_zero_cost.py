@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluators.data.augment import Batch
+from evaluators.data.batches import Batch
 from evaluators.training.loop import new_network
 from evaluators.zero_cost import COMPARATORS, comparators, gradient_norm, loss_gradients, naswot, synflow, zico
 from gpnas.graph.graph import Graph, GraphBuilder

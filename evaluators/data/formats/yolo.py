@@ -1,4 +1,12 @@
-"""TODO."""
+"""A data.yaml with one text file of boxes for each image, as YOLO trainers read them.
+
+    path: pets                       # optional; relative to the folder of the data.yaml
+    train: images/train              # a folder, a .txt list of images, or a list of these
+    val: images/val
+    names: [cat, dog]                # or a mapping from 0, 1, 2, ...
+
+The boxes of images/train/a.jpg stand in labels/train/a.txt.
+"""
 
 from __future__ import annotations
 
@@ -10,60 +18,65 @@ from typing import Any
 import numpy as np
 import yaml
 
-from evaluators.data.formats.boxes import _SPLITS, _inside, _record, _Row
-from evaluators.data.images import _DECODERS, IMAGE_SUFFIXES, _image_size
-from evaluators.data.records import DetectionData, Record
+from evaluators.data.formats.boxes import AnnotatedBox, annotated_record, checked_box
+from evaluators.data.images import DECODING_THREADS, IMAGE_SUFFIXES, image_size
+from evaluators.data.records import SPLITS, DetectionData, Record
 from gpnas.errors import DataError
 
 
-def _open_yaml(file: Path) -> DetectionData:
+def is_data_yaml(path: Path) -> bool:
+    return path.is_file() and path.suffix in (".yaml", ".yml")
+
+
+def open_data_yaml(file: Path) -> DetectionData:
+    """Raises DataError, naming the file, and the key or the line, for what is missing or wrong."""
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise DataError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it") from error
     if not isinstance(settings, dict):
         raise DataError(f"{file} holds no keys; give path, train, val and names")
-    names = _yaml_names(file, settings)
+    names = _class_names(file, settings)
     root = file.parent / Path(str(settings.get("path") or "")).expanduser()
     splits: dict[str, tuple[Record, ...]] = {}
     first_id = 1
-    for split in _SPLITS:
+    for split in SPLITS:
         value = settings.get(split)
         if value is None and split != "test":
             raise DataError(f"{file} has no {split} split; add the key '{split}' with a folder or a .txt list of images")
         if value is None:
             continue
-        images = _yaml_images(file, root, split, value if isinstance(value, list) else [value])
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            sizes = list(pool.map(_image_size, images))
+        images = _image_files(file, root, split, value if isinstance(value, list) else [value])
+        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+            sizes = list(pool.map(image_size, images))
         numbered = enumerate(zip(images, sizes, strict=True), first_id)
-        splits[split] = tuple(_record(i, size, path, _label_rows(path, size, names)) for i, (path, size) in numbered)
+        splits[split] = tuple(annotated_record(i, size, path, _boxes(path, size, names)) for i, (path, size) in numbered)
         first_id += len(images)
     return DetectionData(str(file), names, splits, tuple(range(len(names))))
 
 
-def _yaml_names(file: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
-    names = settings.get("names")
-    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
-        names = [names[i] for i in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{file} has the names {names!r}; give a list of class names, or a mapping from 0, 1, 2, ...")
-    found = tuple(str(name) for name in names)
-    repeated = sorted({name for name in found if found.count(name) > 1})
+def _class_names(file: Path, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    listed = settings.get("names")
+    if isinstance(listed, dict) and sorted(listed, key=str) == sorted(range(len(listed)), key=str):
+        listed = [listed[i] for i in range(len(listed))]
+    if not isinstance(listed, list) or not listed:
+        raise DataError(f"{file} has the names {listed!r}; give a list of class names, or a mapping from 0, 1, 2, ...")
+    names = tuple(str(name) for name in listed)
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{file} names the class '{repeated[0]}' twice; give each class a name of its own")
-    if settings.get("nc", len(found)) != len(found):
-        raise DataError(f"{file} has nc {settings['nc']} but {len(found)} names; correct or remove nc")
-    return found
+    if settings.get("nc", len(names)) != len(names):
+        raise DataError(f"{file} has nc {settings['nc']} but {len(names)} names; correct or remove nc")
+    return names
 
 
-def _yaml_images(file: Path, root: Path, split: str, values: Sequence[Any]) -> list[Path]:
-    """The images of a split: below each folder, or in each .txt list (relative lines start at the list's folder)."""
+def _image_files(file: Path, root: Path, split: str, values: Sequence[Any]) -> list[Path]:
+    """The images of a split: all below each folder, and those in each .txt list, whose relative lines start at its folder."""
     images: list[Path] = []
     for value in values:
         source = root / str(value)
         if not source.exists() and str(value).startswith("../"):
-            source = root / str(value).removeprefix("../")  # Roboflow writes its paths as from a folder beside data.yaml
+            source = root / str(value).removeprefix("../")  # Roboflow writes paths as if data.yaml lay in a folder beside it
         if source.is_dir():
             images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         elif source.is_file() and source.suffix == ".txt":
@@ -85,13 +98,16 @@ def _lines(file: Path) -> list[str]:
         raise DataError(f"cannot read {file} as text ({error}); write it in UTF-8") from error
 
 
-def _label_rows(image: Path, size: tuple[int, int], names: Sequence[str]) -> list[_Row]:
-    """The lines `class cx cy w h` (shares of the image) of its label file, or `class x1 y1 x2 y2 x3 y3 ...`, a polygon whose
-    box counts; a missing file is an image without boxes."""
+def _boxes(image: Path, size: tuple[int, int], names: Sequence[str]) -> list[AnnotatedBox]:
+    """The boxes in an image's label file; an image without a label file has none.
+
+    A line is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...`, a polygon, of which the bounding box is taken. Lengths are
+    shares of the image's width and height.
+    """
     file = _label_file(image)
     if not file.is_file():
         return []
-    rows = []
+    boxes = []
     for number, line in enumerate(_lines(file), 1):
         if not line.strip():
             continue
@@ -105,13 +121,13 @@ def _label_rows(image: Path, size: tuple[int, int], names: Sequence[str]) -> lis
         if label not in range(len(names)):
             raise DataError(f"{what} has class {label:g}, out of the range 0 to {len(names) - 1}; correct it or the names")
         width, height = size
-        box = _inside(x1 * width, y1 * height, x2 * width, y2 * height, width, height, what)
-        rows.append(_Row(box, int(label), False, (box[2] - box[0]) * (box[3] - box[1])))
-    return rows
+        xyxy = checked_box(x1 * width, y1 * height, x2 * width, y2 * height, width, height, what)
+        boxes.append(AnnotatedBox.of_object(xyxy, int(label)))
+    return boxes
 
 
 def _corners(numbers: Sequence[float]) -> tuple[float, float, float, float]:
-    """x1, y1, x2, y2 of `cx cy w h` or of a polygon. Raises ValueError for another count."""
+    """x1, y1, x2, y2 of `cx cy w h` or of a polygon. Raises ValueError for another count of numbers."""
     if len(numbers) >= 6 and len(numbers) % 2 == 0:
         xs, ys = numbers[::2], numbers[1::2]
         return float(np.min(xs)), float(np.min(ys)), float(np.max(xs)), float(np.max(ys))  # nan stays nan
@@ -120,7 +136,7 @@ def _corners(numbers: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _label_file(image: Path) -> Path:
-    """The last folder `images` on the way becomes `labels`; without one the label file lies beside its image."""
+    """The path with its last folder named `images` replaced by `labels`; without one the label file lies beside its image."""
     parts = list(image.parts)
     if "images" in parts[:-1]:
         parts[len(parts) - 2 - parts[-2::-1].index("images")] = "labels"

@@ -1,0 +1,112 @@
+"""Epochs of batches: every image once, the same for the same seed, laid out as a network and a loss read them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from evaluators.data.augment import Augmentation
+from evaluators.data.bank import as_images, load_bank
+from evaluators.data.batches import Batch, plain_batches, prefetched, train_batches
+from evaluators.data.records import Record
+from tests.evaluators.data.painted import NONE, SIZE, painted_bank, seeded
+
+
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
+    bank = painted_bank()
+    generator = seeded(0)
+    epochs = [
+        [label // 2 for batch in train_batches(bank, 2, NONE, generator) for label in batch.classes[:, 0].tolist()]
+        for _ in range(4)
+    ]
+    assert all(sorted(epoch) == list(range(6)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_a_seed_repeats_an_epoch_exactly_and_another_does_not() -> None:
+    bank = painted_bank()
+    first, again, other = (list(train_batches(bank, 4, Augmentation(), seeded(seed))) for seed in (5, 5, 6))
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.boxes, b.boxes)
+        assert torch.equal(a.classes, b.classes)
+    assert not torch.equal(first[0].images, other[0].images)
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1, [1] * 7), (2, [2, 2, 2]), (3, [3, 3]), (5, [5, 2]), (9, [7])])
+def test_a_last_batch_of_one_image_is_left_out(batch_size: int, sizes: list[int]) -> None:
+    bank = painted_bank(7)
+    assert [len(batch.images) for batch in train_batches(bank, batch_size, NONE, seeded(0))] == sizes
+
+
+def test_the_only_image_is_kept() -> None:
+    assert [len(batch.images) for batch in train_batches(painted_bank(1), 8, Augmentation(), seeded(0))] == [1]
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_a_batch_is_laid_out_as_a_network_and_a_loss_read_it() -> None:
+    batch = next(train_batches(painted_bank(), 6, Augmentation(), seeded(2)))
+    assert batch.images.shape == (6, 3, SIZE, SIZE)
+    assert batch.images.dtype == torch.float32
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.images.min() >= 0
+    assert batch.images.max() <= 1
+    padding = batch.classes < 0
+    assert (batch.boxes[padding] == 0).all()
+    assert (padding.int().diff(dim=1) >= 0).all()  # to the right of the boxes
+    assert not padding.all(dim=0).any()  # and no wider than needed
+    assert (batch.boxes >= 0).all()
+    assert (batch.boxes <= SIZE).all()
+
+
+def test_images_without_boxes_make_a_batch_of_padding() -> None:
+    pixels = np.full((SIZE, SIZE, 3), 7, dtype=np.uint8)
+    empty = Record(1, SIZE, SIZE, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), pixels=pixels)
+    batch = next(train_batches(load_bank([empty] * 2, SIZE), 2, Augmentation(), seeded(0)))
+    assert batch.classes.tolist() == [[-1], [-1]]
+    assert batch.boxes.tolist() == [[[0, 0, 0, 0]]] * 2
+
+
+def test_plain_batches_are_the_images_in_order() -> None:
+    bank = painted_bank()
+    batches = list(plain_batches(bank, 4))
+    assert [part for _, part in batches] == [slice(0, 4), slice(4, 6)]
+    assert torch.equal(torch.cat([images for images, _ in batches]), as_images(bank.pixels))
+
+
+def test_a_batch_size_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        next(train_batches(painted_bank(), 0, NONE, seeded(0)))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        next(plain_batches(painted_bank(), 0))
+
+
+def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
+    bank = painted_bank()
+    plain, made = (
+        list(f(train_batches(bank, 2, Augmentation(), torch.Generator().manual_seed(3)))) for f in (iter, prefetched)
+    )
+    assert len(plain) == len(made) > 1
+    assert all(torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes) for a, b in zip(plain, made, strict=True))
+
+
+def test_what_making_a_batch_raises_is_raised_where_it_is_used() -> None:
+    def broken() -> Iterator[Batch]:
+        yield from train_batches(painted_bank(), 2, Augmentation(), torch.Generator())
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        list(prefetched(broken()))
+
+
+def test_a_consumer_that_stops_early_ends_the_thread() -> None:
+    made = prefetched(train_batches(painted_bank(), 1, Augmentation(), torch.Generator()))
+    next(made)
+    assert any(thread.name == "augmentation" for thread in threading.enumerate())
+    made.close()
+    assert not any(thread.name == "augmentation" for thread in threading.enumerate())
