@@ -1,4 +1,7 @@
-"""`gpnas analyze`: the cost and the gradient paths of a network."""
+"""`gpnas analyze`: the cost and the gradient paths of a network.
+
+Imports of heavy libraries stand inside functions; app.py says why.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,28 @@ def analyze(
     source: Annotated[
         str,
         typer.Argument(
-            help="a catalogue name, a YAML, a run (its best), RUN/trials/ID, or module:callable that makes a torch module"
+            help="a catalogue name, a YAML, a run (its best), RUN/trials/ID, or module:callable that returns a torch module"
         ),
     ],
     size: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x640x640",
     outputs: Annotated[
-        str | None, typer.Option(help="module:callable: outputs with the main loss, by commas (default: all)")
+        str | None, typer.Option(help="module:callable: outputs with the main loss, separated by commas (default: all)")
     ] = None,
-    auxiliary: Annotated[str | None, typer.Option(help="module:callable: outputs with an auxiliary loss, by commas")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
-    layers: Annotated[bool, typer.Option("--layers", help="a row a layer, too")] = False,
-    timeline: Annotated[
-        Path | None, typer.Option(help="SVG to draw: which layers gradients reach when, and from where")
+    auxiliary: Annotated[
+        str | None, typer.Option(help="module:callable: outputs with an auxiliary loss, separated by commas")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="add a row for each layer")] = False,
+    timeline: Annotated[Path | None, typer.Option(help="file for a drawing (SVG) of the gradient timeline")] = None,
 ) -> None:
-    """Print what a network costs and how gradients travel through it."""
+    """Print the cost of a network and the figures of its gradient paths."""
     from gpnas.paths.analysis import analyse, layer_rows
 
     channels, height, width = parse_input_size(size)
     if ":" in source and not Path(source).exists():
         graph = _traced(source, (channels, height, width), outputs, auxiliary)
     elif outputs or auxiliary:
-        raise InputError(f"--outputs, --auxiliary: {source} says itself which of its outputs carry a loss; leave them out")
+        raise InputError(f"--outputs, --auxiliary: only for module:callable; {source} says itself which outputs carry a loss")
     else:
         graph = candidate_of(source).graph
     if channels != graph.ops[0].channels:
@@ -51,9 +54,10 @@ def analyze(
     if layers:
         result["layer_rows"] = layer_rows(graph)
     if timeline is not None:
+        from gpnas.files import write_text
         from gpnas.report.timeline import timeline_svg
 
-        timeline.write_text(timeline_svg(graph, f"{source}: gradient timeline"))
+        write_text(timeline, timeline_svg(graph, f"{source}: gradient timeline"))
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -61,7 +65,7 @@ def analyze(
 
 
 def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxiliary: str | None) -> Graph:
-    """The graph of the torch module that `module:callable` returns; modules of the current folder are found."""
+    """The graph of the torch module that `module:callable` is or returns; the current folder is searched for the module."""
     import importlib
 
     import torch
@@ -71,12 +75,12 @@ def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxili
     module, _, name = source.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = importlib.import_module(module)
+        named: Any = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            named = getattr(named, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{source}: cannot be imported ({error}); give module:callable, found from this folder") from None
-    model = found if isinstance(found, torch.nn.Module) else found()
+        raise InputError(f"{source}: cannot be imported ({error}); give module:callable, as seen from this folder") from None
+    model = named if isinstance(named, torch.nn.Module) else named()
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"{source}: returned {type(model).__name__}; it must return a torch.nn.Module")
     chosen = outputs.split(",") if outputs else None

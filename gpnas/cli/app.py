@@ -1,7 +1,8 @@
-"""The command line: every command is registered here, and what a user can mend ends as one line on stderr.
+"""The command line: every command is registered here, and an error that the user can correct is one line on stderr.
 
-`gpnas.cli` is the one place that joins the core with the search spaces and the evaluators. Heavy libraries (torch, nni, wandb,
-pycocotools) are imported inside the commands that need them, so that `gpnas --help` answers at once.
+`gpnas.cli` is the one place that joins the core with the search spaces and the evaluators. Its modules import everything but
+typer, errors and each other inside functions, or for type checking only: `gpnas --help` must answer at once, and torch, nni,
+wandb, numpy and pycocotools take seconds to import.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gpnas.cli.search import report, resume, search, show
 from gpnas.cli.train import predict, train, val
 from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError
 
-# Newer typers carry their own click, older ones import it: this names the base of all usage errors of either.
+# The base class of all usage errors (ClickException): newer typers have their own copy of click, older ones import click.
 UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
@@ -35,7 +36,7 @@ app.add_typer(bench, name="bench")
 
 
 def main() -> None:
-    """Entry point: one line on stderr and an exit code instead of a traceback for what a user can mend."""
+    """Entry point. Errors that gpnas raises on purpose and usage errors become one line on stderr and an exit code."""
     try:
         code = app(standalone_mode=False)
     except GpnasError as error:

@@ -1,47 +1,49 @@
-"""`gpnas catalogue` and `export`: published architectures, and any architecture as YAML."""
+"""`gpnas catalogue` and `export`: published architectures, and any architecture as YAML.
+
+Imports of heavy libraries stand inside functions; app.py says why.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gpnas.cli.options import parse_input_size, parse_limits
 from gpnas.cli.sources import for_classes, narrowed, read_source, trial_yaml
 
-if TYPE_CHECKING:
-    pass
-
 
 def export(
     source: Annotated[str, typer.Argument(help="a run, an architecture YAML or a catalogue name")],
-    trial: Annotated[int | None, typer.Option(help="trial of the run (default: the best)")] = None,
+    trial: Annotated[int | None, typer.Option(help="id of a trial of the run (default: the best)")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
-    max_flops: Annotated[str | None, typer.Option(help="narrow it to 2 x MACs at --imgsz: 10G")] = None,
+    max_flops: Annotated[str | None, typer.Option(help="narrow it to this many FLOPs (2 x MACs) at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="narrow it to this many parameters: 3M")] = None,
-    imgsz: Annotated[int, typer.Option(help="image size, in pixels, of --max-flops")] = 640,
+    imgsz: Annotated[int, typer.Option(help="image size for --max-flops, in pixels")] = 640,
     classes: Annotated[int | None, typer.Option(help="give it a head for this many classes")] = None,
 ) -> None:
-    """Write an architecture as YAML that rebuilds exactly; a published one, on request, as wide as limits allow."""
+    """Write an architecture as a YAML that rebuilds it exactly; a published one may be narrowed to limits."""
+    from gpnas.files import write_text
+
     if Path(source).is_dir() and (trial is not None or not (max_flops or max_params or classes)):
         document = trial_yaml(Path(source), trial)
     else:
         architecture = read_source(source)
         if classes is not None:
-            architecture = for_classes(architecture, classes, aside=True)
+            architecture = for_classes(architecture, classes, stderr=True)
         if max_flops or max_params:
-            architecture = narrowed(architecture, source, parse_limits(max_flops, max_params), imgsz, aside=True)
+            architecture = narrowed(architecture, source, parse_limits(max_flops, max_params), imgsz, stderr=True)
         document = architecture.to_yaml(architecture.found)
     if to is None:
         typer.echo(document, nl=False)
     else:
-        to.write_text(document)
+        write_text(to, document)
 
 
-def catalogue(as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False) -> None:
-    """List the published architectures: cost and gradient-path figures beside the published figures."""
+def catalogue(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a line")] = False) -> None:
+    """List the published architectures: our cost and gradient-path figures beside the published ones."""
     from gpnas.graph.cost import convolution_weights
     from gpnas.paths.analysis import analyse
     from gpnas.report.tables import catalogue_tables, open_console

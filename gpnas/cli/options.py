@@ -1,7 +1,11 @@
-"""Options that several commands share: their types, their checks and their defaults."""
+"""Options that several commands share: their types, their defaults, and the checks that turn their text into values.
+
+Imports of heavy libraries stand inside functions; app.py says why.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,18 +18,18 @@ if TYPE_CHECKING:
     from gpnas.run.gpu_memory import MemoryTable
     from gpnas.search.limits import Limits
 
-
 DEFAULT_SPACE = "gradient-path"
 
 GPU_PROCESSES = 4
-"""Proxies at once on one GPU, at most."""
+"""The most evaluations that `--workers auto` runs at once on one GPU."""
 
 Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Out = Annotated[Path | None, typer.Option(help="folder for the results (default: runs/ and the time)")]
+Out = Annotated[Path | None, typer.Option(help="folder for the results (default: a new one in runs/, named after the time)")]
 
 
 def parse_input_size(text: str) -> tuple[int, int, int]:
+    """(channels, height, width) of "3x640x480". Raises InputError."""
     parts = text.lower().split("x")
     if len(parts) != 3 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise InputError(f"--input {text}: must be channels x height x width, such as 3x640x640")
@@ -34,15 +38,18 @@ def parse_input_size(text: str) -> tuple[int, int, int]:
 
 
 def check_imgsz(imgsz: int) -> None:
+    """imgsz: pixels. Raises InputError, which suggests the nearest size, when it is not a positive multiple of 32."""
     if imgsz < 32 or imgsz % 32:
         raise InputError(f"--imgsz {imgsz}: must be a positive multiple of 32; try {max(32, round(imgsz / 32) * 32)}")
 
 
 def new_run_folder(kind: str = "search") -> Path:
+    """The path of a new folder for results, named after the kind of run and the time; it is not made yet."""
     return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def resolved_device(device: str) -> str:
+    """The device that `--device` means on this machine: "cpu", "cuda" or "cuda:N". Raises InputError."""
     if device == "cpu":
         return "cpu"
     import torch
@@ -58,8 +65,9 @@ def resolved_device(device: str) -> str:
 
 
 def worker_slots(workers: str, device: str) -> int:
+    """The number of worker processes that `--workers` means on `device`. Raises InputError."""
     if workers == "auto":
-        # On a GPU as many as its memory holds at a time; processes that wait for room cost little.
+        # On a GPU the memory decides how many run at once; processes that wait for memory cost little.
         return min(GPU_PROCESSES, cpu_cores()) if device.startswith("cuda") else cpu_cores()
     kind, _, number = workers.partition(":")
     if kind != "local" or not number.isdigit() or int(number) < 1:
@@ -68,7 +76,7 @@ def worker_slots(workers: str, device: str) -> int:
 
 
 def gpu_memory_table(device: str) -> MemoryTable | None:
-    """What proxies on one GPU share; None on the CPU, whose memory the system shares out."""
+    """The free memory of a GPU, which evaluations share; None on the CPU, where the operating system shares memory out."""
     if not device.startswith("cuda"):
         return None
     import torch
@@ -79,16 +87,17 @@ def gpu_memory_table(device: str) -> MemoryTable | None:
 
 
 def cpu_cores() -> int:
-    import os
-
+    """The number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_per_worker(slots: int) -> int:
+    """The number of CPU threads for each of `slots` workers."""
     return max(1, cpu_cores() // slots)
 
 
 def parse_limits(max_flops: str | None, max_params: str | None) -> Limits:
+    """The limits of `--max-flops` (2 x MACs) and `--max-params`. Raises InputError."""
     from gpnas.search.limits import Limits
     from gpnas.units import parse_count
 

@@ -1,4 +1,7 @@
-"""What a command may be given as an architecture: a catalogue name, a YAML, a run (its best trial) or RUN/trials/ID."""
+"""The sources of an architecture that commands take: a catalogue name, a YAML, a run (its best trial) or RUN/trials/ID.
+
+Imports of heavy libraries stand inside functions; app.py says why.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +19,94 @@ if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
 
 
-def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int, aside: bool = False) -> Architecture:
-    """`architecture` if it meets the limits, else, when it is a blueprint, narrowed until it does; says so (on stderr when
-    `aside`, as standard output is the result then)."""
+def read_source(source: str) -> Architecture:
+    """The architecture that `source` names. Raises InputError when it names none."""
+    from search_spaces.architecture import read_architecture
+    from search_spaces.blueprint import catalogue, open_catalogue
+
+    path = Path(source)
+    if not path.exists() and source in catalogue():
+        return open_catalogue(source)
+    if path.is_dir() and path.parent.name == "trials":
+        return read_architecture(_trial_text(path), source)
+    if not path.exists():
+        raise InputError(f"{source}: no such file, run or architecture; the catalogue has {', '.join(catalogue())}")
+    return read_architecture(_file_text(path / "best.yaml" if path.is_dir() else path), source)
+
+
+def candidate_of(source: str) -> Candidate:
+    """The candidate of the architecture that `source` names. Raises InputError."""
+    from search_spaces.architecture import candidate
+
+    return candidate(read_source(source))
+
+
+def _trial_text(folder: Path) -> str:
+    """The genotype of the trial whose folder in a run is given."""
+    from gpnas.run.journal import Journal
+
+    with Journal.open(folder.parent.parent, write=False) as journal:
+        trial = next((trial for trial in journal.trials() if str(trial.id) == folder.name), None)
+    if trial is None:
+        raise InputError(f"{folder}: the run has no trial {folder.name}")
+    return trial.genotype
+
+
+def _file_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as an architecture YAML ({error})") from None
+
+
+def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int, *, stderr: bool = False) -> Architecture:
+    """`architecture` if it meets the limits at `imgsz` pixels, else a blueprint narrowed until it does, with a message.
+
+    source: its name in messages. stderr: print the message there, because the result goes to standard output. Raises LimitError
+    for an architecture that is not a blueprint.
+    """
     from gpnas.graph.cost import deployed_cost
     from search_spaces.architecture import candidate
     from search_spaces.blueprint import Blueprint
     from search_spaces.neighbourhood import fitted
 
     check_imgsz(imgsz)
-    costs = deployed_cost(candidate(architecture).graph, imgsz)
-    if limits.allows(costs):
+    cost = deployed_cost(candidate(architecture).graph, imgsz)
+    if limits.allows(cost):
         return architecture
-    told = f"{costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {costs.params / 1e6:.3f}M parameters"
+    size = f"{cost.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {cost.params / 1e6:.3f}M parameters"
     if not isinstance(architecture, Blueprint):
-        raise LimitError(f"{source}: has {told}, beyond the limits; raise them or take a smaller one")
-    narrowed = fitted(architecture, limits.max_flops, limits.max_params, imgsz)
-    now = deployed_cost(candidate(narrowed).graph, imgsz)
+        raise LimitError(f"{source}: has {size}, beyond the limits; raise them or take a smaller one")
+    narrow = fitted(architecture, limits.max_flops, limits.max_params, imgsz)
+    cost = deployed_cost(candidate(narrow).graph, imgsz)
     typer.echo(
-        f"{source} has {told}; at width_multiple {narrowed.width_multiple} it has {now.flops / 1e9:.3f}G and "
-        f"{now.params / 1e6:.3f}M",
-        err=aside,
+        f"{source} has {size}; at width_multiple {narrow.width_multiple} it has {cost.flops / 1e9:.3f}G and "
+        f"{cost.params / 1e6:.3f}M",
+        err=stderr,
     )
-    return narrowed
+    return narrow
+
+
+def for_classes(architecture: Architecture, classes: int, *, stderr: bool = False) -> Architecture:
+    """The same architecture with a head for `classes` that gpnas can train, with a message when its head changes.
+
+    stderr: print the message there, because the result goes to standard output.
+    """
+    from search_spaces.architecture import classes_of, has_anchors, with_classes
+
+    old_classes = classes_of(architecture)
+    if has_anchors(architecture):
+        change = f"the published heads with anchors are replaced by a decoupled head for {classes} classes"
+    elif old_classes != classes:
+        change = f"the architecture has a head for {old_classes} classes; it gets one for the {classes} classes of the data"
+    else:
+        return architecture
+    typer.echo(change, err=stderr)
+    return with_classes(architecture, classes)
 
 
 def space_around(name: str, start: Architecture | None, classes: int) -> Space:
-    """The neighbourhood of a blueprint to start from, else the space `name`. Raises InputError when both are asked for."""
+    """The neighbourhood of `start` if it is a blueprint, else the space `name`. Raises InputError when both are given."""
     from search_spaces.blueprint import Blueprint
     from search_spaces.gradient_path import open_space
     from search_spaces.neighbourhood import Neighbourhood
@@ -54,78 +118,31 @@ def space_around(name: str, start: Architecture | None, classes: int) -> Space:
     return Neighbourhood(start, classes)
 
 
-def _architecture_text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as an architecture YAML ({error})") from None
-
-
-def read_source(source: str) -> Architecture:
-    """The architecture that a catalogue name, a YAML file, a run (its best) or RUN/trials/ID names."""
-    from search_spaces.architecture import read_architecture
-    from search_spaces.blueprint import catalogue, open_catalogue
-
-    path = Path(source)
-    if not path.exists() and source in catalogue():
-        return open_catalogue(source)
-    if path.is_dir() and path.parent.name == "trials":
-        return read_architecture(_trial_text(path), source)
-    if not path.exists():
-        raise InputError(f"{source}: no such file, run or architecture; the catalogue has {', '.join(catalogue())}")
-    return read_architecture(_architecture_text(path / "best.yaml" if path.is_dir() else path), source)
-
-
-def candidate_of(source: str) -> Candidate:
-    from search_spaces.architecture import candidate
-
-    return candidate(read_source(source))
-
-
-def _trial_text(folder: Path) -> str:
-    from gpnas.run.journal import Journal
-
-    with Journal.open(folder.parent.parent, write=False) as journal:
-        trial = next((trial for trial in journal.trials() if str(trial.id) == folder.name), None)
-    if trial is None:
-        raise InputError(f"{folder}: the run has no trial {folder.name}")
-    return trial.genotype
-
-
-def for_classes(architecture: Architecture, classes: int, aside: bool = False) -> Architecture:
-    """The same architecture with a head for `classes` that gpnas trains; says so (`aside`: on stderr) when that changes it."""
-    from search_spaces.architecture import classes_of, has_anchors, with_classes
-
-    had = classes_of(architecture)
-    if has_anchors(architecture):
-        told = f"the architecture's published heads (by anchors) give way to a decoupled one for {classes} classes"
-    elif had != classes:
-        told = f"the data have {classes} classes, the architecture was made for {had}: its head changes"
-    else:
-        return architecture
-    typer.echo(told, err=aside)
-    return with_classes(architecture, classes)
-
-
 def searched_imgsz(architecture: Architecture) -> int:
-    size = (architecture.found or {}).get("cost", {}).get("imgsz", 640)
-    return size if isinstance(size, int) else 640
+    """The image size, in pixels, of the search that found `architecture`; 640 for one that no search found."""
+    imgsz = (architecture.found or {}).get("cost", {}).get("imgsz", 640)
+    return imgsz if isinstance(imgsz, int) else 640
 
 
-def trial_yaml(run: Path, trial: int | None) -> str:
+def trial_yaml(run: Path, trial_id: int | None) -> str:
+    """The YAML of a measured trial of `run`, or of its best trial without an id. Raises InputError when it is not measured."""
     from gpnas.run.journal import Journal
-    from gpnas.run.results import best_of, best_yaml, measured
+    from gpnas.run.results import best_of, best_yaml, trial_results
+    from gpnas.run.settings import RunSettings
 
     with Journal.open(run, write=False) as journal:
-        found = measured(journal)
-        chosen = best_of(found) if trial is None else next((m for m in found if m.trial.id == trial), None)
-        if chosen is None:
-            have = ", ".join(str(m.trial.id) for m in found) or "none"
-            raise InputError(f"{run}: no measured trial {'' if trial is None else trial}; measured trials: {have}")
-        return best_yaml(chosen, journal.settings, render_yaml)
+        results = trial_results(journal)
+        settings = RunSettings.from_json(journal.settings)
+    chosen = best_of(results) if trial_id is None else next((r for r in results if r.trial.id == trial_id), None)
+    if chosen is None:
+        measured = ", ".join(str(result.trial.id) for result in results) or "none"
+        wanted = "" if trial_id is None else f" {trial_id}"
+        raise InputError(f"{run}: no measured trial{wanted}; measured trials: {measured}")
+    return best_yaml(chosen, settings, render_yaml)
 
 
 def render_yaml(genotype: str, found: dict[str, Any]) -> str:
+    """The YAML of a genotype with the section `found` (gpnas.run.results.Render)."""
     from search_spaces.architecture import read_architecture
 
     return read_architecture(genotype).to_yaml(found)

@@ -16,12 +16,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 from urllib.parse import urlsplit
 
 from gpnas.errors import InputError
+from gpnas.run.loop import Finished
+from gpnas.run.results import TrialResult, best_of
+from gpnas.search.pareto import hypervolume
 
-Mode = Literal["offline", "online", "off"]
+MODES = ("offline", "online", "off")
 
 PROJECT = "gpnas"
 
@@ -32,6 +35,44 @@ FINISH_TIMEOUT = 60.0
 Row = Mapping[str, float | int | str | None]
 
 
+def check_mode(mode: str) -> None:
+    """Raises InputError when `mode` is none of MODES."""
+    if mode not in MODES:
+        raise InputError(f"--wandb {mode}: must be offline, online or off")
+
+
+def evaluation_row(event: Finished, results: Sequence[TrialResult], max_macs: float) -> dict[str, Any]:
+    """A finished evaluation for `Tracker.trial`. results: of all trials so far. max_macs: the end of the hypervolume."""
+    trial, evaluation = event.suggestion.trial, event.evaluation
+    best = best_of(results)
+    return {
+        "trial": trial.id,
+        "rung": event.suggestion.rung,
+        "state": evaluation.state.value,
+        **evaluation.metrics,
+        "flops": trial.cost.flops,
+        "params": trial.cost.params,
+        "seconds": evaluation.seconds,
+        "score": trial.features["score"],
+        "best_ap": best.ap if best else 0.0,
+        "hypervolume": hypervolume([result.point for result in results], max_macs),
+    }
+
+
+def front_row(result: TrialResult) -> dict[str, Any]:
+    """A trial of the Pareto front for `Tracker.front`."""
+    return {
+        "trial": result.trial.id,
+        "ap": result.ap,
+        "ap50": result.evaluation.metrics.get("ap50"),
+        "flops": result.trial.flops,
+        "params": result.trial.params,
+        "epochs": result.fidelity.epochs,
+        "imgsz": result.fidelity.imgsz,
+        "hash": result.trial.hash,
+    }
+
+
 class Tracker:
     """Logs to one W&B run. With mode "off" it does nothing and imports nothing.
 
@@ -40,7 +81,7 @@ class Tracker:
 
     def __init__(
         self,
-        mode: Mode,
+        mode: str,
         run_dir: Path,
         config: Mapping[str, Any],
         *,
@@ -49,8 +90,7 @@ class Tracker:
     ) -> None:
         """config: the settings that W&B shows beside the run. Raises InputError for an unknown mode, and for mode "online" when
         nobody is logged in."""
-        if mode not in get_args(Mode):
-            raise InputError(f"--wandb {mode}: not one of {', '.join(get_args(Mode))}")
+        check_mode(mode)
         self.error: str | None = None
         self._on_error = on_error
         self._run: Any = None
@@ -96,7 +136,7 @@ class Tracker:
             self._on_error(self.error)
 
 
-def _start(mode: Literal["offline", "online"], run_dir: Path, config: Mapping[str, Any], run_id: str) -> Any:
+def _start(mode: str, run_dir: Path, config: Mapping[str, Any], run_id: str) -> Any:
     # wandb reads this when it is imported: it must not report its own errors to its makers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     try:
@@ -129,7 +169,7 @@ def _start(mode: Literal["offline", "online"], run_dir: Path, config: Mapping[st
             name=run_dir.resolve().name,
             id=run_id,
             resume="allow",
-            mode=mode,
+            mode="online" if mode == "online" else "offline",
             dir=run_dir,
             config=dict(config),
             settings=quiet,

@@ -40,14 +40,14 @@ SHOWN_CLASSES = 7
 class DetectorReport:
     """The measured quality of a trained detector on one split.
 
-    metrics: COCO's, by name. classes: (AP, AP50) by class name. precision: at IoU 0.5, at the recalls 0, 0.01 ... 1, by class
-    name. pictures: names and JPEG bytes of images with their detections.
+    metrics: COCO's, by name. per_class: (AP, AP50) by class name. precision_curves: by class name, precision at IoU 0.5 at the
+    recalls 0, 0.01 ... 1. pictures: names and JPEG bytes of images with their detections.
     """
 
     split: str
     metrics: Mapping[str, float]
-    classes: Mapping[str, tuple[float, float]]
-    precision: Mapping[str, Sequence[float]]
+    per_class: Mapping[str, tuple[float, float]]
+    precision_curves: Mapping[str, Sequence[float]]
     pictures: Sequence[tuple[str, bytes]]
 
 
@@ -60,7 +60,7 @@ def write_training_report(folder: Path, title: str, history: Sequence[Mapping[st
 
 def _sections(title: str, history: Sequence[Mapping[str, Any]], detector: DetectorReport) -> list[str]:
     metrics = [(name.replace("ap", "AP").replace("_", " "), f"{value:.3f}") for name, value in detector.metrics.items()]
-    classes = [(f"{ap:.3f}", f"{ap50:.3f}", name) for name, (ap, ap50) in detector.classes.items()]
+    classes = [(f"{ap:.3f}", f"{ap50:.3f}", name) for name, (ap, ap50) in detector.per_class.items()]
     seconds = float(history[-1]["seconds"]) if history else 0.0
     waiting = [float(row["waiting"]) for row in history if "waiting" in row]
     duration = f"{len(history)} epochs; the last session took {clock(seconds)}"
@@ -96,12 +96,12 @@ def _curves(title: str, history: Sequence[Mapping[str, Any]], columns: Sequence[
 
 
 def _precision(detector: DetectorReport) -> str:
-    best = sorted(detector.precision, key=lambda name: -detector.classes[name][1])[:SHOWN_CLASSES]
+    best = sorted(detector.precision_curves, key=lambda name: -detector.per_class[name][1])[:SHOWN_CLASSES]
     if not best:
         return empty("Precision over recall", "no class has objects")
     recalls = [k / 100 for k in range(101)]
-    mean = [sum(values) / len(values) for values in zip(*detector.precision.values(), strict=True)]
-    lines = {name: list(zip(recalls, detector.precision[name], strict=True)) for name in best}
+    mean = [sum(values) / len(values) for values in zip(*detector.precision_curves.values(), strict=True)]
+    lines = {name: list(zip(recalls, detector.precision_curves[name], strict=True)) for name in best}
     lines = {"mean": list(zip(recalls, mean, strict=True)), **lines}
     return _lines("Precision over recall at IoU 0.5", lines, "recall", "precision")
 

@@ -1,12 +1,12 @@
-"""Several evaluations on one GPU: which of them fit into its memory together, by what the ones before were measured to need.
+"""Which evaluations fit into the memory of one GPU together, by the measured needs of earlier ones.
 
     table = MemoryTable(total=80 * 2**30)
-    if table.fits(analytic):                    # bytes of activations that a training step keeps, by the cost model
-        table.take(key, analytic)
-    table.release(key, measured)                # the peak that the evaluation reported
+    if table.fits(activations):                 # bytes of the activations of a training step, by the cost model
+        table.take(key, activations)
+    table.release(key, measured)                # bytes: the peak that the evaluation reported
 
-What a process needs is a base (its CUDA context and libraries) and a multiple of the analytic bytes; the multiple is the
-largest that was measured so far, and a cautious one before.
+A process needs a base (its CUDA context and libraries) and a multiple of the bytes of its activations. The multiple is the
+largest that was measured so far, and FIRST_MULTIPLE before any was measured.
 """
 
 from __future__ import annotations
@@ -14,37 +14,40 @@ from __future__ import annotations
 from typing import Any
 
 BASE_BYTES = 700 * 2**20
-"""Of a process that uses CUDA, before any tensor."""
+"""GPU memory of a process that uses CUDA, before its first tensor."""
 
 FIRST_MULTIPLE = 4.0
-"""Activations, their gradients, weights and workspace, as multiples of float32 activations."""
+"""A cautious multiple for activations, their gradients, weights and workspace."""
 
 USABLE = 0.92
-"""Share of the memory that may be promised: allocators keep some more than they use."""
+"""Share of the memory that evaluations may take, because allocators reserve more than they use."""
 
 
 class MemoryTable:
-    """total: bytes of the GPU that evaluations may share."""
+    """The needs of the running evaluations. multiple: the largest measured multiple, None before the first."""
 
     def __init__(self, total: int) -> None:
+        """total: bytes of GPU memory that evaluations share."""
         self.total = total
         self.multiple: float | None = None
-        self._taken: dict[Any, tuple[int, int]] = {}
+        self._taken: dict[Any, tuple[int, int]] = {}  # by key: bytes of activations, bytes that it needs
 
-    def need(self, analytic: int) -> int:
-        """Bytes that an evaluation with so many analytic bytes will take."""
-        return BASE_BYTES + int(analytic * (FIRST_MULTIPLE if self.multiple is None else self.multiple))
+    def need(self, activations: int) -> int:
+        """Bytes of GPU memory for an evaluation with `activations` bytes of activations."""
+        return BASE_BYTES + int(activations * (FIRST_MULTIPLE if self.multiple is None else self.multiple))
 
-    def fits(self, analytic: int) -> bool:
-        """Whether one more fits beside what runs. Alone everything may try: what does not fit trains in smaller pieces."""
-        promised = sum(need for _, need in self._taken.values())
-        return not self._taken or promised + self.need(analytic) <= USABLE * self.total
+    def fits(self, activations: int) -> bool:
+        """Whether one more evaluation fits beside those that run. Without others everything fits, because a training that
+        runs out of memory splits its batches."""
+        taken = sum(need for _, need in self._taken.values())
+        return not self._taken or taken + self.need(activations) <= USABLE * self.total
 
-    def take(self, key: Any, analytic: int) -> None:
-        self._taken[key] = analytic, self.need(analytic)
+    def take(self, key: Any, activations: int) -> None:
+        """Count an evaluation that starts."""
+        self._taken[key] = activations, self.need(activations)
 
     def release(self, key: Any, measured: float | None) -> None:
-        """measured: the peak of an evaluation that ended well, bytes; None when it is not known."""
-        analytic, _ = self._taken.pop(key)
-        if measured and analytic:
-            self.multiple = max(self.multiple or 0.0, measured / analytic)
+        """Count an evaluation that ended. measured: its peak in bytes; None when it is not known."""
+        activations, _ = self._taken.pop(key)
+        if measured and activations:
+            self.multiple = max(self.multiple or 0.0, measured / activations)

@@ -243,7 +243,10 @@ class Journal:
         """All trials, by id."""
         rows = self._rows("SELECT id, hash, genotype, origin, score, params, macs FROM trials ORDER BY id")
         try:
-            return [TrialRow(*row[:3], Origin.parse(row[3]), *row[4:]) for row in rows]
+            return [
+                TrialRow(trial_id, digest, genotype, Origin.parse(origin), score, params, macs)
+                for trial_id, digest, genotype, origin, score, params, macs in rows
+            ]
         except ValueError as error:
             raise JournalError(f"the journal holds a trial that cannot be read: {error}") from None
 

@@ -1,18 +1,18 @@
-"""Local processes that evaluate candidates, one in each slot, and outlive no one.
+"""Local processes that evaluate candidates, one in each slot.
 
     with LocalWorkers(evaluator, slots=2) as workers:
         workers.submit(Job((7, 0), candidate, Fidelity(4, 160), Path("run/trials/7"), timeout=600.0))
         for message in workers.poll(timeout=0.5):     # Progress((7, 0), {"epoch": 1, ...}) ... Done((7, 0), evaluation)
             ...
 
-A worker is a spawned process that lives for many jobs, so imports and decoded data are paid once. Whatever happens to it
-comes back as an `Evaluation` with a cause: an exception is `error` (or `oom`), a late job is killed as `timeout`, a process
-that dies is `lost`. After any of these the slot gets a new process: one that raised the unexpected (a CUDA error, say) is not
-trusted with the next candidate. In a trial's folder are what its evaluations print (output.txt) and a traceback (error.txt).
+A worker is a spawned process that serves many jobs, so that imports and decoded data are paid for once. Every end of a job
+comes back as an `Evaluation`, with a cause when it failed: an exception is `error` or `oom`, a job beyond its timeout is killed
+(`timeout`), a process that dies is `lost`. After any of these the slot gets a new process, because the old one may be damaged
+(by a CUDA error, say). The folder of a trial holds what its evaluations print (output.txt) and the last traceback (error.txt).
 
-Workers ignore Ctrl-C (the parent decides) and die with the parent even when it is killed: on Linux by prctl(2)
-PR_SET_PDEATHSIG, which is bound to the *thread* that starts them, and everywhere by watching the parent. So make and use
-`LocalWorkers` in a thread that lives as long as the search.
+Workers ignore Ctrl-C, which the parent handles. They die with the parent, even when it is killed: on Linux by prctl(2)
+PR_SET_PDEATHSIG, which is bound to the *thread* that starts them, and on all systems because they watch the parent. Therefore
+make and use `LocalWorkers` in a thread that lives as long as the search.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from gpnas.errors import is_out_of_memory
+from gpnas.files import write_text
 from gpnas.search.trial import Candidate, Cause, Evaluation, Evaluator, Fidelity, failure
 
 Key = tuple[int, int]
@@ -46,18 +48,15 @@ START_TIMEOUT = 300.0
 """Seconds that a worker may take to import what the evaluator needs (a cold network disk is slow)."""
 
 CHECK_SECONDS = 1.0
-"""How often a waiting parent looks whether workers live: a grandchild may keep a dead one's pipe open."""
+"""How often a waiting parent checks that its workers live: a grandchild may keep the pipe of a dead worker open."""
 
 KILL_SECONDS = 10.0
-"""How long a killed process is waited for: one that hangs in a driver does not end until the driver lets it."""
-
-_OOM_NAMES = frozenset({"MemoryError", "OutOfMemoryError"})
-"""Names of exception classes (Python's, torch's): torch is not imported to ask."""
+"""How long the parent waits for a killed process: one that hangs in a driver ends only when the driver lets it."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """An evaluation to run. timeout: seconds from the moment a worker starts it; None is no limit."""
+    """An evaluation to run. timeout: seconds from the moment at which a worker starts it; None: no limit."""
 
     key: Key
     candidate: Candidate
@@ -68,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """A job's end. A failure that the evaluator did not report itself counts the epochs that were reported."""
+    """The end of a job. A failure that the evaluator did not return itself counts the epochs that it reported."""
 
     key: Key
     evaluation: Evaluation
@@ -76,25 +75,22 @@ class Done:
 
 @dataclass(frozen=True)
 class Progress:
-    """What an evaluator passed to `report`."""
+    """A report of the evaluator of a running job."""
 
     key: Key
     data: dict[str, Any]
 
 
 class LocalWorkers:
-    """`slots` processes on this machine, each with its copy of `evaluator`. A context manager.
-
-    Not for several threads at once.
-    """
+    """`slots` processes on this machine, each with a copy of `evaluator`; a context manager. Use it in one thread only."""
 
     def __init__(self, evaluator: Evaluator, slots: int) -> None:
         if slots < 1:
             raise ValueError(f"slots must be at least 1, got {slots}")
         self._slots = [_Slot(evaluator) for _ in range(slots)]
-        atexit.register(self.close)  # before multiprocessing's own exit, which waits for children that never end
+        atexit.register(self.close)  # runs before the exit handler of multiprocessing, which waits for children that never end
         try:
-            for slot in self._slots:  # all at once: they import side by side
+            for slot in self._slots:  # all at once, so that they import in parallel
                 slot.start()
         except BaseException:
             self.close()
@@ -106,14 +102,14 @@ class LocalWorkers:
         return sum(slot.job is None for slot in self._slots)
 
     def submit(self, job: Job) -> None:
-        """Give `job` to a free slot. Raises ValueError when there is none: look at `free` first."""
+        """Give `job` to a free slot. Raises ValueError when there is none; look at `free` first."""
         slot = next((slot for slot in self._slots if slot.job is None), None)
         if slot is None:
             raise ValueError(f"all {len(self._slots)} slots are busy; poll before submitting job {job.key}")
         slot.assign(job)
 
     def poll(self, timeout: float) -> list[Done | Progress]:
-        """What has happened; waits at most `timeout` seconds for something. Empty at once when no job is submitted."""
+        """New messages. Waits up to `timeout` seconds for the first one; returns at once when no job is running."""
         until = time.monotonic() + timeout
         while True:
             messages = [message for slot in self._slots for message in slot.messages()]
@@ -125,7 +121,7 @@ class LocalWorkers:
             connection.wait([slot.pipe for slot in busy], max(wait, 0.0))
 
     def close(self) -> None:
-        """End all workers now; what they were doing is lost. A second call does nothing."""
+        """Kill all workers; running evaluations are lost. A second call does nothing."""
         atexit.unregister(self.close)
         for slot in self._slots:
             slot.stop()
@@ -138,7 +134,7 @@ class LocalWorkers:
 
 
 class _Slot:
-    """One worker process and the job it has. A job waits here until the process is ready, so that sending never blocks."""
+    """One worker process and its job. A job is not sent before the process is ready, so that sending never blocks."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
@@ -153,12 +149,12 @@ class _Slot:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         process = context.Process(target=_work, args=(self._evaluator, theirs, os.getpid()), name="gpnas-worker")
-        with theirs, _sigint_blocked():  # a child inherits the mask: Ctrl-C cannot hit it before it ignores it
+        with theirs, _sigint_blocked():  # a child inherits the mask, so Ctrl-C cannot end it before it ignores Ctrl-C
             process.start()
         self._process, self._ready = process, False
 
     def stop(self) -> int | None:
-        """Kill the process and whatever it started; returns its exit code."""
+        """Kill the process and all processes that it started; returns its exit code."""
         process, self._process = self._process, None
         if process is None:
             return None
@@ -172,7 +168,7 @@ class _Slot:
 
     def assign(self, job: Job) -> None:
         if self._process is not None and self._process.exitcode is not None:
-            self.stop()  # it died while it had nothing to do
+            self.stop()  # it died between two jobs
         if self._process is None:
             self.start()
         self.job, self._epochs = job, 0
@@ -181,11 +177,11 @@ class _Slot:
             self._send()
 
     def messages(self) -> Iterator[Done | Progress]:
-        """What the process has said, and what became of it."""
+        """New messages of the process, and a failure when it died or is late."""
         job = self.job
         if job is None or self._process is None:
             return
-        exited = self._process.exitcode is not None  # asked before reading, so that its last words are not missed
+        exited = self._process.exitcode is not None  # checked before reading, so that its last messages are read too
         try:
             while self.job is not None and self.pipe.poll():
                 message = self._receive(job, *self.pipe.recv())
@@ -196,7 +192,7 @@ class _Slot:
         if self.job is None:
             return
         if exited:
-            yield self._fail(job, Cause.LOST, _obituary(self._ended(), self._ready))
+            yield self._fail(job, Cause.LOST, _death_message(self._ended(), self._ready))
         elif time.monotonic() >= self.deadline:
             self.stop()
             if self._ready:
@@ -221,11 +217,11 @@ class _Slot:
         assert self.job is not None
         self._began = time.monotonic()
         self.deadline = float("inf") if self.job.timeout is None else self._began + self.job.timeout
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # dead: messages() will find it so
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it is dead, as messages() will notice
             self.pipe.send(self.job)
 
     def _ended(self) -> int | None:
-        """The exit code of a process whose pipe is closed: it is on its way out, or made to go."""
+        """The exit code of a process that is ending or whose pipe is closed; it is killed when it does not end by itself."""
         if self._process is not None:
             self._process.join(1.0)
         return self.stop()
@@ -240,7 +236,7 @@ def _pid(process: SpawnProcess) -> int:
     return process.pid
 
 
-def _obituary(exitcode: int | None, was_ready: bool) -> str:
+def _death_message(exitcode: int | None, was_ready: bool) -> str:
     text = f"worker died with exit code {exitcode}"
     if exitcode is not None and exitcode < 0:
         with contextlib.suppress(ValueError):
@@ -263,10 +259,10 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def _work(evaluator: Evaluator, pipe: connection.Connection, parent: int) -> None:
-    _die_with(parent)
+    _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
-        os.setsid()  # a group of its own, so that the parent can end this process with all that it starts
+        os.setsid()  # a process group of its own, so that the parent can kill this process with all its children
     pipe.send(("ready", None))
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
         while True:
@@ -278,7 +274,7 @@ def _work(evaluator: Evaluator, pipe: connection.Connection, parent: int) -> Non
 
 
 def _evaluate(evaluator: Evaluator, job: Job, pipe: connection.Connection) -> tuple[str, Evaluation]:
-    """("done" or "raised", evaluation)."""
+    """Run a job in this worker: ("done", its evaluation) or ("raised", a failure)."""
     began = time.monotonic()
     epochs = 0
 
@@ -293,13 +289,12 @@ def _evaluate(evaluator: Evaluator, job: Job, pipe: connection.Connection) -> tu
             evaluation = evaluator.evaluate(job.candidate, job.fidelity, job.trial_dir, report)
         if not isinstance(evaluation, Evaluation):
             raise TypeError(f"{type(evaluator).__name__}.evaluate returned {evaluation!r}, which is no Evaluation")
-        ForkingPickler.dumps(evaluation)  # what cannot travel fails here
+        ForkingPickler.dumps(evaluation)  # an evaluation that cannot be sent must fail here
         return "done", evaluation
-    except BaseException as error:  # also SystemExit: whatever ends an evaluation is its result
+    except BaseException as error:  # SystemExit too: an evaluator must not end its worker
         with contextlib.suppress(OSError):  # a full disk must not hide the error itself
-            (job.trial_dir / "error.txt").write_text(traceback.format_exc())
-        names = {cls.__name__ for cls in type(error).__mro__}
-        cause = Cause.OOM if names & _OOM_NAMES else Cause.ERROR
+            write_text(job.trial_dir / "error.txt", traceback.format_exc())
+        cause = Cause.OOM if is_out_of_memory(error) else Cause.ERROR
         return "raised", failure(cause, _one_line(error), time.monotonic() - began, epochs)
 
 
@@ -310,7 +305,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Iterator[None]:
-    """Standard output and error go to `path`, C libraries' and crash reports too; removed again when nothing came."""
+    """Send standard output and error to `path`, those of C libraries and crash reports too; an empty file is removed."""
     with path.open("a") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
@@ -323,11 +318,12 @@ def _output_to(path: Path) -> Iterator[None]:
         path.unlink()
 
 
-def _die_with(parent: int) -> None:
+def _end_with(parent: int) -> None:
+    """Make sure that this process ends when its parent ends."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1  # <linux/prctl.h>
         ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before we could ask
+    if os.getppid() != parent:  # it died before the call of prctl
         os._exit(1)
     threading.Thread(target=_watch_parent, name="gpnas-parent-watch", daemon=True).start()
 
