@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 
 from evaluators.tabular import read_curves
 from evaluators.zero_cost import COMPARATORS
+from gpnas.errors import TrainingDiverged
 from gpnas.files import append_line, drop_half_line, read_lines, write_lines
 from gpnas.paths.features import FEATURES
 
@@ -154,7 +155,7 @@ def train(task: Training, spec: str, device: str, split: str = "val") -> dict[st
 
     from evaluators.device import pick_device
     from evaluators.proxy import PROXY_AUGMENTATION
-    from evaluators.training.loop import TrainingDiverged, fit, new_network
+    from evaluators.training.loop import fit, new_network
     from evaluators.training.recipe import Recipe, for_data
     from search_spaces.architecture import candidate, read_architecture, with_classes
 
@@ -182,7 +183,7 @@ def score(task: Training, spec: str, device: str) -> dict[str, Any]:
     """One row of the table of zero-cost scores; called in a worker process."""
     import torch
 
-    from evaluators.data.augment import train_batches
+    from evaluators.data.batches import train_batches
     from evaluators.device import pick_device
     from evaluators.proxy import PROXY_AUGMENTATION
     from evaluators.training.loop import new_network

@@ -27,7 +27,7 @@ from evaluators.data.records import DetectionData
 from evaluators.proxy import ProxyEvaluator
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe
-from evaluators.training.step import OutOfMemory
+from gpnas.errors import OutOfMemory
 from gpnas.graph.cost import cost
 from gpnas.graph.graph import Graph
 from gpnas.run.workers import Job, LocalWorkers

@@ -22,7 +22,7 @@ from gp_bench import BATCH, DETECTORS, HERE, TRAININGS, Training, kendall, loade
 from evaluators.device import pick_device
 from evaluators.proxy import PROXY_AUGMENTATION
 from evaluators.tabular import read_curves
-from evaluators.training.checkpoint import take_over
+from evaluators.training.checkpoint import load_matching
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
 from gpnas.files import read_lines
@@ -57,7 +57,7 @@ def pair(task: Training, spec: str, device: str) -> dict[str, Any]:
     row["parent"] = trained(of_parent, SHORT_EPOCHS, SHORT_IMGSZ)
     row["scratch"] = trained(fresh(child, SHORT_IMGSZ, 1), SHORT_EPOCHS, SHORT_IMGSZ)
     warm = fresh(child, SHORT_IMGSZ, 1)
-    taken, whole = take_over(warm, of_parent.state_dict())
+    taken, whole = load_matching(warm, of_parent.state_dict())
     row["taken"] = round(taken / whole, 3)
     row["warm"] = trained(warm, SHORT_EPOCHS, SHORT_IMGSZ)
     row["long"] = trained(fresh(child, LONG_IMGSZ, 2), LONG_EPOCHS, LONG_IMGSZ)

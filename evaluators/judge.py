@@ -1,4 +1,12 @@
-"""TODO."""
+"""Detections of a network on a split of the data, and their average precision.
+
+    val = load_split(data.splits["val"], 640, device)
+    detect(network, val, len(data.names))                    # detections
+    judge(network, val, data.names)[0].metrics["ap"]         # their average precision
+    judge_split(network, data, "val", 640)                   # the same, by the name of the split
+
+A network is always used in its fused form, as it is deployed.
+"""
 
 from __future__ import annotations
 
@@ -7,79 +15,71 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from evaluators.data.augment import plain_batches
 from evaluators.data.bank import ImageBank, load_bank
+from evaluators.data.batches import plain_batches
 from evaluators.data.records import DetectionData, Record
-from evaluators.detector.ap import CocoEvaluation, coco_evaluation
+from evaluators.detector.ap import CocoEvaluation, Detections, coco_evaluation
 from evaluators.detector.head import check_head, decode, detections
 from evaluators.device import autocast, pick_device
 from gpnas.errors import InputError
 from gpnas.graph.graph import Branch, Graph
 from gpnas.graph.network import Network
 
-_EVALUATION_BATCH = 32
+_BATCH = 32
+_MOST_DETECTIONS = 100  # in an image: COCO counts no more
 
 
 class Split(NamedTuple):
-    """Records, by which detections are judged, and their images."""
+    """A split of the data: its records, and their images on a device."""
 
     records: Sequence[Record]
     bank: ImageBank
 
 
 def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device = "cpu") -> Split:
+    """imgsz: pixels. Raises DataError for images that cannot be read."""
     return Split(records, load_bank(records, imgsz, device))
 
 
 @torch.no_grad()
-def detect(network: Network, split: Split, classes: int, *, precision: str = "auto") -> list[NDArray[np.float64]]:
-    """What a network, in its fused form, finds in a split that lies on its device: one (n, 6) array for each image: x1, y1, x2,
-    y2 in original pixels, score, class; the best first, at most 100, as COCO looks at no more."""
+def detect(network: Network, split: Split, classes: int, *, precision: str = "auto") -> list[Detections]:
+    """The detections in each image of a split that lies on the network's device: the best first, at most 100 an image."""
     fused = network if network.is_fused else network.fused()
     fused.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    bank, device = split.bank, split.bank.pixels.device
+    bank = split.bank
     strides = [out.stride for out in fused.graph.outputs if out.branch == Branch.MAIN]
     sizes, scales = bank.sizes.tolist(), bank.scales.double().tolist()
-    found: list[NDArray[np.float64]] = []
-    for images, part in plain_batches(bank, _EVALUATION_BATCH):
-        with autocast(device, precision):
+    per_image: list[Detections] = []
+    for images, part in plain_batches(bank, _BATCH):
+        with autocast(bank.pixels.device, precision):
             outputs = fused(images)
         boxes, scores = decode(outputs, strides, classes)
-        found += detections(boxes, scores, sizes[part], most=100)
-    for rows, scale, record in zip(found, scales, split.records, strict=True):
-        rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)
-    return found
+        per_image += detections(boxes, scores, sizes[part], most=_MOST_DETECTIONS)
+    for rows, scale, record in zip(per_image, scales, split.records, strict=True):
+        rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)  # pixels of the original image
+    return per_image
 
 
 def judge(
     network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
-) -> tuple[CocoEvaluation, list[NDArray[np.float64]]]:
-    """What COCOeval says of the detections of `network` on `split`, and the detections."""
-    found = detect(network, split, len(names), precision=precision)
-    return coco_evaluation(split.records, names, found), found
+) -> tuple[CocoEvaluation, list[Detections]]:
+    """How well the detections of `network` match the boxes of `split`, and the detections. names: of the classes."""
+    per_image = detect(network, split, len(names), precision=precision)
+    return coco_evaluation(split.records, names, per_image), per_image
 
 
-def evaluate(
-    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
-) -> tuple[dict[str, float], list[NDArray[np.float64]]]:
-    """The metrics of `judge`, and the detections."""
-    judgement, found = judge(network, split, names, precision=precision)
-    return judgement.metrics, found
-
-
-def validate(
+def judge_split(
     network: Network, data: DetectionData, split: str, imgsz: int, *, device: str = "auto", precision: str = "auto"
-) -> tuple[CocoEvaluation, list[NDArray[np.float64]]]:
-    """`judge` of `network` on a split of `data`, at `imgsz` pixels."""
-    place = pick_device(device)
-    _check_input(network.graph, len(data.names), imgsz)
-    loaded = load_split(data.splits[split], imgsz, place)
-    return judge(network.to(place), loaded, data.names, precision=precision)
+) -> tuple[CocoEvaluation, list[Detections]]:
+    """`judge` on the split of that name, at `imgsz` pixels. Raises InputError for a network that does not fit the data."""
+    check_network(network.graph, len(data.names), imgsz)
+    chosen = pick_device(device)
+    return judge(network.to(chosen), load_split(data.splits[split], imgsz, chosen), data.names, precision=precision)
 
 
-def _check_input(graph: Graph, classes: int, imgsz: int) -> None:
+def check_network(graph: Graph, classes: int, imgsz: int) -> None:
+    """Raises InputError when a network of `graph` cannot be used with `classes` classes at `imgsz` pixels."""
     try:
         check_head(graph, classes, imgsz)
     except ValueError as error:

@@ -7,6 +7,8 @@
         LimitError             a limit that nothing in the space can meet
       GraphError               an operation that does not fit its inputs
       JournalError             a run directory that cannot be read or written   -> exit code 1
+      TrainingDiverged         a loss or gradient that is not finite, or far too large
+      OutOfMemory              a batch of two images that does not fit into memory
 
 An `InputError` is one line that names the value and the remedy; `cli.py` prints it and stops.
 """
@@ -50,3 +52,25 @@ class GraphError(GpnasError):
 
 class JournalError(GpnasError):
     """A run directory that cannot be read or written."""
+
+
+class TrainingDiverged(GpnasError):
+    """A loss or gradient that is not finite, or far too large."""
+
+
+class OutOfMemory(GpnasError):
+    """Not even two images at a time fit into memory."""
+
+
+_OUT_OF_MEMORY_CLASSES = frozenset({"MemoryError", "OutOfMemoryError", OutOfMemory.__name__})
+_OUT_OF_MEMORY_TEXTS = ("not enough memory", "defaultcpuallocator", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, a GPU's (torch.OutOfMemoryError), or torch's on a CPU, a plain RuntimeError.
+
+    Classes are compared by name, because the command line must not import torch.
+    """
+    if _OUT_OF_MEMORY_CLASSES & {cls.__name__ for cls in type(error).__mro__}:
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)

@@ -66,11 +66,12 @@ LAYERS = BASE | {
     "evaluators.detector": ["gpnas.graph", "evaluators.data"],
     "evaluators.judge": ["gpnas.graph", "evaluators.data", "evaluators.device", "evaluators.detector"],
     "evaluators.training": [
-        *("gpnas.graph", "evaluators.data", "evaluators.device", "evaluators.detector", "evaluators.judge"),
+        *("gpnas.graph", "gpnas.search.trial", "evaluators.data", "evaluators.device", "evaluators.detector"),
+        "evaluators.judge",
     ],
     "evaluators.proxy": [
-        *("gpnas.graph", "gpnas.search.trial", "evaluators.data", "evaluators.device", "evaluators.detector"),
-        *("evaluators.judge", "evaluators.training"),
+        *("gpnas.graph", "gpnas.search.trial", "evaluators.data", "evaluators.device", "evaluators.judge"),
+        "evaluators.training",
     ],
     "evaluators.predict": ["gpnas.graph", "evaluators.data", "evaluators.device", "evaluators.detector", "evaluators.judge"],
     "evaluators.tabular": ["gpnas.search.trial"],

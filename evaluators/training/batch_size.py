@@ -1,4 +1,4 @@
-"""TODO."""
+"""The batch size that uses a GPU's memory well, measured with two batches of a few images (`gpnas train --batch auto`)."""
 
 from __future__ import annotations
 
@@ -7,47 +7,56 @@ from collections.abc import Callable
 
 import torch
 
-from evaluators.data.augment import Batch
-from evaluators.training.distributed import ALONE
+from evaluators.data.batches import Batch
 from evaluators.training.loop import new_network
-from evaluators.training.optimizer import _optimizer
-from evaluators.training.recipe import Recipe
-from evaluators.training.step import _accumulated, _Step
+from evaluators.training.optimizer import new_optimizer
+from evaluators.training.step import GradientAccumulator
 from gpnas.graph.graph import Graph
 
-CPU_BATCH, MOST_BATCH = 16, 128
-"""Images a step that `automatic_batch` chooses on a CPU, and at most: larger ones learn less in an epoch."""
+CPU_BATCH = 16
+"""Images in a batch on a CPU."""
+
+MAX_BATCH = 128
+"""The largest batch that is chosen: larger ones learn less in an epoch."""
+
+_MEMORY_SHARE = 0.8  # of the free memory
 
 
 def automatic_batch(graph: Graph, classes: int, imgsz: int, device: torch.device, precision: str = "auto") -> int:
-    """Images a step that use a GPU's free memory well, measured with two steps of a few images; CPU_BATCH on a CPU."""
+    """Images in a batch that fit into 80 % of a GPU's free memory; CPU_BATCH on a CPU. imgsz: pixels."""
     if device.type != "cuda":
         return CPU_BATCH
 
     def peak(images: int) -> int:
-        gc.collect()  # the optimiser of a call before may stand in a cycle
+        gc.collect()  # the optimizer of an earlier call may be part of a reference cycle
         network = new_network(graph, classes, imgsz, 0).train()
         network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = _optimizer(network, Recipe(1, imgsz))
+        optimizer = new_optimizer(network, "adamw", lr=1e-3, momentum=0.9, weight_decay=0.0)
         torch.cuda.reset_peak_memory_stats(device)
-        pixels = torch.rand(images, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)
-        box = torch.tensor([imgsz / 4, imgsz / 4, imgsz / 2, imgsz / 2], device=device).expand(images, 8, 4)
-        labels = torch.zeros(images, 8, dtype=torch.int64, device=device)
-        batch = Batch(pixels, box, labels, images)
-        _accumulated(_Step(network, optimizer, graph.outputs, batch, classes, precision, ALONE), 1)
+        GradientAccumulator(network, optimizer, classes, precision).backward_in(1, _batch(images, imgsz, device), graph.outputs)
         return torch.cuda.max_memory_allocated(device)
 
-    found = fitting_batch(peak, int(0.8 * torch.cuda.mem_get_info(device)[0]))
+    batch = largest_batch(peak, int(_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]))
     torch.cuda.empty_cache()
-    return found
+    return batch
 
 
-def fitting_batch(peak: Callable[[int], int], room: int) -> int:
-    """The largest power of two, from 2 to MOST_BATCH, whose peak memory fits into `room` (bytes), by the straight line through
-    the peaks of 2 and 8 images."""
-    few, more = peak(2), peak(8)
-    each = max((more - few) / 6, 1.0)
+def _batch(images: int, imgsz: int, device: torch.device) -> Batch:
+    """Noise, with eight boxes of class 0 in each image."""
+    pixels = torch.rand(images, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)
+    boxes = torch.tensor([imgsz / 4, imgsz / 4, imgsz / 2, imgsz / 2], device=device).expand(images, 8, 4)
+    return Batch(pixels, boxes, torch.zeros(images, 8, dtype=torch.int64, device=device), images)
+
+
+def largest_batch(peak: Callable[[int], int], memory: int) -> int:
+    """The largest power of two, from 2 to MAX_BATCH, whose peak of memory is at most `memory` bytes.
+
+    peak: bytes that a batch of so many images takes. It is called for 2 and for 8 images; the straight line through the two
+    tells the rest.
+    """
+    peak_of_2, peak_of_8 = peak(2), peak(8)
+    per_image = max((peak_of_8 - peak_of_2) / 6, 1.0)
     batch = 2
-    while 2 * batch <= MOST_BATCH and few + (2 * batch - 2) * each <= room:
+    while 2 * batch <= MAX_BATCH and peak_of_2 + (2 * batch - 2) * per_image <= memory:
         batch *= 2
     return batch

@@ -1,9 +1,9 @@
-"""TODO."""
+"""Checkpoint files: written whole or not at all, read as data only, and checked before they are used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,97 +11,119 @@ import torch
 from torch import Tensor
 
 from evaluators.training.recipe import Recipe
+from evaluators.training.state import STATE_KEYS
 from gpnas.errors import InputError
 from gpnas.files import replacing
 from gpnas.graph.network import Network
 
 FORMAT = 1
-"""Version of the checkpoints' contents."""
-
-_STATE = ("model", "ema", "updates", "vectors", "generator", "epoch", "best", "best_epoch", "metrics", "history")
+"""Version of the files' contents."""
 
 
-def _taken_from(network: Network, checkpoint: Path) -> str:
-    """`take_over` the weights of `checkpoint`; says how many. Raises InputError when there are none."""
-    count, whole = take_over(network, load_detector(checkpoint)["model"])
-    if not count:
-        raise InputError(f"--weights {checkpoint}: none of its weights has a name and shape of this network; leave it out")
-    return f"{count} of {whole} values ({count / whole:.0%}) are taken from {checkpoint}"
+@dataclass(frozen=True)
+class DetectorCheckpoint:
+    """A trained detector: what best.pt and last.pt have in common.
 
-
-def take_over(network: Network, theirs: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Copy the values that the network has under the same name and shape; how many they are, and how many it has in all."""
-    ours = network.state_dict()
-    same = {key: value for key, value in theirs.items() if key in ours and ours[key].shape == value.shape}
-    network.load_state_dict(same, strict=False)
-    return sum(value.numel() for value in same.values()), sum(value.numel() for value in ours.values())
-
-
-def _start(last: Path, genotype: str, names: Sequence[str], recipe: Recipe) -> dict[str, Any]:
-    """The state to resume from, checked to be that of the same training."""
-    if not last.exists():
-        raise InputError(f"{last} does not exist: nothing to resume; train without --resume")
-    state = read_checkpoint(last)
-    if missing := {"genotype", "names", "recipe", *_STATE} - state.keys():
-        raise InputError(f"{last} lacks {', '.join(sorted(missing))}; resume from the last.pt of this version's gpnas train")
-    if state["genotype"] != genotype:
-        raise InputError(f"{last} is the training of another architecture; resume with its own, or train in another folder")
-    if tuple(state["names"]) != tuple(names):
-        raise InputError(f"{last} detects {', '.join(state['names'])}, the data have {', '.join(names)}; give its own data")
-    now = asdict(recipe)
-    for key in now.keys() - {"device", "precision"}:
-        if state["recipe"].get(key) != now[key]:
-            raise InputError(f"{last} was trained with {key} {state['recipe'].get(key)}, not {now[key]}; resume with the same")
-    return state
-
-
-def load_detector(checkpoint: Path) -> dict[str, Any]:
-    """A trained detector: `model` (averaged weights), `genotype` (text), `names`, `imgsz` (pixels), `epoch`, `metrics`.
-
-    Raises InputError for a file that is no checkpoint of gpnas train.
+    weights: the averaged weights, by name. genotype: the YAML text that rebuilds the network. names: of the classes. imgsz:
+    pixels that it was trained at. epoch: after which the file was written, from 1. metrics: COCO's on val.
     """
-    content = read_checkpoint(checkpoint)
+
+    weights: Mapping[str, Tensor]
+    genotype: str
+    names: tuple[str, ...]
+    imgsz: int
+    epoch: int
+    metrics: Mapping[str, float]
+
+
+def load_detector(path: Path) -> DetectorCheckpoint:
+    """Read best.pt or last.pt. Raises InputError for another file."""
+    content = read_checkpoint(path)
     try:
-        return {
-            "model": content["ema"],
-            "genotype": content["genotype"],
-            "names": content["names"],
-            "imgsz": content["recipe"]["imgsz"],
-            "epoch": content["epoch"],
-            "metrics": content["metrics"],
-        }
+        return DetectorCheckpoint(
+            weights=content["ema"],
+            genotype=content["genotype"],
+            names=tuple(content["names"]),
+            imgsz=content["recipe"]["imgsz"],
+            epoch=content["epoch"],
+            metrics=content["metrics"],
+        )
     except KeyError as error:
-        raise InputError(f"{checkpoint} lacks {error}; give the best.pt or last.pt of gpnas train") from error
+        raise InputError(f"{path} lacks {error}; give the best.pt or last.pt of gpnas train") from error
 
 
-def load_weights(network: Network, detector: Mapping[str, Any], checkpoint: Path) -> None:
-    """Load the weights of `detector`, which was read from `checkpoint`; InputError when they are of another network."""
+def load_weights(network: Network, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Load `weights`, which were read from `path`. Raises InputError when they are those of another network."""
     try:
-        network.load_state_dict(detector["model"])
+        network.load_state_dict(weights)
     except RuntimeError as error:
-        have = sum(p.numel() for p in network.parameters())
-        theirs = sum(t.numel() for k, t in detector["model"].items() if not k.endswith(("running_mean", "running_var")))
+        ours = sum(p.numel() for p in network.parameters())
+        theirs = sum(t.numel() for name, t in weights.items() if not name.endswith(("running_mean", "running_var")))
         raise InputError(
-            f"the weights of {checkpoint} ({theirs} parameters) do not fit this network ({have} parameters); "
+            f"the weights of {path} ({theirs} parameters) do not fit this network ({ours} parameters); "
             "rebuild it from the checkpoint's own genotype"
         ) from error
 
 
+def load_matching(network: Network, weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Load those `weights` whose name and shape the network has too.
+
+    Returns the number of values that were loaded, and the number of values of the network.
+    """
+    ours = network.state_dict()
+    matching = {name: value for name, value in weights.items() if name in ours and ours[name].shape == value.shape}
+    network.load_state_dict(matching, strict=False)
+    return sum(value.numel() for value in matching.values()), sum(value.numel() for value in ours.values())
+
+
+def load_matching_from(path: Path, network: Network) -> str:
+    """`load_matching` from a checkpoint of gpnas train; returns a line that says how much was loaded.
+
+    Raises InputError when nothing matches.
+    """
+    count, total = load_matching(network, load_detector(path).weights)
+    if not count:
+        raise InputError(f"--weights {path}: none of its weights has a name and shape of this network; leave it out")
+    return f"{count} of {total} values ({count / total:.0%}) are taken from {path}"
+
+
+def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+    """The content of last.pt, which includes a `TrainingState.state_dict`.
+
+    Raises InputError unless it belongs to a training with this `genotype`, these class `names` and this `recipe` (device and
+    precision may differ).
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: nothing to resume; train without --resume")
+    content = read_checkpoint(path)
+    if missing := {"genotype", "names", "recipe", *STATE_KEYS} - content.keys():
+        raise InputError(f"{path} lacks {', '.join(sorted(missing))}; resume from the last.pt of this version's gpnas train")
+    if content["genotype"] != genotype:
+        raise InputError(f"{path} is the training of another architecture; resume with its own, or train in another folder")
+    if tuple(content["names"]) != tuple(names):
+        raise InputError(f"{path} detects {', '.join(content['names'])}, the data have {', '.join(names)}; give its own data")
+    trained_with = content["recipe"]
+    for key, value in asdict(recipe).items():
+        if key not in ("device", "precision") and trained_with.get(key) != value:
+            raise InputError(f"{path} was trained with {key} {trained_with.get(key)}, not {value}; resume with the same")
+    return content
+
+
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write all of it or nothing: a crash leaves what was there."""
+    """Write `content` and FORMAT. A crash leaves the old file or the new one."""
     with replacing(path) as temporary:
-        torch.save(dict(content), temporary)
+        torch.save({"format": FORMAT, **content}, temporary)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a file by `save_checkpoint`, on the CPU. It is data only: nothing in it is executed."""
+    """The content of a file that `save_checkpoint` wrote, on the CPU. Nothing in the file is executed. Raises InputError."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}; give a checkpoint of gpnas train") from error
-    except Exception as error:  # whatever bytes make of an unpickler: IndexError, KeyError, UnpicklingError ...
+    except Exception as error:  # other bytes make the unpickler raise anything: IndexError, KeyError, UnpicklingError ...
         raise InputError(f"{path} is broken or no checkpoint; give the best.pt or last.pt of gpnas train") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else None
-        raise InputError(f"{path} has checkpoint format {found}, not {FORMAT}; it was written by another program or version")
-    return content
+    version = content.get("format") if isinstance(content, dict) else None
+    if version != FORMAT:
+        raise InputError(f"{path} has checkpoint format {version}, not {FORMAT}; it was written by another program or version")
+    return dict(content)

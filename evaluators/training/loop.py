@@ -1,11 +1,20 @@
-"""TODO."""
+"""The training loop, for proxies of a few epochs and for full trainings.
+
+    train, val = load_bank(records, 320, device), load_split(val_records, 320, device)
+    network = new_network(graph, classes=len(names), imgsz=320, seed=0)
+    result = fit(network, train, val, names, Recipe(epochs=8, imgsz=320), report=print)
+    result.metrics["ap"]                                     # of the averaged weights
+
+All randomness comes from `Recipe.seed`: on a CPU the same recipe gives the same weights to the last bit, also when the training
+was interrupted and resumed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,42 +22,44 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluators.data.augment import ahead, train_batches
 from evaluators.data.bank import ImageBank
+from evaluators.data.batches import Batch, prefetched, train_batches
 from evaluators.detector.head import check_head, initialise_head
-from evaluators.judge import Split, evaluate
-from evaluators.training.average import _Average
+from evaluators.judge import Split, judge
+from evaluators.training.average import WeightAverage
 from evaluators.training.distributed import ALONE, Group
-from evaluators.training.optimizer import _load_vectors, _optimizer
+from evaluators.training.optimizer import check_views, new_optimizer, parameter_vectors
 from evaluators.training.recipe import Recipe
-from evaluators.training.step import _gradients, _Step
-from gpnas.errors import GpnasError
+from evaluators.training.state import TrainingState
+from evaluators.training.step import GradientAccumulator, Losses
+from gpnas.errors import TrainingDiverged
 from gpnas.graph.graph import Graph
 from gpnas.graph.network import NORM_MOMENTUM, Network
+from gpnas.search.trial import Report
 
-_MOST_LOSS = 1e5  # per object; an untrained network has about 10 to 1000
-_MOST_NORM = 10.0  # of all gradients together: longer ones are shortened to it
-_NORM_SPANS, _MOST_NORM_MOMENTUM = 30.0, 0.3
+MAX_LOSS = 1e5
+"""A training with a larger loss has diverged; an untrained network has a loss of about 10 to 1000."""
 
+MAX_GRADIENT_NORM = 10.0
+"""Euclidean norm of all gradients together, to which longer gradients are scaled down."""
 
-class TrainingDiverged(GpnasError):
-    """A loss or gradient that is not finite, or absurd."""
+_NORM_STEPS, _MAX_NORM_MOMENTUM = 30.0, 0.3
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """metrics: COCO's, of the last evaluation (of the best weights from `train_detector`); empty when there was none.
-    epochs: trained in all, before a resumption too. best_epoch: the one with the best AP on val, counted from 1; 0 without
-    evaluation. seconds: wall clock of this call. averaged: the network that was evaluated, with averaged weights."""
+    """What `fit` returns.
+
+    metrics: COCO's, of the last evaluation; empty without val. epochs: trained in all, those before a resumption included.
+    best_epoch: the epoch with the best AP on val, counted from 1; 0 without val. seconds: wall clock of this call.
+    averaged: the network with averaged weights, which is what was evaluated.
+    """
 
     metrics: dict[str, float]
     epochs: int
     best_epoch: int
     seconds: float
     averaged: Network
-
-
-Report = Callable[[dict[str, Any]], None]
 
 
 def new_network(graph: Graph, classes: int, imgsz: int, seed: int) -> Network:
@@ -69,128 +80,132 @@ def fit(
     recipe: Recipe,
     *,
     report: Report,
-    save: Callable[[dict[str, Any]], None] | None = None,
-    start: Mapping[str, Any] | None = None,
+    save: Callable[[TrainingState], None] | None = None,
+    resume_from: Mapping[str, Any] | None = None,
     group: Group = ALONE,
 ) -> FitResult:
-    """Train `network` in place on `train`, which must lie on the recipe's device.
+    """Train `network` in place on `train`, on the device where `train` lies; evaluate its averaged weights on `val`.
 
-    After each epoch `report` gets the epoch's figures and `save` the whole state, tensors not copied; a training that gets
-    such a state as `start` goes on after its epoch. `val` is evaluated by the averaged weights. In a `group` each process calls
-    this with the same arguments and the network on its device; the first evaluates, reports and saves. Raises ValueError for a
-    head that does not fit, TrainingDiverged, OutOfMemory.
+    names: of the classes. After each epoch `report` gets the row of that epoch, and `save` gets the state. resume_from: a
+    `TrainingState.state_dict` to continue from. In a `group` every process calls this with the same arguments and the network
+    on its own device. Raises ValueError for a head that does not fit the data, TrainingDiverged, OutOfMemory.
     """
     began = time.perf_counter()
-    device = train.pixels.device
     check_head(network.graph, len(names), recipe.imgsz)
-    network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    network.to(train.pixels.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     _set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
-    optimizer = _optimizer(network, recipe)
-    averaged = _Average(network, recipe.ema_decay)  # of the tensors that the optimizer has laid out
-    generator = torch.Generator().manual_seed(recipe.seed)
-    done, best, best_epoch, metrics, history = 0, -1.0, 0, {}, []
-    if start is not None:
-        network.load_state_dict(start["model"])
-        averaged.load(start["ema"], start["updates"])
-        _load_vectors(optimizer, start["vectors"])
-        generator.set_state(start["generator"])
-        done, best, best_epoch = start["epoch"], start["best"], start["best_epoch"]
-        metrics, history = dict(start["metrics"]), list(start["history"])
-
-    wrapped = group.wrapped(network)
-    pieces = 1  # of a batch, one at a time in memory
-    while done < recipe.epochs and not (recipe.patience and best_epoch and done - best_epoch >= recipe.patience):
-        row, pieces = _epoch(network, wrapped, averaged, optimizer, train, recipe, done, generator, len(names), pieces, group)
-        done += 1
-        if val is not None and (done == recipe.epochs or (recipe.eval_every and done % recipe.eval_every == 0)):
-            if group.leads:
-                metrics, _ = evaluate(averaged.network, val, names, precision=recipe.precision)
-            metrics = group.from_leader(metrics)
-            row.update(metrics)
-            if metrics["ap"] > best:
-                best, best_epoch = metrics["ap"], done
+    state = _new_state(network, recipe)
+    if resume_from is not None:
+        state.load_state_dict(resume_from)
+    gradients = GradientAccumulator(group.wrap(network), state.optimizer, len(names), recipe.precision, group)
+    while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
+        row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
+        state.epoch += 1
+        if val is not None and recipe.evaluates_after(state.epoch):
+            _evaluate(state, val, names, recipe.precision, group)
+            row |= state.metrics
         row["seconds"] = time.perf_counter() - began
-        history.append({"epoch": done, **row})
-        if save is not None and group.leads:
-            save(
-                {
-                    "model": network.state_dict(),
-                    "ema": averaged.network.state_dict(),
-                    "updates": averaged.updates,
-                    "vectors": optimizer.state_dict(),
-                    "generator": generator.get_state(),
-                    "epoch": done,
-                    "best": best,
-                    "best_epoch": best_epoch,
-                    "metrics": metrics,
-                    "history": history,
-                }
-            )
-        if group.leads:
-            report({"epoch": done, "epochs": recipe.epochs, **row})
-    return FitResult(metrics, done, best_epoch, time.perf_counter() - began, averaged.network)
+        state.history.append({"epoch": state.epoch, **row})
+        if group.is_leader:
+            if save is not None:
+                save(state)
+            report({"epoch": state.epoch, "epochs": recipe.epochs, **row})
+    return FitResult(state.metrics, state.epoch, state.best_epoch, time.perf_counter() - began, state.average.network)
+
+
+def _new_state(network: Network, recipe: Recipe) -> TrainingState:
+    optimizer = new_optimizer(
+        network, recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
+    # The average comes after the optimizer, which gives the network's parameters new memory.
+    average = WeightAverage(network, recipe.ema_decay)
+    return TrainingState(network, optimizer, average, torch.Generator().manual_seed(recipe.seed))
 
 
 def _set_norm_momentum(network: nn.Module, steps: int) -> None:
-    """Let normalisation statistics span a small part of a training of `steps` steps, however short.
+    """Let the running statistics of normalisation span a small part of a training of `steps` steps.
 
-    At the usual momentum of NORM_MOMENTUM they span 33 steps, and a network that trains for 100 is evaluated with statistics
-    of weights that it no longer has.
+    With the usual NORM_MOMENTUM they span 33 steps. A network that trains for 100 steps would be evaluated with statistics of
+    weights that it no longer has.
     """
-    momentum = min(max(_NORM_SPANS / steps, NORM_MOMENTUM), _MOST_NORM_MOMENTUM)
+    momentum = min(max(_NORM_STEPS / steps, NORM_MOMENTUM), _MAX_NORM_MOMENTUM)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = momentum
 
 
-def _epoch(
-    network: Network,
-    wrapped: nn.Module,
-    averaged: _Average,
-    optimizer: torch.optim.Optimizer,
-    train: ImageBank,
-    recipe: Recipe,
-    epoch: int,
-    generator: torch.Generator,
-    classes: int,
-    pieces: int,
-    group: Group,
-) -> tuple[dict[str, float], int]:
-    """One pass over the images: mean losses, the share of time that steps waited for images, and into how many pieces batches
-    had to be cut in the end."""
-    vectors = [vector for of_optimizer in optimizer.param_groups for vector in of_optimizer["params"]]
-    sums = np.zeros(4)
-    steps, images = 0, 0
-    began, waited = time.perf_counter(), 0.0
-    batches = train_batches(train, recipe.batch_size, recipe.augmentation_at(epoch), generator, group.share)
-    # On a GPU the batches are only queued, and a thread would but take the lock from the training's own.
-    with contextlib.closing(ahead(batches) if train.pixels.device.type == "cpu" else batches) as made:
-        while True:
-            asked = time.perf_counter()
-            batch = next(made, None)
-            waited += time.perf_counter() - asked
-            if batch is None:
-                break
-            at = epoch + images / len(train.pixels)
-            for of_optimizer in optimizer.param_groups:
-                of_optimizer["lr"] = recipe.lr_at(at)
-            outputs = recipe.outputs_at(at, network.graph.outputs)
-            step = _Step(wrapped, optimizer, outputs, batch, classes, recipe.precision, group)
-            losses, pieces = _gradients(step, pieces)
-            norm = nn.utils.get_total_norm([vector.grad for vector in vectors])
-            length = float(norm)
-            if not math.isfinite(losses[0]) or losses[0] > _MOST_LOSS or not math.isfinite(length):
-                raise TrainingDiverged(
-                    f"epoch {epoch + 1}, step {steps + 1}: loss {losses[0]:g}, gradient norm {length:g} at learning rate "
-                    f"{optimizer.param_groups[0]['lr']:g}"
-                )
-            if length > _MOST_NORM:
-                nn.utils.clip_grads_with_norm_(vectors, _MOST_NORM, norm)
-            optimizer.step()
-            averaged.update()
+def _stops_early(state: TrainingState, patience: int) -> bool:
+    return bool(patience and state.best_epoch and state.epoch - state.best_epoch >= patience)
+
+
+def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: ImageBank, recipe: Recipe) -> dict[str, float]:
+    """One pass over the images: mean losses, the last learning rate, and the share of time that steps waited for images."""
+    sums, steps, images = np.zeros(len(Losses._fields)), 0, 0
+    began, lr = time.perf_counter(), 0.0
+    with contextlib.closing(_batches(state, train, recipe, gradients.group)) as made:
+        batches = _TimedBatches(made)
+        for batch in batches:
+            epochs = state.epoch + images / len(train.pixels)  # trained so far
+            lr = recipe.lr_at(epochs)
+            _set_lr(state.optimizer, lr)
+            losses = gradients.backward(batch, recipe.outputs_at(epochs, state.network.graph.outputs))
+            if not steps:
+                check_views(state.network, state.optimizer)
+            _clip_gradients(state.optimizer, losses.loss, f"epoch {state.epoch + 1}, step {steps + 1}")
+            state.optimizer.step()
+            state.average.update()
             sums += losses
             steps += 1
-            images += batch.whole
-    means = dict(zip(("loss", "box", "classes", "distribution"), (sums / steps).tolist(), strict=True))
-    waiting = waited / (time.perf_counter() - began)
-    return {**means, "lr": optimizer.param_groups[0]["lr"], "waiting": waiting}, pieces
+            images += batch.full_size
+    means = dict(zip(Losses._fields, (sums / steps).tolist(), strict=True))
+    return {**means, "lr": lr, "waiting": batches.waited / (time.perf_counter() - began)}
+
+
+def _batches(state: TrainingState, train: ImageBank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
+    augmentation = recipe.augmentation_at(state.epoch)
+    batches = train_batches(train, recipe.batch_size, augmentation, state.generator, group.share)
+    # On a CPU a thread prepares the next batch. On a GPU batches are only queued, and the thread would compete for the lock.
+    return prefetched(batches) if train.pixels.device.type == "cpu" else batches
+
+
+class _TimedBatches:
+    """Iterates over batches; waited: seconds that the iterations took to get them."""
+
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            asked = time.perf_counter()
+            batch = next(self._batches, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _clip_gradients(optimizer: torch.optim.Optimizer, loss: float, step: str) -> None:
+    """Scale the gradients down to MAX_GRADIENT_NORM. Raises TrainingDiverged, which names the step."""
+    vectors = parameter_vectors(optimizer)
+    norm = nn.utils.get_total_norm([vector.grad for vector in vectors if vector.grad is not None])
+    length = float(norm)
+    if not math.isfinite(loss) or loss > MAX_LOSS or not math.isfinite(length):
+        lr = optimizer.param_groups[0]["lr"]
+        raise TrainingDiverged(f"{step}: loss {loss:g}, gradient norm {length:g} at learning rate {lr:g}")
+    if length > MAX_GRADIENT_NORM:
+        nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)
+
+
+def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group) -> None:
+    """Judge the averaged weights on `val`, in the leader, and tell the others."""
+    if group.is_leader:
+        state.metrics = judge(state.average.network, val, names, precision=precision)[0].metrics
+    state.metrics = group.broadcast(state.metrics)
+    if state.metrics["ap"] > state.best:
+        state.best, state.best_epoch = state.metrics["ap"], state.epoch

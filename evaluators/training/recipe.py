@@ -1,4 +1,4 @@
-"""TODO."""
+"""How a network is trained: `Recipe`, and what it says about each point of the training."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from evaluators.data.records import DetectionData
 from gpnas.graph.graph import Branch, Output
 
 OPTIMIZERS = ("adamw", "sgd")
+PRECISIONS = ("auto", "bf16", "fp32")
+
+_WARMUP_START = 0.05  # of `lr`
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. The defaults are those of short trainings from scratch, chosen by AP after 8 epochs of 480
-    digit scenes at 128 pixels with a network of 0.3 M parameters.
+    """All settings of a training. The defaults suit short trainings from scratch.
 
-    imgsz: pixels. batch_size: images an optimiser step sees (in pieces, where memory is short). lr: the highest learning
-    rate, reached after `warmup_epochs` (at most a tenth of the epochs) and then brought down to `final_lr` times itself by a
-    cosine. momentum: SGD's, or AdamW's first beta. ema_decay: what the averaging of the weights ramps up to.
-    plain_epochs: the last ones, without mosaic (at most a quarter of the epochs). auxiliary_end: the auxiliary losses' weights
-    fall in a line, from what the architecture says to so many times that at the end; 1 keeps them, as YOLOv9 does.
-    eval_every: epochs between evaluations; 0 evaluates after the last epoch only. patience: stop after so many epochs without
-    a better AP; 0 never does.
-    device: auto, cpu, cuda or cuda:N. precision: fp32, bf16, or auto (see `pick_dtype`).
+    epochs: passes over the images. imgsz: pixels. batch_size: images in a step of the optimizer.
+    optimizer: one of OPTIMIZERS. momentum: of SGD, or the first beta of AdamW. weight_decay: of kernels.
+    lr: the highest learning rate, reached after `warmup_epochs` (at most a tenth of the epochs). From there it falls along a
+    cosine (arXiv:1608.03983, equation 5) to `final_lr` times `lr`. ema_decay: the largest decay of the averaged weights.
+    augmentation: of training images. plain_epochs: the last epochs are without mosaic, this many or a quarter of all epochs,
+    whichever is fewer.
+    auxiliary_end: the weights of auxiliary losses fall linearly, from what the architecture says at the start to this factor
+    times that at the end; 1 keeps them.
+    eval_every: epochs between two evaluations; 0 evaluates only after the last epoch. patience: stop after so many epochs
+    without a better AP; 0 never stops early.
+    seed: of weights, batches and augmentation. device: auto, cpu, cuda or cuda:N. precision: one of PRECISIONS; what auto
+    means is in `evaluators.device.pick_dtype`.
+    Raises ValueError for values that make no sense.
     """
 
     epochs: int
@@ -57,28 +64,32 @@ class Recipe:
             raise ValueError(f"auxiliary_end must lie in [0, 1], got {self.auxiliary_end}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
-        if self.precision not in ("auto", "bf16", "fp32"):
-            raise ValueError(f"precision must be auto, bf16 or fp32, got {self.precision!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 
-    def lr_at(self, epoch: float) -> float:
-        """The learning rate at a point of the training, in epochs from 0 to `epochs`."""
+    def lr_at(self, epochs: float) -> float:
+        """The learning rate after `epochs` epochs, from 0 to `Recipe.epochs`."""
         warmup = min(self.warmup_epochs, self.epochs / 10)
-        if epoch < warmup:
-            return self.lr * (0.05 + 0.95 * epoch / warmup)
-        done = (epoch - warmup) / (self.epochs - warmup)
-        return self.lr * (self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * done)) / 2)
+        if epochs < warmup:
+            return self.lr * (_WARMUP_START + (1 - _WARMUP_START) * epochs / warmup)
+        progress = (epochs - warmup) / (self.epochs - warmup)
+        return self.lr * (self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * progress)) / 2)
 
-    def outputs_at(self, epoch: float, outputs: Sequence[Output]) -> list[Output]:
-        """The outputs with the weights that their losses have at a point of the training."""
-        factor = 1 + (self.auxiliary_end - 1) * epoch / self.epochs
+    def outputs_at(self, epochs: float, outputs: Sequence[Output]) -> list[Output]:
+        """The network's outputs with the weights of their losses after `epochs` epochs."""
+        factor = 1 + (self.auxiliary_end - 1) * epochs / self.epochs
         return [out._replace(weight=out.weight * factor) if out.branch == Branch.AUXILIARY else out for out in outputs]
 
     def augmentation_at(self, epoch: int) -> Augmentation:
-        """What epoch `epoch`, counted from 0, does to its images."""
+        """The augmentation in epoch `epoch`, counted from 0."""
         plain = min(self.plain_epochs, self.epochs // 4)
         return self.augmentation if epoch < self.epochs - plain else replace(self.augmentation, mosaic=0.0)
 
+    def evaluates_after(self, epoch: int) -> bool:
+        """Whether the network is evaluated after epoch `epoch`, counted from 1."""
+        return epoch == self.epochs or bool(self.eval_every and epoch % self.eval_every == 0)
+
 
 def for_data(recipe: Recipe, data: DetectionData) -> Recipe:
-    """The recipe without mirroring where a mirrored object is another one."""
+    """The recipe, without mirroring where a mirrored object is another object (digits, for example)."""
     return recipe if data.may_flip else replace(recipe, augmentation=replace(recipe.augmentation, flip=0.0))

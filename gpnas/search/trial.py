@@ -59,7 +59,11 @@ class Candidate:
 
 @dataclass(frozen=True, order=True)
 class Fidelity:
-    """How thoroughly a candidate is trained: total epochs from scratch, image size in pixels, share of the training data."""
+    """How thoroughly a candidate is trained.
+
+    epochs: in total, those of its lower fidelities included (but not those of a trial from whose weights it starts).
+    imgsz: pixels. data_share: share of the training images, in (0, 1].
+    """
 
     epochs: int
     imgsz: int
@@ -174,6 +178,18 @@ LENDER = "lender"
 CHECKPOINTS = "checkpoint*.pt"
 """Names, in a trial's folder, of the files from which a higher fidelity continues. A search removes them once the trial cannot
 be promoted any more."""
+
+
+def checkpoint_name(epochs: int) -> str:
+    """The name of a trial's checkpoint after `epochs` epochs in total. It matches CHECKPOINTS."""
+    return CHECKPOINTS.replace("*", f"-{epochs}")
+
+
+def checkpoint_epochs(name: str) -> int | None:
+    """The epochs of a checkpoint of this name; None for another file."""
+    match = re.fullmatch(re.escape(CHECKPOINTS).replace(r"\*", r"-(\d+)"), name)
+    return int(match[1]) if match else None
+
 
 MEMORY_BYTES = "memory_bytes"
 """The metric by which an evaluator reports the peak of the GPU memory that its tensors took, in bytes."""
