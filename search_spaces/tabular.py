@@ -1,7 +1,7 @@
 """The space of a table: only what the table holds can be proposed, so that any search can run on results that are known.
 
     rows = read_detectors(Path("benchmarks/gp-bench/detectors.jsonl"))
-    space = TableSpace([row.candidate for row in rows], [row.choices for row in rows])
+    space = TabularSpace([row.candidate for row in rows], [row.choices for row in rows])
 
 A mutation goes to one of the nearest rows, a crossing to the row that is nearest to a mixture of two: near in the number of
 choices that differ.
@@ -59,7 +59,7 @@ def read_detectors(path: Path) -> list[Row]:
     return found
 
 
-class TableSpace:
+class TabularSpace:
     """candidates: the rows. choices: what each is made of, by label; a label without effect in one is absent there."""
 
     def __init__(self, candidates: Sequence[Candidate], choices: Sequence[Choices]) -> None:

@@ -1,10 +1,12 @@
-"""`gpnas bench`: what the analysis is worth, measured on accuracies that are known."""
+"""`gpnas bench`: measure what the analysis is worth, on benchmarks with known accuracies. It also reads the benchmarks."""
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,201 +16,126 @@ from gpnas.cli.options import cpu_cores
 from gpnas.errors import InputError
 
 if TYPE_CHECKING:
-    from gpnas.bench.cell_strategies import Table
-    from gpnas.bench.detector_strategies import FrontTable
+    from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
+    from gpnas.bench.detector_benchmark import DetectorBenchmark
 
-FEWEST_ROWS = 20
-"""Trained detectors that a table needs for searches on it to mean something."""
+FEWEST_DETECTORS = 20
+"""A benchmark with fewer trained detectors is refused."""
 
+CellTable = Annotated[Path, typer.Option(help="CSV file of NAS-Bench-201: a column of cells, then columns of accuracies")]
 
-bench = typer.Typer(no_args_is_help=True, help="Measure what the analysis is worth, on accuracies that are known.")
+bench = typer.Typer(no_args_is_help=True, help="Measure what the analysis is worth, on benchmarks with known accuracies.")
 
 
 @bench.command()
 def correlation(
-    table: Annotated[Path, typer.Option(help="CSV of NAS-Bench-201 cells: the cell, then accuracy columns")],
-    out: Annotated[Path | None, typer.Option(help="CSV to write every cell's features to")] = None,
+    table: CellTable,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write the features of every cell to")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """Rank correlation of every figure and of the score with accuracy, beside parameters, FLOPs and layers."""
     from dataclasses import asdict
 
-    from gpnas.bench.correlation import correlations, read_table
+    from gpnas.bench.accuracy_benchmark import read_accuracies
+    from gpnas.bench.correlation import correlations
     from gpnas.report.tables import correlation_table, open_console
 
-    cells, accuracies = read_table(table)
+    cells, accuracies = read_accuracies(table)
     began = time.monotonic()
-    rows = _cell_features(cells)
+    features = _features_of_cells(cells)
     print(f"features of {len(cells)} cells in {time.monotonic() - began:.1f} s", file=sys.stderr)
     if out is not None:
-        _write_features(out, cells, rows)
-    found = correlations(rows, accuracies)
+        rows = ([cell, *row.values()] for cell, row in zip(cells, features, strict=True))
+        _write_csv(out, ["cell", *features[0]], rows)
+    by_predictor = correlations(features, accuracies)
     if as_json:
-        plain = {name: {column: asdict(row) for column, row in columns.items()} for name, columns in found.items()}
+        plain = {name: {column: asdict(row) for column, row in columns.items()} for name, columns in by_predictor.items()}
         typer.echo(json.dumps(plain))
         return
     for column in accuracies:
-        open_console().print(correlation_table(found, column))
-
-
-AnyTable = Annotated[Path, typer.Option(help="CSV of NAS-Bench-201 cells: the cell, then accuracy columns")]
+        open_console().print(correlation_table(by_predictor, column))
 
 
 @bench.command("search")
 def bench_search(
-    table: AnyTable,
+    table: CellTable,
     column: Annotated[str | None, typer.Option(help="accuracy column (default: the first)")] = None,
     evaluations: int = 100,
     seeds: int = 50,
     out: Annotated[
-        Path | None, typer.Option(help="CSV for the curves: strategy, evaluations, mean regret, 95 % interval")
+        Path | None,
+        typer.Option(help="CSV file for the curves: strategy, evaluations, mean regret, half of its 95 % interval"),
     ] = None,
 ) -> None:
-    """What search strategies find on a table whose truth is known: mean regret and its 95 % interval."""
+    """Mean regret, with its 95 % interval, of search strategies on a benchmark of cells."""
     from gpnas.bench.cell_strategies import STRATEGIES, regrets
     from gpnas.report.tables import open_console, regrets_table
 
     if evaluations < 1 or seeds < 2:
         raise InputError(f"--evaluations {evaluations} --seeds {seeds}: must be at least 1 and 2")
-    truth, name = cell_table(table, column)
+    benchmark, name = read_cell_benchmark(table, column)
     curves = {}
     for strategy, search in STRATEGIES.items():
         began = time.monotonic()
-        curves[strategy] = regrets(search, truth, min(evaluations, len(truth.choices) - 1), seeds)
+        curves[strategy] = regrets(search, benchmark, min(evaluations, len(benchmark.choices)), seeds)
         print(f"{strategy}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
     if out is not None:
-        _write_curves(out, curves)
+        _write_csv(out, ["strategy", "evaluations", "regret", "half_interval"], _rows_of_curves(curves))
     open_console().print(regrets_table(curves, name))
 
 
 @bench.command("surrogate")
 def bench_surrogate(
-    table: Annotated[Path, typer.Option(help="CSV of NAS-Bench-201 cells, or a folder as bench front has it")],
+    table: Annotated[Path, typer.Option(help="CSV file of NAS-Bench-201 cells, or a folder as for bench front")],
     column: Annotated[
-        str | None, typer.Option(help="accuracy column (default: the first), or of detectors which trainings (digits)")
+        str | None,
+        typer.Option(help="of a CSV file: the accuracy column (default: the first); of a folder: digits (default) or bccd"),
     ] = None,
     draws: Annotated[int, typer.Option(help="random sets of trained candidates")] = 20,
-    but: Annotated[int, typer.Option(help="of a folder: leave out the first so many detectors")] = 0,
+    skip_first: Annotated[int, typer.Option(min=0, help="of a folder: leave out the first detectors, this many")] = 0,
 ) -> None:
-    """How well the surrogate ranks what it has not seen after 20, 50 and 100 trained candidates, by what it reads of them."""
-    from gpnas.bench.cell_strategies import encodings, skill
+    """How well the surrogate, after 20, 50 and 100 trained candidates, ranks the others, by what it reads of them."""
+    from gpnas.bench.surrogate_skill import encodings, skill
     from gpnas.report.tables import open_console, skills_table
 
     if table.is_dir():
         name = column or "digits"
-        truth = detector_table(table, name, but).flat()
-    elif but:
-        raise InputError(f"--but {but}: only for a folder of detectors; leave it out")
+        benchmark = read_detector_benchmark(table, name, skip_first).final_ap()
+    elif skip_first:
+        raise InputError(f"--skip-first {skip_first}: only for a folder of detectors; leave it out")
     else:
-        truth, name = cell_table(table, column)
-    sizes = [n for n in (20, 50, 100) if 2 * n <= len(truth.choices)]
+        benchmark, name = read_cell_benchmark(table, column)
+    sizes = [n for n in (20, 50, 100) if 2 * n <= len(benchmark.choices)]
     if not sizes or draws < 1:
-        raise InputError(f"--table {table} --draws {draws}: needs 40 candidates and a draw at least")
-    found = {
-        kind: [skill(features, prior, truth, n, draws) for n in sizes] for kind, (features, prior) in encodings(truth).items()
+        raise InputError(f"--table {table} --draws {draws}: needs at least 40 candidates and at least one draw")
+    skills = {
+        kind: [skill(features, prior, benchmark, n, draws) for n in sizes]
+        for kind, (features, prior) in encodings(benchmark).items()
     }
-    open_console().print(skills_table(found, sizes, name))
+    open_console().print(skills_table(skills, sizes, name))
 
 
 @bench.command("front")
 def bench_front(
-    table: Annotated[Path, typer.Option(help="folder of detectors.jsonl and trainings.jsonl (benchmarks/gp_bench.py)")],
-    data: Annotated[str, typer.Option(help="which trainings of the table: digits or bccd")] = "digits",
-    but: Annotated[int, typer.Option(help="leave out the first so many detectors")] = 0,
+    table: Annotated[Path, typer.Option(help="folder with detectors.jsonl and trainings.jsonl (benchmarks/gp_bench.py)")],
+    data: Annotated[str, typer.Option(help="data of the trainings: digits or bccd")] = "digits",
+    skip_first: Annotated[int, typer.Option(min=0, help="leave out the first detectors, this many")] = 0,
     epochs: int = 800,
     seeds: int = 50,
 ) -> None:
-    """What share of the front, and of the best AP, search strategies find on a table of trained detectors, by epochs spent."""
+    """The share of the front, and of the best AP, that search strategies reach on trained detectors, by epochs spent."""
     from gpnas.bench.detector_strategies import STRATEGIES, shares
     from gpnas.report.tables import open_console, shares_table
 
     if epochs < 1 or seeds < 2:
         raise InputError(f"--epochs {epochs} --seeds {seeds}: must be at least 1 and 2")
-    truth = detector_table(table, data, but)
+    benchmark = read_detector_benchmark(table, data, skip_first)
     curves = {}
     for name, strategy in STRATEGIES.items():
         began = time.monotonic()
-        curves[name] = shares(strategy, truth, epochs, seeds)
+        curves[name] = shares(strategy, benchmark, epochs, seeds)
         print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    open_console().print(shares_table(curves, f"{len(truth.candidates)} detectors, {data}"))
-
-
-def detector_table(folder: Path, data: str, but: int = 0) -> FrontTable:
-    """The detectors of a table that were trained on `data`, without those of the catalogue and the first `but`."""
-    import numpy as np
-
-    from evaluators.tabular import read_curves
-    from gpnas.bench.detector_strategies import FrontTable
-    from search_spaces.tabular import TableSpace, read_detectors
-
-    curves = read_curves(folder / "trainings.jsonl", data)
-    drawn = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices][but:]
-    rows = [row for row in drawn if row.candidate.hash in curves]
-    if len(rows) < FEWEST_ROWS:
-        held = f"{len(rows)} detectors, trained on {data} and not left out"
-        raise InputError(f"--table {folder}: it holds {held}; {FEWEST_ROWS} are needed")
-    candidates, choices = [row.candidate for row in rows], [row.choices for row in rows]
-    return FrontTable(
-        TableSpace,
-        candidates,
-        choices,
-        [row.features for row in rows],
-        [row.macs for row in rows],
-        np.array([curves[candidate.hash].ap for candidate in candidates]),
-        rows[0].imgsz,
-    )
-
-
-def cell_table(path: Path, column: str | None) -> tuple[Table, str]:
-    """The cells of a CSV of NAS-Bench-201 with what is known of them and one column of accuracies, and its name."""
-    from gpnas.bench.cell_strategies import make_table
-    from gpnas.bench.correlation import read_table
-    from search_spaces.nasbench201 import cell_code
-
-    cells, accuracies = read_table(path)
-    name = column or next(iter(accuracies))
-    if name not in accuracies:
-        raise InputError(f"--column {name}: {path} has {', '.join(accuracies)}")
-    choices = [tuple(cell_code(cell)) for cell in cells]
-    return make_table(choices, _cell_features(cells), accuracies[name]), name
-
-
-def _write_curves(path: Path, curves: dict[str, Any]) -> None:
-    import csv
-
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["strategy", "evaluations", "regret", "half_interval"])
-        for strategy, rows in curves.items():
-            half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
-            for k in range(rows.shape[1]):
-                writer.writerow([strategy, k + 1, f"{rows[:, k].mean():.4f}", f"{half[k]:.4f}"])
-
-
-def _cell_features(cells: list[str]) -> list[dict[str, float]]:
-    import multiprocessing
-
-    from search_spaces.nasbench201 import cell_code
-
-    codes = [cell_code(cell) for cell in cells]
-    with multiprocessing.get_context("spawn").Pool(cpu_cores()) as pool:
-        return pool.map(_features_of_cell, codes, chunksize=256)
-
-
-def _features_of_cell(code: str) -> dict[str, float]:
-    from gpnas.paths.features import features
-    from search_spaces.nasbench201 import IMAGE, build_cell_network
-
-    return features(build_cell_network(code), IMAGE["cifar10"], IMAGE["cifar10"])
-
-
-def _write_features(path: Path, cells: list[str], rows: list[dict[str, float]]) -> None:
-    import csv
-
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["cell", *rows[0]])
-        writer.writerows([cell, *row.values()] for cell, row in zip(cells, rows, strict=True))
+    open_console().print(shares_table(curves, f"{len(benchmark.candidates)} detectors, {data}"))
 
 
 @bench.command()
@@ -226,3 +153,76 @@ def published() -> None:
         rows = {name: features(build(entry), 640, 640) for name, entry in members.items()}
         box_ap = {name: float((entry.published or {})["ap"]) for name, entry in members.items()}
         open_console().print(published_table(ablation, rows, box_ap))
+
+
+def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> DetectorBenchmark:
+    """The detectors in `folder` that were trained on `data`, without the catalogue's and without the first `skip_first`.
+
+    Raises InputError if fewer than FEWEST_DETECTORS are left.
+    """
+    import numpy as np
+
+    from evaluators.tabular import read_curves
+    from gpnas.bench.detector_benchmark import DetectorBenchmark
+    from search_spaces.tabular import TabularSpace, read_detectors
+
+    curves = read_curves(folder / "trainings.jsonl", data)
+    searchable = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices]
+    rows = [row for row in searchable[skip_first:] if row.candidate.hash in curves]
+    if len(rows) < FEWEST_DETECTORS:
+        left = f"{len(rows)} detectors trained on {data} are left after the first {skip_first}"
+        raise InputError(f"--table {folder}: {left}; {FEWEST_DETECTORS} are needed")
+    return DetectorBenchmark(
+        TabularSpace,
+        [row.candidate for row in rows],
+        [row.choices for row in rows],
+        [row.features for row in rows],
+        [row.macs for row in rows],
+        np.array([curves[row.candidate.hash].ap for row in rows]),
+        rows[0].imgsz,
+    )
+
+
+def read_cell_benchmark(path: Path, column: str | None) -> tuple[AccuracyBenchmark, str]:
+    """The cells in a CSV file with one column of accuracies (None: the first), and the name of that column."""
+    from gpnas.bench.accuracy_benchmark import accuracy_benchmark, read_accuracies
+    from search_spaces.nasbench201 import cell_code
+
+    cells, accuracies = read_accuracies(path)
+    name = column or next(iter(accuracies))
+    if name not in accuracies:
+        raise InputError(f"--column {name}: {path} has {', '.join(accuracies)}")
+    choices = [tuple(cell_code(cell)) for cell in cells]
+    return accuracy_benchmark(choices, _features_of_cells(cells), accuracies[name]), name
+
+
+def _features_of_cells(cells: list[str]) -> list[dict[str, float]]:
+    import multiprocessing
+
+    from search_spaces.nasbench201 import cell_code
+
+    codes = [cell_code(cell) for cell in cells]
+    with multiprocessing.get_context("spawn").Pool(cpu_cores()) as pool:
+        return pool.map(_features_of_cell, codes, chunksize=256)
+
+
+def _features_of_cell(code: str) -> dict[str, float]:
+    from gpnas.paths.features import features
+    from search_spaces.nasbench201 import IMAGE, build_cell_network
+
+    return features(build_cell_network(code), IMAGE["cifar10"], IMAGE["cifar10"])
+
+
+def _rows_of_curves(curves: dict[str, Any]) -> Iterable[Sequence[object]]:
+    """Strategy, evaluations, mean regret over seeds, half of its 95 % interval. curves: (seeds, evaluations) by strategy."""
+    for strategy, rows in curves.items():
+        half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
+        for k in range(rows.shape[1]):
+            yield strategy, k + 1, f"{rows[:, k].mean():.4f}", f"{half[k]:.4f}"
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -1,7 +1,8 @@
-"""Analyses as tables for a terminal."""
+"""Analyses and benchmarks as tables for a terminal, rendered by rich."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ from rich.table import Table
 from gpnas.units import brief, parse_count
 
 if TYPE_CHECKING:
-    from gpnas.bench.cell_strategies import Skill
     from gpnas.bench.correlation import Correlation
+    from gpnas.bench.surrogate_skill import Skill
 
 
-STAGE_FIGURES = (
+_STAGE_FIGURES = (
     "live_layers",
     "live_params",
     "longest",
@@ -30,53 +31,54 @@ STAGE_FIGURES = (
 
 
 def open_console() -> Console:
-    """As wide as the terminal; files and pipes get every column whole."""
+    """A console as wide as the terminal, or 200 columns wide for files and pipes, so that no column is cut."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
 
 
-def number(value: Any) -> str:
-    """A count whole, a mean with three decimals."""
+def _number(value: Any) -> str:
+    """An integer as it is, a float with three decimals."""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def figures_table(columns: Mapping[str, Mapping[str, float]]) -> Table:
-    """Every figure in a row, a column for each of `columns` (all losses, main, auxiliary)."""
+    """One row for each figure, one column for each set of losses (all, main, auxiliary)."""
     table = Table("gradient paths", *columns, box=None)
     for figure in next(iter(columns.values())):
-        table.add_row(figure, *(number(figures.get(figure, "")) for figures in columns.values()))
+        table.add_row(figure, *(_number(figures.get(figure, "")) for figures in columns.values()))
     return table
 
 
 def stages_table(stages: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table("stage", *STAGE_FIGURES, box=None)
+    """One row for each stage, one column for each of _STAGE_FIGURES."""
+    table = Table("stage", *_STAGE_FIGURES, box=None)
     for stage, figures in stages.items():
-        table.add_row(stage, *(number(figures[figure]) for figure in STAGE_FIGURES))
+        table.add_row(stage, *(_number(figures[figure]) for figure in _STAGE_FIGURES))
     return table
 
 
 def layers_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A row a layer; a layer whose channel groups receive different combinations has one more row for each."""
+    """One row for each layer, and one for each of its channel groups where these receive different combinations."""
     table = Table(
         "layer", "in, out", "loss", "params", "shortest", "longest", "timestamps", "sources", "combinations", box=None
     )
     for row in rows:
         width = f"{row['channels'][0]}, {row['channels'][1]}"
-        known = (row.get("shortest", "-"), row.get("longest", "-"), spans(row["timestamps"]))
+        lengths = (row.get("shortest", "-"), row.get("longest", "-"), _spans(row["timestamps"]))
         counts = (row.get("sources", 0), row.get("combinations", 0))
-        table.add_row(row["layer"], width, row["loss"], str(row["params"]), *map(str, known), *map(str, counts))
+        table.add_row(row["layer"], width, row["loss"], str(row["params"]), *map(str, lengths), *map(str, counts))
         groups = row["channel_groups"]
         for group in groups if len(groups) > 1 else ():
             start, stop = group["channels"]
             times = sorted({t for source in group["sources"] for t in source[2]})
             combinations = sum(len(source[2]) for source in group["sources"])
             counts = (len(group["sources"]), combinations)
-            table.add_row(f"  channels {start}-{stop - 1}", "", "", "", "", "", spans(times), *map(str, counts))
+            table.add_row(f"  channels {start}-{stop - 1}", "", "", "", "", "", _spans(times), *map(str, counts))
     return table
 
 
-def spans(lengths: Sequence[int]) -> str:
-    """Rising numbers, runs of them joined: 1-3 5."""
+def _spans(lengths: Sequence[int]) -> str:
+    """Rising numbers with their runs joined: [1, 2, 3, 5] is "1-3 5"."""
     runs: list[list[int]] = []
     for t in lengths:
         if runs and t == runs[-1][1] + 1:
@@ -87,9 +89,10 @@ def spans(lengths: Sequence[int]) -> str:
 
 
 def catalogue_tables(rows: Sequence[Mapping[str, Any]]) -> Group:
-    """Ours against published, by kind: detectors, classifiers, and the networks whose growth is published.
+    """Our figures beside the published ones, in three tables: detectors, classifiers, and growth with depth.
 
-    FLOPs are 2 x MACs on the fused form at the row's input size; a classifier's parameters are those that its paper counts.
+    FLOPs are 2 x MACs of the fused form at the row's input size. A classifier's parameters are the weights of its
+    convolutions, as its paper counts them.
     """
     detectors, classifiers, grown = _table("detector", "AP"), _table("classifier", "top-1"), _growth_table()
     notes = []
@@ -127,27 +130,30 @@ def _add(table: Table, row: Mapping[str, Any], params: int, accuracy: float | No
     table.add_row(row["name"], *cells, str(accuracy or "-"), *figures)
 
 
-def correlation_table(found: Mapping[str, Mapping[str, Correlation]], column: str) -> Table:
+def correlation_table(correlations: Mapping[str, Mapping[str, Correlation]], column: str) -> Table:
+    """One row for each predictor: its correlation with one accuracy column."""
     table = Table(column, "Spearman", "Kendall", "at equal size", "regret of 1 in 1000", box=None)
-    for predictor, columns in found.items():
+    for predictor, columns in correlations.items():
         row = columns[column]
         table.add_row(predictor, *(f"{value:.3f}" for value in (row.spearman, row.kendall, row.equal, row.regret)))
     return table
 
 
-SHARES_AT = (50, 100, 200, 400, 800)
-REGRETS_AT = (10, 20, 50, 100)
+_SHARES_AT = (50, 100, 200, 400, 800)
+_REGRETS_AT = (10, 20, 50, 100)
 
 
 def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
-    """curves: (seeds, evaluations) by strategy. Mean regret with half its 95 % interval; then the evaluations that each
-    strategy needs for the mean regret that the first has after so many."""
+    """curves: (seeds, evaluations) by strategy.
+
+    The first table shows mean regret and half of its 95 % interval. The second shows the evaluations after which each strategy
+    has the mean regret of the first strategy.
+    """
     most = min(rows.shape[1] for rows in curves.values())
-    at = [n for n in REGRETS_AT if n <= most] or [most]
+    at = [n for n in _REGRETS_AT if n <= most] or [most]
     means = Table(f"mean regret, {column}", *(f"after {n}" for n in at), box=None)
     for name, rows in curves.items():
-        half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
-        means.add_row(name, *(f"{rows[:, n - 1].mean():.2f} +- {half[n - 1]:.2f}" for n in at))
+        means.add_row(name, *_means(rows, at, decimals=2))
     first = next(iter(curves))
     needed = Table(f"evaluations for the regret of {first}", *(f"after {n}" for n in at), box=None)
     for name, rows in curves.items():
@@ -159,48 +165,63 @@ def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
 
 
 def shares_table(curves: Mapping[str, Any], title: str) -> Group:
-    """curves: (seeds, measures, epochs) by strategy. For each measure the mean share with half its 95 % interval; then the
-    epochs after which the mean reaches ENOUGH, and what the first strategy needs of them."""
+    """curves: (seeds, measures, epochs) by strategy.
+
+    For each measure one table shows the mean share and half of its 95 % interval. Another shows the epochs after which the mean
+    reaches ENOUGH, and the first strategy's epochs divided by them.
+    """
     from gpnas.bench.detector_strategies import ENOUGH, MEASURES, epochs_to
 
+    first = next(iter(curves))
     most = min(rows.shape[2] for rows in curves.values())
-    at = [n for n in SHARES_AT if n <= most] or [most]
+    at = [n for n in _SHARES_AT if n <= most] or [most]
     tables = []
     for k, measure in enumerate(MEASURES):
         means = Table(f"share of the {measure}, {title}", *(f"after {n} epochs" for n in at), box=None)
-        needed = Table(f"epochs to {ENOUGH:.0%} of the {measure}", "epochs", f"{next(iter(curves))} / this", box=None)
-        own = epochs_to(ENOUGH, next(iter(curves.values()))[:, k])
-        for name, all_measures in curves.items():
-            rows = all_measures[:, k]
-            half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
-            means.add_row(name, *(f"{rows[:, n - 1].mean():.3f} +- {half[n - 1]:.3f}" for n in at))
-            took = epochs_to(ENOUGH, rows)
-            reached, ours = took != float("inf"), own != float("inf")
-            ratio = f"{own / took:.2f}" if reached and ours else f"under {own / most:.2f}" if ours else "-"
-            needed.add_row(name, f"{took:.0f}" if reached else f"over {most}", ratio)
+        needed = Table(f"epochs to {ENOUGH:.0%} of the {measure}", "epochs", f"{first} / this", box=None)
+        first_needs = epochs_to(ENOUGH, curves[first][:, k])
+        for name, rows in curves.items():
+            means.add_row(name, *_means(rows[:, k], at, decimals=3))
+            needed.add_row(name, *_epochs_and_ratio(epochs_to(ENOUGH, rows[:, k]), first_needs, most))
         tables += [means, needed]
     return Group(*tables)
 
 
-def skills_table(found: Mapping[str, Sequence[Skill]], sizes: Sequence[int], column: str) -> Table:
+def _means(rows: Any, at: Sequence[int], decimals: int) -> list[str]:
+    """Mean of `rows` (seeds, steps) over seeds and half of its 95 % interval, after each number of steps in `at`."""
+    half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
+    return [f"{rows[:, n - 1].mean():.{decimals}f} +- {half[n - 1]:.{decimals}f}" for n in at]
+
+
+def _epochs_and_ratio(needs: float, first_needs: float, most: int) -> tuple[str, str]:
+    """The epochs that a strategy needs and those of the first strategy divided by them; infinity is more than `most`."""
+    if first_needs == math.inf:
+        return f"over {most}" if needs == math.inf else f"{needs:.0f}", "-"
+    if needs == math.inf:
+        return f"over {most}", f"under {first_needs / most:.2f}"
+    return f"{needs:.0f}", f"{first_needs / needs:.2f}"
+
+
+def skills_table(by_encoding: Mapping[str, Sequence[Skill]], sizes: Sequence[int], column: str) -> Table:
+    """One row for each encoding. sizes: how many trained candidates each of its skills was measured with."""
     table = Table(f"surrogate, {column}", *(f"Spearman, {n} trained" for n in sizes), *(f"80 %, {n}" for n in sizes), box=None)
-    for name, skills in found.items():
+    for name, skills in by_encoding.items():
         spearmans = (f"{skill.spearman:.3f} +- {skill.deviation:.3f}" for skill in skills)
         table.add_row(name, *spearmans, *(f"{skill.coverage:.2f}" for skill in skills))
     return table
 
 
-PUBLISHED_FIGURES = ("distinct_combinations", "combinations", "score", "parameters", "flops")
+_PUBLISHED_FIGURES = ("distinct_combinations", "combinations", "score", "parameters", "flops")
 
 
 def published_table(title: str, rows: Mapping[str, Mapping[str, float]], box_ap: Mapping[str, float]) -> Group:
-    """Networks of one recipe by their published box AP, and Kendall (tau-b) of every predictor with it."""
+    """Networks of one recipe in the order of their published box AP, and Kendall (tau-b) of every predictor with it."""
     from scipy.stats import kendalltau
 
     names = sorted(rows, key=lambda name: box_ap[name])
-    networks = Table(title, "box AP", *PUBLISHED_FIGURES, box=None)
+    networks = Table(title, "box AP", *_PUBLISHED_FIGURES, box=None)
     for name in names:
-        networks.add_row(name, str(box_ap[name]), *(number(rows[name][figure]) for figure in PUBLISHED_FIGURES))
+        networks.add_row(name, str(box_ap[name]), *(_number(rows[name][figure]) for figure in _PUBLISHED_FIGURES))
     taus = Table("Kendall with box AP", "tau", box=None)
     aps = [box_ap[name] for name in names]
     for predictor in rows[names[0]]:

@@ -1,31 +1,28 @@
-"""Strategies for the front, on a table made of chains whose truth is known."""
+"""Strategies for the front, on a benchmark of chains whose truth is known."""
 
 from __future__ import annotations
 
-import io
-import json
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from evaluators.tabular import Curve, TabularEvaluator
-from gpnas.bench.detector_strategies import ENOUGH, MEASURES, STRATEGIES, FrontTable, epochs_to, shares
+from gpnas.bench import detector_strategies
+from gpnas.bench.detector_benchmark import DetectorBenchmark
+from gpnas.bench.detector_strategies import ENOUGH, MEASURES, STRATEGIES, epochs_to, share_curves, shares
+from gpnas.bench.strategies import POPULATION, Query, Search
 from gpnas.graph.cost import deployed_cost
 from gpnas.paths.features import features
-from gpnas.report.tables import shares_table
-from gpnas.search.trial import Cause, Fidelity, TrialState
-from search_spaces.tabular import NEAREST, TableSpace, coded
+from gpnas.search.trial import Fidelity
+from search_spaces.tabular import TabularSpace
 from tests.grid import grid_candidate, true_ap
 
 EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
-def table() -> FrontTable:
-    """Sixty chains; AP grows with depth and falls with width beyond 32, as a search must find out."""
+def benchmark() -> DetectorBenchmark:
+    """Sixty chains. AP grows with depth and falls with width beyond 32."""
     rng = random.Random(0)
     cells = rng.sample([(width, depth) for width in range(4, 68, 4) for depth in range(1, 13)], 60)
     candidates = [grid_candidate(width, depth) for width, depth in cells]
@@ -33,88 +30,139 @@ def table() -> FrontTable:
     known = [features(candidate.graph, 32, 32) for candidate in candidates]
     macs = [deployed_cost(candidate.graph, 32).macs for candidate in candidates]
     curves = np.array([[true_ap(candidate, Fidelity(epoch, 32)) for epoch in (1, 2, 4, 8)] for candidate in candidates])
-    return FrontTable(TableSpace, candidates, choices, known, macs, curves, 32)
+    return DetectorBenchmark(TabularSpace, candidates, choices, known, macs, curves, 32)
 
 
-def test_the_area_of_all_rows_is_the_most_there_is(table: FrontTable) -> None:
-    whole = table.area(range(60))
-    assert table.area([]) == 0.0
-    assert all(table.area([i]) <= whole for i in range(60))
-    best = int(np.argmax(table.curves[:, -1]))
-    assert table.area([best]) < table.area([best, int(np.argmin(table.macs))]) <= whole
-    assert table.best([best]) == table.best(range(60)) > table.best([int(np.argmin(table.curves[:, -1]))])
+@pytest.fixture
+def small() -> DetectorBenchmark:
+    """Three rows of 2**20, 2**22 and 2**24 MACs, two epochs each."""
+    candidates = [grid_candidate(4 * k, k) for k in (1, 2, 3)]
+    curves = np.array([[0.05, 0.1], [0.4, 0.3], [0.1, 0.2]])
+    return DetectorBenchmark(
+        TabularSpace, candidates, [{"k": k} for k in range(3)], [{}] * 3, [2**20, 2**22, 2**24], curves, 64
+    )
+
+
+def queries_of(search: Search, benchmark: DetectorBenchmark, count: int) -> list[Query]:
+    """The first queries, each answered from the benchmark."""
+    queries = [next(search)]
+    while len(queries) < count:
+        row, epochs = queries[-1]
+        queries.append(search.send(float(benchmark.curves[row, epochs - 1])))
+    return queries
+
+
+def test_shares_by_hand(small: DetectorBenchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The areas of all rows, of row 2, and of rows 2 and 0 are 1.0, 0.2 and 0.5 (test_detector_benchmark.py)."""
+    monkeypatch.setattr(detector_strategies, "SUBSET", 1.0)
+
+    def search(benchmark: DetectorBenchmark, seed: int) -> Search:
+        for query in ((2, 2), (1, 1), (0, 1), (0, 2), (2, 1), (1, 2)):
+            yield Query(*query)
+
+    area, best = share_curves(search, small, 8, 0)
+    assert area == pytest.approx([0, 0.2, 0.2, 0.2, 0.5, 1, 1, 1])
+    assert best == pytest.approx([0, 2 / 3, 2 / 3, 2 / 3, 2 / 3, 1, 1, 1])
+    assert share_curves(search, small, 5, 0) == pytest.approx(np.array([area[:5], best[:5]]))
+
+
+def test_every_seed_searches_three_quarters_of_the_rows_the_same_for_all_strategies(benchmark: DetectorBenchmark) -> None:
+    seen: list[list[str]] = []
+
+    def search(benchmark: DetectorBenchmark, seed: int) -> Search:
+        seen.append([candidate.hash for candidate in benchmark.candidates])
+        return
+        yield
+
+    assert (shares(search, benchmark, 3, 2) == 0).all() and shares(search, benchmark, 3, 2).shape == (2, 2, 3)
+    assert len(set(seen[0])) == len(set(seen[1])) == 45
+    assert seen[:2] == seen[2:4] and seen[0] != seen[1]
+    everything = [candidate.hash for candidate in benchmark.candidates]
+    assert [name for name in everything if name in seen[0]] == seen[0]  # in the benchmark's order
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_shares_rise_repeat_and_never_exceed_one(table: FrontTable, name: str) -> None:
-    first, again = (shares(STRATEGIES[name], table, 60, 2) for _ in range(2))
-    assert np.array_equal(first, again) and first.shape == (2, 2, 60)
+def test_shares_rise_repeat_and_never_exceed_one(benchmark: DetectorBenchmark, name: str) -> None:
+    first, again = (shares(STRATEGIES[name], benchmark, 24, 2) for _ in range(2))
+    assert np.array_equal(first, again) and first.shape == (2, 2, 24)
     assert (np.diff(first, axis=2) >= 0).all() and first[:, :, -1].min() > 0 and first.max() <= 1 + 1e-9
 
 
-def test_random_search_pays_all_epochs_of_every_row(table: FrontTable) -> None:
-    found = shares(STRATEGIES["random"], table, 45 * EPOCHS, 2)
-    assert (found[..., : EPOCHS - 1] == 0).all() and (found[..., EPOCHS - 1] > 0).all()
-    assert found[..., -1] == pytest.approx(1.0)
-    assert (np.diff(found)[..., np.arange(1, 45 * EPOCHS) % EPOCHS != EPOCHS - 1] == 0).all()
+def test_random_search_pays_all_epochs_of_every_row(benchmark: DetectorBenchmark) -> None:
+    curves = shares(STRATEGIES["random"], benchmark, 45 * EPOCHS, 2)
+    assert (curves[..., : EPOCHS - 1] == 0).all() and (curves[..., EPOCHS - 1] > 0).all()
+    assert curves[..., -1] == pytest.approx(1.0)
+    assert (np.diff(curves)[..., np.arange(1, 45 * EPOCHS) % EPOCHS != EPOCHS - 1] == 0).all()
+    queries = list(STRATEGIES["random"](benchmark, 5))
+    assert sorted(queries) == [(row, EPOCHS) for row in range(60)] != queries
+    assert list(STRATEGIES["random"](benchmark, 6)) != queries
 
 
-def test_ours_needs_fewer_epochs_than_chance(table: FrontTable) -> None:
-    ours, chance = (shares(STRATEGIES[name], table, 180, 4) for name in ("ours", "random"))
+def test_ours_trains_on_rungs_of_a_quarter_half_and_all_epochs(benchmark: DetectorBenchmark) -> None:
+    queries = queries_of(STRATEGIES["ours"](benchmark, 0), benchmark, 25)
+    assert {query.epochs for query in queries} == {1, 2, 4}
+    assert [query.epochs for query in queries[:4]] == [1, 1, 1, 1]
+    for k, (row, epochs) in enumerate(queries):
+        if epochs > 1:
+            assert (row, epochs // 2) in queries[:k]
+
+
+@pytest.mark.parametrize(("name", "promoted"), [("ours", range(5, 9)), ("ours, two workers", range(5))])
+def test_two_workers_decide_without_the_last_four_results(benchmark: DetectorBenchmark, name: str, promoted: range) -> None:
+    """The tenth decision promotes the best of the nine first trials, of which the last four have the highest AP."""
+    search = STRATEGIES[name](benchmark, 0)
+    queries = [next(search)]
+    while len(queries) < 10:
+        queries.append(search.send((0.5 if len(queries) > 5 else 0.2) - 0.01 * len(queries)))
+    assert queries[9].epochs == 2 and queries[9].row in [queries[k].row for k in promoted]
+
+
+def test_evolution_samples_the_space_and_then_mutates(benchmark: DetectorBenchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    parents: list[list[int]] = []
+    rows = {candidate.hash: row for row, candidate in enumerate(benchmark.candidates)}
+    propose = TabularSpace.propose
+
+    def spy(space: TabularSpace, given, rng: random.Random):
+        parents.append([rows[candidate.hash] for candidate in given])
+        return propose(space, given, rng)
+
+    monkeypatch.setattr(TabularSpace, "propose", spy)
+    queries = queries_of(STRATEGIES["regularised evolution"](benchmark, 2), benchmark, 30)
+    assert all(query.epochs == EPOCHS for query in queries)
+    assert parents[:POPULATION] == [[]] * POPULATION
+    for k in range(POPULATION, 30):
+        (parent,) = parents[k]
+        population = [query.row for query in queries[k - POPULATION : k]]
+        assert parent in population
+        # The best of three out of ten has at least two others, worse or equal, beside it.
+        assert sum(benchmark.curves[row, -1] <= benchmark.curves[parent, -1] for row in population) >= 3
+
+
+def test_without_paths_the_controller_reads_the_encoding(benchmark: DetectorBenchmark) -> None:
+    bare = DetectorBenchmark(
+        benchmark.make_space,
+        benchmark.candidates,
+        benchmark.choices,
+        [{"score": 0.0}] * 60,
+        benchmark.macs,
+        benchmark.curves,
+        benchmark.imgsz,
+    )
+    queries = {
+        name: [queries_of(STRATEGIES[name](source, 1), source, 16) for source in (benchmark, bare)]
+        for name in ("ours", "ours without gradient paths")
+    }
+    assert queries["ours without gradient paths"][0] == queries["ours without gradient paths"][1]
+    assert queries["ours"][0] != queries["ours"][1]
+
+
+@pytest.mark.slow
+def test_ours_needs_fewer_epochs_than_chance(benchmark: DetectorBenchmark) -> None:
+    ours, chance = (shares(STRATEGIES[name], benchmark, 140, 3) for name in ("ours", "random"))
     for k in range(len(MEASURES)):
         assert epochs_to(ENOUGH, ours[:, k]) < 0.7 * epochs_to(ENOUGH, chance[:, k])
-
-
-def test_shares_are_shown_by_measure_with_the_epochs_that_they_take() -> None:
-    ours = np.array([[[0.5, 0.96, 0.96], [0.2, 0.3, 0.4]], [[0.7, 0.96, 0.96], [0.4, 0.5, 0.6]]])
-    other = np.array([[[0.1, 0.2, 0.97], [0.1, 0.2, 0.96]], [[0.1, 0.2, 0.97], [0.1, 0.2, 0.96]]])
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(shares_table({"ours": ours, "other": other}, "a table"))
-    lines = [" ".join(line.split()) for line in console.export_text().splitlines()]
-    area, best = (lines.index(f"share of the {measure}, a table after 3 epochs") for measure in MEASURES)
-    assert lines[area + 1] == "ours 0.960 +- 0.000" and lines[best + 1] == "ours 0.500 +- 0.196"
-    assert lines[area + 4 : area + 6] == ["ours 2 1.00", "other 3 0.67"]
-    assert lines[best + 4 : best + 6] == ["ours over 3 -", "other 3 -"]
 
 
 def test_epochs_to_by_hand() -> None:
     assert epochs_to(0.5, np.array([[0.0, 0.4, 0.6], [0.0, 0.6, 1.0]])) == 2.0
     assert epochs_to(0.9, np.array([[0.0, 0.4]])) == float("inf")
-
-
-def test_mutations_are_near_and_crossings_are_of_the_table(table: FrontTable) -> None:
-    space, rng = TableSpace(table.candidates, table.choices), random.Random(1)
-    parent = table.candidates[0]
-    reached = {table.candidates.index(space.propose([parent], rng)) for _ in range(200)}
-    assert 1 < len(reached) <= NEAREST and 0 not in reached
-    child = space.propose([table.candidates[0], table.candidates[1]], rng)
-    assert child in table.candidates[2:]
-    codes = coded([{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"a": 1, "b": 3}])
-    assert [int((codes[0] != other).sum()) for other in codes] == [0, 3, 1]
-
-
-def test_the_evaluator_looks_up_charges_new_epochs_alone_and_fails_where_the_table_ends(tmp_path: Path) -> None:
-    candidate = grid_candidate(8, 2)
-    evaluator = TabularEvaluator({candidate.hash: Curve((0.1, 0.2, 0.4, 0.5), 8.0)})
-    low, high = (evaluator.evaluate(candidate, Fidelity(n, 32), tmp_path, lambda row: None) for n in (2, 4))
-    assert (low.metrics["ap"], low.epochs, low.seconds) == (0.2, 2, 4.0)
-    assert (high.metrics["ap"], high.epochs, high.seconds) == (0.5, 2, 4.0)
-    beyond = evaluator.evaluate(candidate, Fidelity(5, 32), tmp_path, lambda row: None)
-    assert beyond.state is TrialState.FAILED and beyond.cause is Cause.ERROR and "4 epochs of w8d2, not 5" in beyond.message
-    unknown = evaluator.evaluate(grid_candidate(4, 1), Fidelity(1, 32), tmp_path, lambda row: None)
-    assert "0 epochs of w4d1" in unknown.message
-
-
-def test_the_shipped_table_reads_and_rebuilds() -> None:
-    from gpnas.cli.bench import detector_table
-    from search_spaces.tabular import read_detectors
-
-    folder = Path(__file__).parents[2] / "benchmarks" / "gp-bench"
-    rows = read_detectors(folder / "detectors.jsonl")
-    assert len(rows) == 206 and sum(not row.choices for row in rows) == 6
-    for row in rows[::20]:
-        assert deployed_cost(row.candidate.graph, row.imgsz).macs == row.macs
-        assert features(row.candidate.graph, row.imgsz, row.imgsz) == pytest.approx(dict(row.features), rel=1e-5)
-    found = detector_table(folder, "digits")
-    assert found.curves.shape[1] == 8 and len(found.candidates) >= 60
-    assert json.loads(found.candidates[0].genotype)["head"]["classes"] == 10

@@ -1,26 +1,12 @@
-"""The surrogate and the strategies on tables whose truth is known by construction."""
+"""The surrogate on values whose truth is known by construction."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gpnas.bench.cell_strategies import STRATEGIES, Table, encodings, one_hot, random_search, regrets, skill
 from gpnas.search.surrogate import fit, head_start, normal_scores, ranks
-
-
-def made_table(noise: float = 0.0) -> Table:
-    """Four choices of five values each; what is known before training is a bent sum of them, accuracy another one."""
-    choices = list(itertools.product("01234", repeat=4))
-    values = np.array([[float(v) for v in choice] for choice in choices])
-    known = np.column_stack([values.sum(1) ** 2, values[:, 0] * values[:, 1], values[:, 2] - values[:, 3]])
-    features = ranks(known)
-    accuracy = 10 * features[:, 0] + 3 * np.sin(2 * features[:, 1]) + 2 * features[:, 2]
-    accuracy += noise * np.random.default_rng(0).standard_normal(len(choices))
-    return Table(choices, features, one_hot(choices), features[:, 0], accuracy)
 
 
 def test_ranks_have_mean_0_and_variance_1_and_keep_ties_and_order() -> None:
@@ -69,55 +55,3 @@ def test_with_few_trials_the_prior_speaks_and_with_many_what_was_measured() -> N
     assert np.corrcoef(mean, accuracy[100:])[0, 1] > 0.95 and (deviation > 0).all()
     equal = fit(features[:3], prior[:3], normal_scores(np.ones(3)))  # nothing to tell apart is no error
     assert np.isfinite(equal.predict(features, prior)[0]).all()
-
-
-def test_a_surrogate_of_noiseless_features_ranks_the_rest_and_knows_how_sure_it_is() -> None:
-    table = made_table()
-    found = skill(table.features, table.score, table, 50, draws=5)
-    assert found.spearman > 0.97
-    noisy = made_table(noise=4.0)
-    told = skill(noisy.features, noisy.score, noisy, 80, draws=10)
-    assert 0.7 < told.coverage < 0.92
-
-
-def test_one_hot_and_counts_by_hand() -> None:
-    assert one_hot([("a", "x"), ("b", "x"), ("a", "y")]).tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 1]]
-    names = {name: features.shape[1] for name, (features, _) in encodings(made_table()).items()}
-    assert names["one-hot encoding"] == 20 and names["operation counts"] == 5 and names["gradient paths"] == 3
-
-
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_a_strategy_is_repeatable_and_its_regret_never_rises(name: str) -> None:
-    table = made_table()
-    a, b = (regrets(STRATEGIES[name], table, 25, 2) for _ in range(2))
-    assert np.array_equal(a, b) and a.shape == (2, 25)
-    assert (np.diff(a, axis=1) <= 0).all() and (a >= 0).all()
-
-
-def test_a_model_never_asks_twice_and_ends_with_the_table() -> None:
-    whole = made_table()
-    part = Table(whole.choices[:20], whole.features[:20], whole.encoding[:20], whole.score[:20], whole.accuracy[:20])
-    search = STRATEGIES["ours"](part, np.random.default_rng(0))
-    asked = [next(search)]
-    for _ in range(19):
-        asked.append(search.send(float(part.accuracy[asked[-1]])))
-    assert sorted(asked) == list(range(20))
-    with pytest.raises(StopIteration):
-        search.send(0.0)
-
-
-def test_ours_beats_random_where_features_tell_the_truth() -> None:
-    table = made_table(noise=1.0)
-    ours, chance = (regrets(STRATEGIES[name], table, 40, 6)[:, -1].mean() for name in ("ours", "random"))
-    assert ours < 0.5 * chance
-
-
-def test_random_search_finds_what_chance_finds() -> None:
-    """Regret after n draws without replacement has a known mean: the sum over order statistics."""
-    table = made_table()
-    values = np.sort(table.accuracy)
-    n, total = 10, len(values)
-    weights = np.array([float(np.prod([(k - i) / (total - i) for i in range(n)])) for k in range(1, total + 1)])
-    best = float(values @ np.diff(np.concatenate([[0.0], weights])))
-    found = regrets(random_search, table, n, 2000)[:, -1]
-    assert found.mean() == pytest.approx(values[-1] - best, abs=4 * found.std() / 2000**0.5)

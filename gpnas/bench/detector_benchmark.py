@@ -1,0 +1,77 @@
+"""A tabular benchmark with two objectives: trained detectors, with their MACs and the AP after each epoch.
+
+benchmark = DetectorBenchmark(TabularSpace, candidates, choices, features, macs, curves, imgsz=128)
+benchmark.dominated_area([3, 8]), benchmark.best_ap([3, 8])
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpnas.bench.accuracy_benchmark import AccuracyBenchmark, accuracy_benchmark
+from gpnas.search.acquisition import dominated_area
+from gpnas.search.controller import SIZE_RANGE
+from gpnas.search.surrogate import Floats
+from gpnas.search.trial import Candidate, Space
+
+Choices = Mapping[str, object]
+"""What a detector is made of, by label; labels that have no effect on it are absent."""
+
+
+@dataclass(frozen=True)
+class DetectorBenchmark:
+    """One row for each detector. make_space: from candidates and their choices to the space that proposes these alone."""
+
+    make_space: Callable[[Sequence[Candidate], Sequence[Choices]], Space]
+    candidates: Sequence[Candidate]
+    choices: Sequence[Choices]
+    features: Sequence[Mapping[str, float]]  # by name
+    macs: Sequence[float]  # of one image of imgsz x imgsz pixels
+    curves: Floats  # (rows, epochs), AP after each epoch
+    imgsz: int  # pixels
+
+    @functools.cached_property
+    def space(self) -> Space:
+        return self.make_space(self.candidates, self.choices)
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a full training."""
+        return int(self.curves.shape[1])
+
+    def subset(self, rows: Sequence[int]) -> DetectorBenchmark:
+        """A benchmark of these rows alone."""
+        candidates, choices = [self.candidates[i] for i in rows], [self.choices[i] for i in rows]
+        features, macs = [self.features[i] for i in rows], [self.macs[i] for i in rows]
+        return DetectorBenchmark(self.make_space, candidates, choices, features, macs, self.curves[list(rows)], self.imgsz)
+
+    def encoding(self) -> list[dict[str, float]]:
+        """One-hot encoding of the choices, row by row: {"label=value": 0.0 or 1.0}."""
+        values = sorted({(label, str(value)) for choices in self.choices for label, value in choices.items()})
+        return [
+            {f"{label}={value}": float(str(choices.get(label)) == value) for label, value in values} for choices in self.choices
+        ]
+
+    def final_ap(self) -> AccuracyBenchmark:
+        """The AP after full training as the only objective. Where a label has no effect, "None" is its value."""
+        labels = sorted({label for choices in self.choices for label in choices})
+        choices = [tuple(str(choices.get(label)) for label in labels) for choices in self.choices]
+        return accuracy_benchmark(choices, self.features, self.curves[:, -1])
+
+    def dominated_area(self, rows: Sequence[int]) -> float:
+        """The area between AP and log2 MACs that `rows` dominate when they are fully trained.
+
+        It ends at an AP of 0 and at twice the largest MACs of the benchmark. MACs below 1 / SIZE_RANGE of the largest count as
+        that much.
+        """
+        costs = np.maximum(np.log2(self.macs), np.log2(max(self.macs) / SIZE_RANGE))
+        points = [(float(self.curves[i, -1]), float(costs[i])) for i in rows]
+        return dominated_area(points, 0.0, float(costs.max()) + 1)
+
+    def best_ap(self, rows: Sequence[int]) -> float:
+        """The highest AP of `rows` when they are fully trained, whatever their MACs."""
+        return float(self.curves[list(rows), -1].max())

@@ -1,0 +1,124 @@
+"""A benchmark of trained detectors: what its rows are worth, worked out by hand, and the one that is shipped."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpnas.bench.accuracy_benchmark import SURROGATE_FEATURES
+from gpnas.bench.detector_benchmark import DetectorBenchmark
+from gpnas.cli.bench import read_detector_benchmark
+from gpnas.errors import InputError
+from gpnas.graph.cost import deployed_cost
+from gpnas.paths.features import features
+from gpnas.search.trial import Candidate
+from search_spaces.tabular import read_detectors
+from tests.grid import grid_candidate
+
+SHIPPED = Path(__file__).parents[2] / "benchmarks" / "gp-bench"
+
+CHOICES = [{"family": "csp", "depth": 2}, {"family": "elan", "depth": 2, "split": 0.5}, {"family": "csp", "depth": 3}]
+
+
+class ListedSpace:
+    """Proposes the first candidate, and keeps what it was made of."""
+
+    def __init__(self, candidates: Sequence[Candidate], choices: Sequence[Mapping[str, object]]) -> None:
+        self.candidates, self.choices = candidates, choices
+
+    def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
+        return self.candidates[0]
+
+    def read(self, text: str) -> Candidate:
+        raise NotImplementedError
+
+    def smallest(self) -> Candidate:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def benchmark() -> DetectorBenchmark:
+    candidates = [grid_candidate(4 * k, k) for k in (1, 2, 3)]
+    known = [dict.fromkeys(SURROGATE_FEATURES, float(value)) for value in (5, 1, 3)]
+    curves = np.array([[0.05, 0.1], [0.4, 0.3], [0.1, 0.2]])
+    return DetectorBenchmark(ListedSpace, candidates, CHOICES, known, [2**20, 2**22, 2**24], curves, 64)
+
+
+@pytest.mark.parametrize(
+    ("rows", "area"),
+    [
+        ([], 0.0),
+        ([0], 0.1 * 4),  # 2**20 MACs count as 2**24 / 8, and the area ends at 2**25
+        ([1], 0.3 * 3),
+        ([2], 0.2 * 1),
+        ([1, 2], 0.3 * 3),  # row 2 has lower AP at more MACs
+        ([2, 0], 0.1 * 4 + (0.2 - 0.1) * 1),
+        ([0, 1, 2], 0.1 * 4 + (0.3 - 0.1) * 3),
+    ],
+)
+def test_dominated_area_by_hand(benchmark: DetectorBenchmark, rows: list[int], area: float) -> None:
+    assert benchmark.dominated_area(rows) == pytest.approx(area)
+
+
+def test_the_best_ap_is_that_of_full_training(benchmark: DetectorBenchmark) -> None:
+    assert (benchmark.best_ap([0, 2]), benchmark.best_ap([2, 1]), benchmark.best_ap([0])) == (0.2, 0.3, 0.1)
+    assert benchmark.epochs == 2
+
+
+def test_a_subset_keeps_the_columns_of_its_rows(benchmark: DetectorBenchmark) -> None:
+    subset = benchmark.subset([2, 0])
+    assert subset.candidates == [benchmark.candidates[2], benchmark.candidates[0]]
+    assert subset.choices == [CHOICES[2], CHOICES[0]] and subset.macs == [2**24, 2**20]
+    assert [row["score"] for row in subset.features] == [3.0, 5.0]
+    assert subset.curves.tolist() == [[0.1, 0.2], [0.05, 0.1]] and subset.imgsz == 64
+    space = subset.space
+    assert isinstance(space, ListedSpace) and space is subset.space
+    assert (space.candidates, space.choices) == (subset.candidates, subset.choices)
+
+
+def test_encoding_by_hand(benchmark: DetectorBenchmark) -> None:
+    assert benchmark.encoding() == [
+        {"depth=2": 1.0, "depth=3": 0.0, "family=csp": 1.0, "family=elan": 0.0, "split=0.5": 0.0},
+        {"depth=2": 1.0, "depth=3": 0.0, "family=csp": 0.0, "family=elan": 1.0, "split=0.5": 1.0},
+        {"depth=2": 0.0, "depth=3": 1.0, "family=csp": 1.0, "family=elan": 0.0, "split=0.5": 0.0},
+    ]
+
+
+def test_the_final_ap_is_the_only_objective(benchmark: DetectorBenchmark) -> None:
+    final = benchmark.final_ap()
+    assert final.choices == [("2", "csp", "None"), ("2", "elan", "0.5"), ("3", "csp", "None")]
+    assert final.accuracy.tolist() == [0.1, 0.3, 0.2]
+    assert final.score.argsort().tolist() == [1, 2, 0]
+
+
+def test_the_shipped_benchmark_reads_and_rebuilds() -> None:
+    rows = read_detectors(SHIPPED / "detectors.jsonl")
+    assert len(rows) == 206 and sum(not row.choices for row in rows) == 6
+    for row in rows[::40]:
+        assert deployed_cost(row.candidate.graph, row.imgsz).macs == row.macs
+        assert features(row.candidate.graph, row.imgsz, row.imgsz) == pytest.approx(dict(row.features), rel=1e-5)
+
+
+def test_the_shipped_benchmark_is_read_without_the_catalogue_and_without_the_first_detectors() -> None:
+    digits, cells = read_detector_benchmark(SHIPPED, "digits", 150), read_detector_benchmark(SHIPPED, "bccd", 7)
+    assert (digits.curves.shape, cells.curves.shape, digits.imgsz) == ((50, 8), (53, 18), 128)
+    assert json.loads(digits.candidates[0].genotype)["head"]["classes"] == 10
+    lines = [json.loads(line) for line in (SHIPPED / "detectors.jsonl").read_text().splitlines()]
+    assert [candidate.hash for candidate in digits.candidates] == [line["hash"] for line in lines[150:200]]
+    assert digits.macs == [line["cost"]["macs"] for line in lines[150:200]]
+    ap = {}
+    for line in (SHIPPED / "trainings.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        ap[row["hash"], row["data"], row["seed"]] = row["ap"]
+    assert digits.curves.tolist() == [ap[line["hash"], "digits", 0] for line in lines[150:200]]
+    assert cells.curves.tolist() == [ap[line["hash"], "bccd", 0] for line in lines[7:60]]
+
+
+def test_too_few_detectors_are_refused() -> None:
+    with pytest.raises(InputError, match=r"19 detectors trained on bccd are left after the first 41; 20 are needed"):
+        read_detector_benchmark(SHIPPED, "bccd", 41)
