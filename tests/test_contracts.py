@@ -14,7 +14,7 @@ from gpnas.search.trial import Candidate, Evaluator, Fidelity, Space
 from search_spaces.blueprint import open_catalogue
 from search_spaces.gradient_path import GradientPathSpace
 from search_spaces.neighbourhood import Neighbourhood
-from search_spaces.tabular import TableSpace
+from search_spaces.tabular import TabularSpace
 from tests.contracts import EvaluatorContract, SpaceContract
 from tests.grid import GridEvaluator, GridSpace, grid_candidate
 
@@ -48,7 +48,7 @@ class TestTableSpace(SpaceContract):
     @pytest.fixture
     def space(self) -> Space:
         candidates = [grid_candidate(width, depth) for width in (4, 8, 32) for depth in (1, 3, 4, 9)]
-        return TableSpace(candidates, [json.loads(candidate.genotype) for candidate in candidates])
+        return TabularSpace(candidates, [json.loads(candidate.genotype) for candidate in candidates])
 
 
 class TestTabularEvaluator(EvaluatorContract):
