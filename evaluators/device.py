@@ -6,16 +6,15 @@ import torch
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is one."""
+    """The torch device of that name; "auto" is CUDA where there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
 
 
 def pick_dtype(device: torch.device, precision: str) -> torch.dtype:
-    """What convolutions compute in; auto is bf16 on CUDA, fp32 on a CPU.
+    """The type in which convolutions compute. precision: bf16, fp32, or auto, which is bf16 on CUDA and fp32 on a CPU.
 
-    bf16 on a CPU with AMX was measured and left (torch 2.13, two cores): blood-cell networks of 70 to 124 layers train 1.1 to
-    1.3 times as fast, one of 253 narrow layers on digit scenes 0.9 times, with AP .046 instead of .053; and on feature maps of
-    one pixel its weight gradients differ from run to run and can be infinite.
+    On a CPU with AMX instructions bf16 gains little time (`benchmarks/precision.py`), narrow networks lose time and accuracy,
+    and weight gradients from feature maps of one pixel differ from run to run and can be infinite (torch 2.13).
     """
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
@@ -23,5 +22,6 @@ def pick_dtype(device: torch.device, precision: str) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A context in which convolutions compute in the type of `pick_dtype`."""
     dtype = pick_dtype(device, precision)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)

@@ -20,7 +20,7 @@ from evaluators.data.bank import ImageBank, load_bank
 from evaluators.data.batches import plain_batches
 from evaluators.data.records import DetectionData, Record
 from evaluators.detector.ap import CocoEvaluation, Detections, coco_evaluation
-from evaluators.detector.head import check_head, decode, detections
+from evaluators.detector.head import check_head, decode, non_max_suppression
 from evaluators.device import autocast, pick_device
 from gpnas.errors import InputError
 from gpnas.graph.graph import Branch, Graph
@@ -55,7 +55,7 @@ def detect(network: Network, split: Split, classes: int, *, precision: str = "au
         with autocast(bank.pixels.device, precision):
             outputs = fused(images)
         boxes, scores = decode(outputs, strides, classes)
-        per_image += detections(boxes, scores, sizes[part], most=_MOST_DETECTIONS)
+        per_image += non_max_suppression(boxes, scores, sizes[part], most=_MOST_DETECTIONS)
     for rows, scale, record in zip(per_image, scales, split.records, strict=True):
         rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)  # pixels of the original image
     return per_image

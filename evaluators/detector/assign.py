@@ -1,11 +1,12 @@
 """Task-aligned assignment: which anchors learn which box (TOOD, arXiv:2108.07755, section 3.2).
 
-An anchor is aligned with a box as far as it scores the box's class and overlaps the box: t = score^0.5 * IoU^6. A box
-takes the TOPK best aligned of the anchors whose centres lie inside it. An anchor that several boxes take learns the one
-it overlaps most. The score that it then should reach is t, scaled so that the best anchor of a box aims at the highest IoU.
+The alignment of an anchor with a box is t = s^0.5 * u^6, where s is the anchor's score for the class of the box and u the IoU
+of its predicted box with the box. (TOOD writes s^alpha * u^beta; YOLO detectors use these exponents.) Each box takes the TOPK
+best aligned anchors among those whose centre lies inside it. An anchor that several boxes take learns the one that it overlaps
+most. The target for its score is t, scaled for each box so that its highest target equals its highest IoU.
 
-A box so small that it holds no centre takes the cell of the finest level in which its own centre lies, and keeps it
-against boxes that have other anchors.
+A box so small that no centre lies inside it takes the one cell of the finest level in which its own centre lies. It keeps this
+cell against boxes that have other anchors.
 """
 
 from __future__ import annotations
@@ -18,27 +19,30 @@ from torch import Tensor
 from evaluators.detector.head import Anchors
 
 TOPK = 10
+"""The most anchors that one box takes."""
 
-_LEAST_IOU = 1e-3  # what an alignment takes for less: t stays a normal float32, and no box is left without a target
-_MOST_PAIRS = 2**24  # of a box and an anchor, in tensors at once: 64 MiB for each of some ten tensors
+_LEAST_IOU = 1e-3  # a lower IoU counts as this: t stays a normal float32, and every box gets a target above 0
+_MOST_PAIRS = 2**24  # of a box and an anchor, in memory at once: about ten tensors of 64 MiB
 
 
 class Assignment(NamedTuple):
-    """foreground: bool (batch, anchors). box: int64 (batch, anchors), index of the box that an anchor learns (0 where
-    none). score: float32 (batch, anchors), the target for the score of that box's class, 0 where none."""
+    """What each anchor learns."""
 
-    foreground: Tensor
-    box: Tensor
-    score: Tensor
+    foreground: Tensor  # bool (batch, anchors): whether it learns a box
+    box: Tensor  # int64 (batch, anchors): the index of that box, 0 for none
+    score: Tensor  # float32 (batch, anchors): the target for its score for the class of that box, 0 for none
 
 
 @torch.no_grad()
-def assign(scores: Tensor, predicted: Tensor, cells: Anchors, boxes: Tensor, classes: Tensor) -> Assignment:
-    """Assign boxes (batch, most, 4) of classes (batch, most; -1 where padded) to anchors.
-
-    scores: (batch, anchors, classes) in [0, 1]; predicted: (batch, anchors, 4); boxes xyxy, in input pixels.
-    """
-    # Images by images where all pairs at once would take too much memory: many boxes on large images.
+def assign(
+    scores: Tensor,  # (batch, anchors, classes) in [0, 1]
+    predicted: Tensor,  # (batch, anchors, 4), xyxy in input pixels
+    cells: Anchors,
+    boxes: Tensor,  # (batch, most, 4), xyxy in input pixels
+    classes: Tensor,  # int64 (batch, most), -1 where padded
+) -> Assignment:
+    """Assign each anchor a box or none."""
+    # All pairs of a box and an anchor may not fit into memory (many boxes, large images): a few images at a time.
     step = max(1, _MOST_PAIRS // max(1, boxes.shape[1] * predicted.shape[1]))
     if step >= len(boxes):
         return _assigned(scores, predicted, cells, boxes, classes)
@@ -61,7 +65,7 @@ def _assigned(scores: Tensor, predicted: Tensor, cells: Anchors, boxes: Tensor, 
     alignment *= overlap.clamp(min=_LEAST_IOU).pow_(3).square_()
     best = alignment.masked_fill(~allowed, -1).topk(min(TOPK, count), dim=-1).indices
     taken = torch.zeros_like(allowed).scatter_(2, best, True) & allowed
-    # A box with a single choice precedes the others, whatever they overlap.
+    # A box with a single cell claims it by more than any IoU.
     claim = torch.where(taken, overlap + alone[..., None], -1)
     strongest, box = claim.max(dim=1)  # (batch, anchors)
     foreground = strongest >= 0
@@ -73,23 +77,26 @@ def _assigned(scores: Tensor, predicted: Tensor, cells: Anchors, boxes: Tensor, 
 
 
 def _allowed(cells: Anchors, boxes: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Which anchors a box may take, bool (batch, most, anchors), and which boxes have a single one for want of a centre
-    inside, bool (batch, most)."""
+    """Which anchors each box may take, bool (batch, most, anchors), and which boxes may take only the cell around their own
+    centre, because no anchor's centre lies inside them, bool (batch, most)."""
     x1, y1, x2, y2 = boxes[..., None].unbind(2)  # (batch, most, 1)
     x, y = cells.points.unbind(1)  # (anchors,)
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2) & valid[..., None]
     alone = ~inside.any(-1) & valid
-    first, height, width, stride = min(cells.levels, key=lambda level: level[3])
+    finest = min(cells.levels, key=lambda level: level.stride)
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
-    column = (centre[..., 0] / stride).long().clamp(0, width - 1)
-    row = (centre[..., 1] / stride).long().clamp(0, height - 1)
-    own = (first + row * width + column)[..., None]  # (batch, most, 1)
+    column = (centre[..., 0] / finest.stride).long().clamp(0, finest.width - 1)
+    row = (centre[..., 1] / finest.stride).long().clamp(0, finest.height - 1)
+    own = (finest.first + row * finest.width + column)[..., None]  # (batch, most, 1)
     inside.scatter_(2, own, inside.gather(2, own) | alone[..., None])
     return inside, alone
 
 
-def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of (batch, n, 4) and (batch, m, 4) boxes, xyxy: (batch, n, m). Empty boxes have 0."""
+def pairwise_iou(
+    boxes: Tensor,  # (batch, n, 4), xyxy
+    others: Tensor,  # (batch, m, 4), xyxy
+) -> Tensor:
+    """Intersection over union of each pair, (batch, n, m); 0 for empty boxes."""
     x1, y1, x2, y2 = boxes[:, :, None].unbind(-1)  # (batch, n, 1)
     u1, v1, u2, v2 = others[:, None].unbind(-1)  # (batch, 1, m)
     shared = (torch.minimum(x2, u2) - torch.maximum(x1, u1)).clamp_(min=0)

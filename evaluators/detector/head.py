@@ -1,8 +1,8 @@
 """The anchor-free head: from the outputs of a network to boxes, and from boxes to detections.
 
-An output of shape (batch, 4 * reg_max + classes, height, width) predicts one object for each of its cells. A box side is
-the expectation of a distribution over `reg_max` distances, 0 to reg_max - 1 strides from the cell's centre (Generalized
-Focal Loss, arXiv:2006.04388, section 3.2); a class score is the sigmoid of its logit.
+An output of shape (batch, 4 * reg_max + classes, height, width) predicts one object for each of its cells, which are called
+anchors. The distance from the centre of a cell to a side of its box is the expectation of a distribution over 0, 1, ...
+reg_max - 1 strides (Generalized Focal Loss, arXiv:2006.04388, section 3.2). A class score is the sigmoid of its logit.
 """
 
 from __future__ import annotations
@@ -21,44 +21,55 @@ from gpnas.graph.graph import Graph, Op
 from gpnas.graph.network import Convolution, Network
 
 EXPECTED_DISTANCE = 2.0
-"""Strides from a cell's centre to each side of its box in an untrained network.
+"""Distance in strides from the centre of a cell to each side of its box, in an untrained network.
 
-A uniform distribution expects 7.5 strides at reg_max 16, far more than most objects: the first boxes then overlap nothing
-well, and task-aligned targets, which are as high as the overlap, teach little for the first epochs.
+A uniform distribution would expect 7.5 strides at reg_max 16, far more than most objects. No first box would then overlap an
+object well, and task-aligned targets, which are as high as the overlap, would teach little in the first epochs.
 """
 
-_OBJECTS = 5.0  # in an image, as an untrained network expects: the class scores' prior (RetinaNet, arXiv:1708.02002, 4.1)
+_OBJECTS = 5.0  # objects in an image that an untrained network expects (the prior of RetinaNet, arXiv:1708.02002, section 4.1)
+
+
+class Level(NamedTuple):
+    """One output among the anchors of all outputs: its first anchor, its size in cells, and input pixels per cell."""
+
+    first: int
+    height: int
+    width: int
+    stride: int
 
 
 class Anchors(NamedTuple):
-    """The cells of all levels in one row. points: (anchors, 2), x and y of the centres in input pixels.
-    strides: (anchors,). levels: first anchor, height, width and stride of each level."""
+    """The cells of all outputs in one row: output by output, each row by row."""
 
-    points: Tensor
-    strides: Tensor
-    levels: tuple[tuple[int, int, int, int], ...]
+    points: Tensor  # (anchors, 2), x and y of the centres, in input pixels
+    strides: Tensor  # (anchors,)
+    levels: tuple[Level, ...]
 
 
 def anchors(outputs: Sequence[Tensor], strides: Sequence[int]) -> Anchors:
-    """The cells of `outputs`, whose cells stand `strides` input pixels apart."""
+    """The anchors of `outputs`, (batch, channels, height, width) each, whose cells are `strides` input pixels wide."""
     points, steps, levels, first = [], [], [], 0
     for output, stride in zip(outputs, strides, strict=True):
         height, width = output.shape[-2:]
         ys, xs = (stride * (torch.arange(n, device=output.device) + 0.5) for n in (height, width))
         points.append(torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)], dim=-1).view(-1, 2))
         steps.append(torch.full((height * width,), float(stride), device=output.device))
-        levels.append((first, height, width, stride))
+        levels.append(Level(first, height, width, stride))
         first += height * width
     return Anchors(torch.cat(points), torch.cat(steps), tuple(levels))
 
 
 def flattened(outputs: Sequence[Tensor]) -> Tensor:
-    """Outputs of all levels -> float32 (batch, anchors, channels). Of channels_last outputs only the joined copy is made."""
+    """Outputs (batch, channels, height, width) -> float32 (batch, anchors, channels), in the order of `anchors`.
+
+    Outputs in channels_last format are copied once.
+    """
     return torch.cat([output.permute(0, 2, 3, 1).flatten(1, 2) for output in outputs], dim=1).float()
 
 
 def reg_max(channels: int, classes: int) -> int:
-    """Bins of a side's distribution, in an output of `channels` channels."""
+    """Number of bins of a side's distribution in an output of `channels` channels. Raises ValueError where it is no integer."""
     bins, rest = divmod(channels - classes, 4)
     if bins < 1 or rest:
         raise ValueError(f"an output of {channels} channels is not 4 * reg_max + {classes} classes")
@@ -66,20 +77,24 @@ def reg_max(channels: int, classes: int) -> int:
 
 
 def expected_distances(log_probabilities: Tensor) -> Tensor:
-    """(..., reg_max) logarithms of a distribution -> (...) its expectation, in strides."""
+    """Log-probabilities (..., reg_max) -> the expectation of the distribution, (...), in strides."""
     bins = torch.arange(log_probabilities.shape[-1], device=log_probabilities.device, dtype=log_probabilities.dtype)
     return log_probabilities.exp() @ bins
 
 
-def boxes_around(points: Tensor, strides: Tensor, distances: Tensor) -> Tensor:
-    """Boxes (..., 4), xyxy in pixels, whose left, top, right and bottom sides stand `distances` (..., 4) strides away from
-    `points` (..., 2)."""
+def boxes_around(
+    points: Tensor,  # (anchors, 2), x and y in input pixels
+    strides: Tensor,  # (anchors,)
+    distances: Tensor,  # (..., anchors, 4), to the left, top, right and bottom side, in strides
+) -> Tensor:
+    """The boxes at these distances from the points: (..., anchors, 4), xyxy in input pixels."""
     reach = distances * strides[..., None]
     return torch.cat([points - reach[..., :2], points + reach[..., 2:]], dim=-1)
 
 
 def decode(outputs: Sequence[Tensor], strides: Sequence[int], classes: int) -> tuple[Tensor, Tensor]:
-    """boxes: (batch, anchors, 4), xyxy in input pixels; scores: (batch, anchors, classes) in [0, 1]; both float32."""
+    """The boxes that `outputs` predict, float32 (batch, anchors, 4), xyxy in input pixels, and their scores, float32
+    (batch, anchors, classes) in [0, 1]. outputs: (batch, 4 * reg_max + classes, height, width) for each of `strides`."""
     cells = anchors(outputs, strides)
     flat = flattened(outputs)  # (batch, anchors, 4 * reg_max + classes)
     bins = reg_max(flat.shape[-1], classes)
@@ -88,24 +103,24 @@ def decode(outputs: Sequence[Tensor], strides: Sequence[int], classes: int) -> t
     return boxes, flat[..., 4 * bins :].sigmoid()
 
 
-def detections(
-    boxes: Tensor,
-    scores: Tensor,
-    sizes: Sequence[tuple[int, int]],
+def non_max_suppression(
+    boxes: Tensor,  # (batch, anchors, 4), xyxy in input pixels
+    scores: Tensor,  # (batch, anchors, classes) in [0, 1]
+    sizes: Sequence[tuple[int, int]],  # height and width of each image, in input pixels
     *,
     threshold: float = 0.001,
     iou: float = 0.7,
     candidates: int = 2000,
     most: int = 300,
 ) -> list[NDArray[np.float64]]:
-    """What remains of decoded boxes after class-wise non-maximum suppression: one (n, 6) array for each image, with rows
-    x1, y1, x2, y2 (input pixels, clipped to the image's height and width in `sizes`), score, class; best score first.
+    """The detections of each image after non-maximum suppression within each class: (n, 6), the best score first.
 
-    An anchor stands for each class whose score exceeds `threshold`. Only the `candidates` best scores of an image are
-    looked at, and only the `most` best remain.
+    A row is x1, y1, x2, y2 in input pixels, clipped to the image, score, class. Each pair of an anchor and a class with a score
+    above `threshold` is a candidate, at most the `candidates` best of an image. A candidate is suppressed by a better one of
+    its class whose IoU with it exceeds `iou`. At most the `most` best rows remain.
     """
     boxes, scores = boxes.float().cpu(), scores.float().cpu()
-    found = []
+    per_image = []
     for image_boxes, image_scores, (height, width) in zip(boxes, scores, sizes, strict=True):
         flat = image_scores.flatten()  # (anchors * classes,)
         chosen = (flat > threshold).nonzero().squeeze(1)
@@ -115,13 +130,13 @@ def detections(
         xyxy = torch.minimum(image_boxes[chosen // scores.shape[2]].clamp(min=0), limits).double().numpy()
         rows = np.column_stack([xyxy, flat[chosen].double().numpy(), (chosen % scores.shape[2]).numpy()])
         rows = rows[(rows[:, 2] > rows[:, 0]) & (rows[:, 3] > rows[:, 1])]
-        found.append(_suppressed(rows[np.argsort(-rows[:, 4], kind="stable")], iou, most))
-    return found
+        per_image.append(_suppressed(rows[np.argsort(-rows[:, 4], kind="stable")], iou, most))
+    return per_image
 
 
 def _suppressed(rows: NDArray[np.float64], iou: float, most: int) -> NDArray[np.float64]:
-    """The `most` best rows that class-wise non-maximum suppression keeps of rows in order of their scores."""
-    # A row is only suppressed by better ones: where the first few yield enough, the others need not be looked at.
+    """The `most` best rows that suppression keeps. The rows come in descending order of their scores."""
+    # Only better rows suppress a row: if the first 4 * most yield enough, the others are not needed.
     kept = _kept(rows[: 4 * most], iou)
     if len(kept) < most and len(rows) > 4 * most:
         kept = _kept(rows, iou)
@@ -129,6 +144,7 @@ def _suppressed(rows: NDArray[np.float64], iou: float, most: int) -> NDArray[np.
 
 
 def _kept(rows: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
+    """Indices of the rows that suppression keeps, ascending."""
     if not len(rows):
         return np.zeros(0, dtype=np.int64)
     xywh = np.column_stack([rows[:, :2], rows[:, 2:4] - rows[:, :2]])
@@ -138,9 +154,9 @@ def _kept(rows: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
 
 
 def prediction_layers(graph: Graph) -> list[tuple[Op, Op]]:
-    """The two layers that make each of the graph's outputs: the box distributions', then the class logits'.
+    """The two layers that each output of the graph concatenates: box distributions first, class logits second.
 
-    Raises ValueError, with the output's name, for one that is not the concatenation of two layers.
+    Raises ValueError, with the name of the output, for an output that does not concatenate two convolutions with bias.
     """
     layers = []
     for out in graph.outputs:
@@ -152,7 +168,7 @@ def prediction_layers(graph: Graph) -> list[tuple[Op, Op]]:
 
 
 def check_head(graph: Graph, classes: int, imgsz: int) -> None:
-    """Raises ValueError when a network of `graph` cannot be trained on `classes` classes at `imgsz` pixels."""
+    """Raises ValueError when a network of `graph` cannot be used with `classes` classes at `imgsz` pixels."""
     for out, (box, kinds) in zip(graph.outputs, prediction_layers(graph), strict=True):
         if kinds.channels != classes:
             raise ValueError(f"output {out.name} predicts {kinds.channels} classes, but the data have {classes}")
@@ -162,8 +178,11 @@ def check_head(graph: Graph, classes: int, imgsz: int) -> None:
 
 
 def initialise_head(network: Network, classes: int, imgsz: int) -> None:
-    """Set the biases of the prediction layers: class scores that expect five objects in an image of `imgsz` pixels, and box
-    distributions p(k) ~ r^k whose expectation is EXPECTED_DISTANCE."""
+    """Set the biases of the prediction layers.
+
+    Class scores expect five objects in an image of `imgsz` pixels. Box distributions are p(k) ~ r^k with the expectation
+    EXPECTED_DISTANCE. Raises ValueError as `check_head` does.
+    """
     check_head(network.graph, classes, imgsz)
     index = {op.name: i for i, op in enumerate(network.graph.ops)}
     for out, (box, kinds) in zip(network.graph.outputs, prediction_layers(network.graph), strict=True):
@@ -176,14 +195,14 @@ def initialise_head(network: Network, classes: int, imgsz: int) -> None:
 
 def _bias(network: Network, op: int) -> Tensor:
     layer = network.layer(op)
-    assert isinstance(layer, Convolution) and layer.conv.bias is not None  # prediction_layers checked it
+    assert isinstance(layer, Convolution) and layer.conv.bias is not None  # prediction_layers checks it
     return layer.conv.bias
 
 
 def _log_geometric(bins: int, mean: float) -> Tensor:
-    """Logits k * log(r), k < bins, of the truncated geometric distribution with this mean (the uniform one's at most)."""
+    """Logits k * log(r), k < bins, of the truncated geometric distribution with this mean; uniform if the mean is too large."""
     ks = torch.arange(bins, dtype=torch.float64)
-    low, high = -20.0, 0.0  # log(r), in which the mean grows
+    low, high = -20.0, 0.0  # bounds of log(r); the mean grows with r
     for _ in range(60):
         middle = (low + high) / 2
         if float((middle * ks).softmax(0) @ ks) < mean:
