@@ -5,19 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpnas.errors import InputError, JournalError
-from gpnas.run.journal import EvaluationRow, Journal, TrialRow
+from gpnas.run.journal import EvaluationRow, Journal, RunState, TrialRow
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 
 LOW, HIGH = Fidelity(2, 64), Fidelity(8, 128, 0.5)
@@ -40,6 +42,16 @@ def journal(run: Path) -> Iterator[Journal]:
         yield journal
 
 
+def read(run: Path, look: Callable[[Journal], Any]) -> Any:
+    """What `look` sees in a snapshot of the run."""
+    with Journal.open(run, write=False) as reader:
+        return look(reader)
+
+
+def state(run: Path) -> RunState:
+    return read(run, lambda reader: reader.state)
+
+
 def contents(run: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in run.iterdir()}
 
@@ -53,15 +65,19 @@ def test_what_was_written_is_read_back(run: Path, journal: Journal) -> None:
     journal.finish_evaluation(1, 0, DONE)  # 104
     journal.start_evaluation(1, 1, HIGH)  # 105
     journal.add_event("note", {"text": "ä\n", "n": [1, 2]})  # 106
-    for reader in (journal, Journal.open(run, write=False)):
-        assert reader.settings == {"budget": "2h", "limits": [1.5, None]}
-        assert reader.trials() == [trial(0, score=-2.5), trial(1)]
-        assert reader.evaluations() == [
-            EvaluationRow(1, 0, LOW, TrialState.COMPLETE, DONE, 101.0, 104.0),
-            EvaluationRow(0, 0, LOW, TrialState.FAILED, failure(Cause.OOM, "too big", 1.0), 102.0, 103.0),
-            EvaluationRow(1, 1, HIGH, TrialState.RUNNING, None, 105.0, None),
-        ]
-        assert reader.events() == [(106.0, "note", {"text": "ä\n", "n": [1, 2]})]
+    check_what_was_written(journal)
+    read(run, check_what_was_written)
+
+
+def check_what_was_written(reader: Journal) -> None:
+    assert reader.settings == {"budget": "2h", "limits": [1.5, None]}
+    assert reader.trials() == [trial(0, score=-2.5), trial(1)]
+    assert reader.evaluations() == [
+        EvaluationRow(1, 0, LOW, TrialState.COMPLETE, DONE, 101.0, 104.0),
+        EvaluationRow(0, 0, LOW, TrialState.FAILED, failure(Cause.OOM, "too big", 1.0), 102.0, 103.0),
+        EvaluationRow(1, 1, HIGH, TrialState.RUNNING, None, 105.0, None),
+    ]
+    assert reader.events() == [(106.0, "note", {"text": "ä\n", "n": [1, 2]})]
 
 
 def test_a_finished_evaluation_is_found_by_hash_and_fidelity(journal: Journal) -> None:
@@ -142,20 +158,20 @@ def test_elapsed_adds_up_over_sessions(run: Path, journal: Journal) -> None:
     journal.close()
     with Journal.open(run, write=True) as second:
         second.add_elapsed(2.0)
-    assert Journal.open(run, write=False).elapsed() == 3.5
+    assert read(run, Journal.elapsed) == 3.5
 
 
 def test_state_of_a_run(run: Path, journal: Journal) -> None:
     assert journal.state == "running"
-    assert Journal.open(run, write=False).state == "running"
+    assert state(run) == "running"
     journal.close()  # without a word: as when it dies
-    assert Journal.open(run, write=False).state == "interrupted"
+    assert state(run) == "interrupted"
     with Journal.open(run, write=True) as second:
         assert second.state == "interrupted"
         second.set_state("running")
-        assert Journal.open(run, write=False).state == "running"
+        assert state(run) == "running"
         second.set_state("done")
-    assert Journal.open(run, write=False).state == "done"
+    assert state(run) == "done"
 
 
 def test_new_settings_leave_a_trace(run: Path, journal: Journal) -> None:
@@ -164,6 +180,31 @@ def test_new_settings_leave_a_trace(run: Path, journal: Journal) -> None:
     with Journal.open(run, write=False) as reader:
         assert reader.settings == {"budget": "3h", "limits": [1.5, None]}
         assert reader.events() == [(101.0, "settings", {"budget": ["2h", "3h"]})]
+
+
+SYNCHRONOUS = {1: "NORMAL", 2: "FULL"}
+"""What the numbers mean that SQLite answers to PRAGMA synchronous."""
+
+
+@pytest.mark.parametrize(
+    ("write", "level"),
+    [
+        (lambda journal: journal.finish_evaluation(0, 0, DONE), "FULL"),
+        (lambda journal: journal.set_state("done"), "FULL"),
+        (lambda journal: journal.update_settings({"budget": "3h"}), "FULL"),
+        (lambda journal: journal.add_trial(trial(1)), "NORMAL"),
+        (lambda journal: journal.start_evaluation(0, 1, HIGH), "NORMAL"),
+        (lambda journal: journal.add_elapsed(1.0), "NORMAL"),
+        (lambda journal: journal.add_event("note", {}), "NORMAL"),
+    ],
+)
+def test_results_and_states_outlive_a_loss_of_power(journal: Journal, write: Callable[[Journal], None], level: str) -> None:
+    """In WAL mode SQLite synchronises the disk at a commit with FULL alone (sqlite.org/pragma.html#pragma_synchronous)."""
+    journal.add_trial(trial(0))
+    journal.start_evaluation(0, 0, LOW)
+    write(journal)
+    assert journal._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert SYNCHRONOUS[journal._connection.execute("PRAGMA synchronous").fetchone()[0]] == level
 
 
 def test_an_unknown_state_is_refused(journal: Journal) -> None:
@@ -233,8 +274,10 @@ def test_a_second_writer_is_refused_by_name(run: Path, journal: Journal, monkeyp
 
 
 def test_a_reader_cannot_write(run: Path, journal: Journal) -> None:
-    reader = Journal.open(run, write=False)
-    with pytest.raises(JournalError, match="open for reading only"):
+    with (
+        Journal.open(run, write=False) as reader,
+        pytest.raises(JournalError, match=re.escape(f"{run} is open for reading only")),
+    ):
         reader.add_trial(trial(0))
 
 
@@ -260,7 +303,7 @@ def test_a_reader_needs_no_right_to_write(run: Path, journal: Journal) -> None:
     journal.close()
     run.chmod(0o555)
     try:
-        assert Journal.open(run, write=False).trials() == [trial(0)]
+        assert read(run, Journal.trials) == [trial(0)]
     finally:
         run.chmod(0o755)
 

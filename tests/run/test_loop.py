@@ -11,7 +11,7 @@ import pytest
 from gpnas.errors import GpnasError, JournalError
 from gpnas.run.journal import Journal
 from gpnas.run.loop import search
-from gpnas.run.results import best_of, front_of, measured, summary, write_results
+from gpnas.run.results import summary, write_results
 from gpnas.run.workers import LocalWorkers
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller
@@ -19,9 +19,10 @@ from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
 from gpnas.search.trial import LENDER, Fidelity, TrialState
 from tests.grid import GridEvaluator, GridSpace
+from tests.settings import run_settings
 
 LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
-SETTINGS = {"imgsz": 32, "data": "grid", "names": ["a"], "seed": 0, "space": "grid", "budget": {"text": "", "kind": ""}}
+SETTINGS = run_settings().to_json()
 
 
 def a_controller(budget, seed=0, warm_start=False):
@@ -161,19 +162,6 @@ def test_a_run_that_goes_on_does_not_search_again_for_the_candidates_it_has(tmp_
     monkeypatch.setattr(GridSpace, "propose", lambda *_: pytest.fail("the journal holds every candidate of this budget"))
     _, after = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
     assert after == before
-
-
-def test_best_and_front_are_those_of_the_journal(tmp_path):
-    run = tmp_path / "run"
-    run_search(run, GridEvaluator(str(tmp_path / "log")), Budget("trials", 12))
-    with Journal.open(run, write=False) as journal:
-        found = measured(journal)
-        told = summary(run, journal)
-    top = [m for m in found if m.rung == 2]
-    assert best_of(found).ap == max(m.ap for m in top)
-    assert told["best"] == best_of(found).trial.id
-    assert told["front"] == [m.trial.id for m in front_of(found)]
-    assert len(told["trials"]) == 12
 
 
 def test_when_every_evaluation_breaks_the_search_says_so_instead_of_spending_its_budget(tmp_path):
