@@ -1,58 +1,115 @@
 """What a person sees while a search runs, rendered to text."""
 
 import io
-import random
+import re
+from types import SimpleNamespace
 
-from rich.console import Console
+import pytest
+from rich.console import Console, RenderableType
 
 from gpnas.graph.cost import deployed_cost
-from gpnas.report.display import LiveDisplay, PlainDisplay, finished_line, open_display
-from gpnas.run.loop import Event
+from gpnas.report.display import LiveDisplay, PlainDisplay, finished_line, front_table, open_display
+from gpnas.run.journal import TrialRow
+from gpnas.run.loop import Finished, Progressed, Started, Waiting
+from gpnas.run.results import TrialResult
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Suggestion, Trial
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
-from tests.grid import GridSpace
+from tests.grid import grid_candidate
 
 
-def suggestion(i: int = 3) -> Suggestion:
-    candidate = GridSpace().propose([], random.Random(i))
-    return Suggestion(
-        Trial(i, candidate, Origin("sample"), {"score": 1.0}, deployed_cost(candidate.graph, 32)), 1, Fidelity(6, 64)
-    )
+@pytest.fixture(autouse=True)
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes during a test."""
+    monkeypatch.setattr("gpnas.report.display.time", SimpleNamespace(monotonic=lambda: 1000.0))
 
 
-COMPLETE = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, 12.0, 3)
+CANDIDATE = grid_candidate(64, 3)
+COST = deployed_cost(CANDIDATE.graph, 640)
 
 
-def test_a_line_says_what_was_measured_or_why_it_was_not() -> None:
-    line = finished_line(Event("finished", suggestion(), evaluation=COMPLETE))
-    assert "trial 3" in line and "rung 1 (6 epochs, 64 px)" in line and "AP 0.250  AP50 0.500  12 s" in line
-    line = finished_line(Event("finished", suggestion(), evaluation=failure(Cause.NAN, "loss is nan")))
-    assert line.endswith("failed: nan loss is nan")
+def suggestion(trial: int, rung: int = 1) -> Suggestion:
+    return Suggestion(Trial(trial, CANDIDATE, Origin("sample"), {"score": 1.0}, COST), rung, Fidelity(6, 64))
+
+
+def complete(ap: float) -> Evaluation:
+    return Evaluation(TrialState.COMPLETE, {"ap": ap, "ap50": 2 * ap}, 12.0, 3)
+
+
+def rendered(what: RenderableType) -> list[str]:
+    """Lines of text, with runs of spaces as one."""
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(what)
+    return [re.sub(r"\s+", " ", line).strip() for line in console.export_text().splitlines()]
+
+
+def test_a_line_names_trial_rung_cost_and_metrics_or_cause() -> None:
+    # 3 -> 64 -> 64 -> 64 channels by 3x3 with biases after fusion, then 4 by 1x1, on 640 x 640 pixels.
+    params = 64 * (3 * 9 + 1) + 2 * 64 * (64 * 9 + 1) + 4 * 65
+    macs = 640 * 640 * (64 * 3 * 9 + 2 * 64 * 64 * 9 + 4 * 64)
+    head = f"trial 3   rung 1 (6 epochs, 64 px)   {2 * macs / 1e9:.2f}G FLOPs  {params / 1e3:.2f}K params  "
+    assert finished_line(Finished(suggestion(3), complete(0.25))) == f"{head}AP 0.250  AP50 0.500  12 s"
+    assert finished_line(Finished(suggestion(3), failure(Cause.NAN, "loss is nan"))) == f"{head}failed: nan loss is nan"
+    pruned = Evaluation(TrialState.PRUNED, message="no time")
+    assert finished_line(Finished(suggestion(3), pruned)) == f"{head}pruned:  no time"
 
 
 def test_without_a_terminal_there_is_one_line_for_each_finished_evaluation() -> None:
     out = io.StringIO()
+    finished = Finished(suggestion(3), complete(0.25))
     with open_display(Console(file=out, width=60), Budget("seconds", 600), elapsed=65) as display:
         assert isinstance(display, PlainDisplay)
-        for event in (Event("started", suggestion()), Event("finished", suggestion(), evaluation=COMPLETE), Event("waiting")):
+        for event in (Started(suggestion(3)), Progressed(suggestion(3), {"epoch": 1}), finished, Waiting()):
             display.show(event)
-    assert out.getvalue().count("\n") == 1
-    assert out.getvalue().startswith("[1:05] trial 3")
+    assert out.getvalue() == f"[1:05] {finished_line(finished)}\n"
 
 
-def test_a_terminal_shows_what_runs_what_is_left_and_the_best_so_far() -> None:
-    out = io.StringIO()
-    console = Console(file=out, width=120, force_terminal=True)
-    with open_display(console, Budget("seconds", 600), elapsed=0) as display:
+def test_a_terminal_shows_running_trials_the_spent_budget_and_the_best_so_far() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+    with open_display(console, Budget("seconds", 600), elapsed=75) as display:
         assert isinstance(display, LiveDisplay)
-        display.show(Event("started", suggestion(3)))
-        display.show(Event("finished", suggestion(3), evaluation=COMPLETE))
-        display.show(Event("started", suggestion(4)))
-        display.show(Event("progress", suggestion(4), data={"epoch": 2, "epochs": 6, "loss": 3.25}))
-        text = Console(width=120, file=io.StringIO(), record=True)
-        text.print(display._view())
-        seen = text.export_text()
-    assert "of 10:00" in seen and "1 evaluations finished" in seen
-    assert "trial 4" in seen and "2/6" in seen and "3.250" in seen
-    assert "best so far: trial 3" in seen
+        assert rendered(display.view()) == [
+            "gpnas 1:15 of 10:00 0 evaluations finished",
+            "running rung FLOPs params epoch loss",
+            "no result yet",
+        ]
+        display.show(Started(suggestion(3)))
+        display.show(Finished(suggestion(3), complete(0.25)))
+        display.show(Started(suggestion(4)))
+        display.show(Progressed(suggestion(4), {"epoch": 2, "epochs": 8, "loss": 3.25}))
+        display.show(Started(suggestion(5, rung=0)))
+        display.show(Waiting())
+        lines = rendered(display.view())
+    cost = lines[2].split()[8:10]
+    assert lines[0] == "gpnas 1:15 of 10:00 1 evaluations finished"
+    assert lines[2:4] == [
+        f"trial 4 1: 6 epochs at 64 px {' '.join(cost)} 2/8 3.250",
+        f"trial 5 0: 6 epochs at 64 px {' '.join(cost)} 0/6",
+    ]
+    assert lines[4].startswith("trial 3 rung 1") and lines[5] == f"best so far: {lines[4]}"
+
+
+def test_the_best_so_far_is_on_the_highest_rung_and_the_last_lines_are_kept() -> None:
+    display = LiveDisplay(Console(file=io.StringIO()), Budget("trials", 40), elapsed=0)
+    for i, (rung, ap) in enumerate([(0, 0.5), (1, 0.2), (1, 0.3), (0, 0.6), (1, 0.25), *[(0, 0.1)] * 7]):
+        display.show(Finished(suggestion(i, rung), complete(ap)))
+    display.show(Finished(suggestion(12, 2), failure(Cause.OOM, "too big")))
+    lines = rendered(display.view())
+    assert lines[0] == "gpnas 0:00 of 40 trials 13 evaluations finished"
+    assert [line.split()[1] for line in lines[2:-1]] == [str(i) for i in range(5, 13)]
+    assert lines[-1].startswith("best so far: trial 2 ")
+
+
+def test_the_front_is_a_table_with_a_star_at_the_best() -> None:
+    def result(i: int, metrics: dict[str, float], macs: int) -> TrialResult:
+        row = TrialRow(i, f"hash{i}", "", Origin("mutate", (9,), 4), 0.5, 1500, macs)
+        return TrialResult(row, 1, Fidelity(6, 96), Evaluation(TrialState.COMPLETE, metrics))
+
+    front = [result(3, {"ap": 0.25}, 10**9), result(7, {"ap": 0.5, "ap50": 0.75}, 3 * 10**9)]
+    lines = [line.replace("│ ", "").replace(" │", "") for line in rendered(front_table(front, front[1], 192))]
+    assert lines[0] == "Pareto front (FLOPs = 2 x MACs at 192 px, fused)"
+    assert lines[4:6] == [
+        "3 0.250 0.000 2.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",
+        "7 * 0.500 0.750 6.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",
+    ]
+    assert not any("*" in line for line in rendered(front_table(front, None, 192)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,14 @@ from typing import Any
 import pytest
 
 from gpnas.errors import InputError
-from gpnas.report.tracking import Mode, Tracker
+from gpnas.graph.cost import deployed_cost
+from gpnas.report.tracking import Tracker, evaluation_row, front_row
+from gpnas.run.journal import TrialRow
+from gpnas.run.loop import Finished
+from gpnas.run.results import TrialResult
+from gpnas.search.controller import Suggestion, Trial
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
+from tests.grid import grid_candidate
 
 KEY = "x" * 40
 
@@ -82,6 +90,7 @@ TWO_SESSIONS = '''
 '''
 
 
+@pytest.mark.slow
 def test_offline_sessions_are_written_under_one_run_id(tmp_path: Path) -> None:
     run = tmp_path / "run"
     # A fresh process: wandb watches the one that imports it. The proxy would fail whatever called home.
@@ -144,7 +153,7 @@ def test_a_login_is_found(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_an_error_in_the_middle_is_told_once_and_ends_nothing(
+def test_an_error_in_the_middle_is_printed_once_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = BrokenRun()
@@ -162,15 +171,74 @@ def test_an_error_in_the_middle_is_told_once_and_ends_nothing(
 
 
 def test_an_unknown_mode_is_refused(tmp_path: Path) -> None:
-    mode: Any = "sometimes"
-    with pytest.raises(InputError, match="--wandb sometimes: not one of offline, online, off"):
-        Tracker(mode, tmp_path, {}, run_id="abcd1234")
+    with pytest.raises(InputError, match="--wandb sometimes: must be offline, online or off"):
+        Tracker("sometimes", tmp_path, {}, run_id="abcd1234")
 
 
 @pytest.mark.parametrize("mode", ["offline", "off"])
-def test_no_front_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode) -> None:
+def test_no_front_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     broken = BrokenRun()
     monkeypatch.setattr("gpnas.report.tracking._start", lambda *args: broken)
     tracker = Tracker(mode, tmp_path, {}, run_id="abcd1234")
     tracker.front([])
     assert broken.logged == []
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_without_the_package_the_install_line_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    """A search that only tracks by default goes on; one that was asked to report online does not start."""
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    missing = "wandb is not installed; run `pip install 'gpnas[wandb]'`, or use --wandb off"
+    if mode == "online":
+        with pytest.raises(InputError, match=re.escape(f"--wandb online: {missing}")):
+            Tracker(mode, tmp_path, {}, run_id="abcd1234")
+        return
+    tracker = Tracker(mode, tmp_path, {}, run_id="abcd1234")
+    assert tracker.error == f"ImportError: {missing}"
+    assert missing in capsys.readouterr().err
+
+
+def result(i: int, ap: float, macs: int, rung: int) -> TrialResult:
+    row = TrialRow(i, f"hash{i}", "", Origin("sample"), 0.25, 700 + i, macs)
+    return TrialResult(row, rung, Fidelity(6, 96), Evaluation(TrialState.COMPLETE, {"ap": ap}, 9.0, 6))
+
+
+def test_an_evaluation_is_logged_with_the_best_so_far_and_the_hypervolume() -> None:
+    candidate = grid_candidate(8, 3)
+    cost = deployed_cost(candidate.graph, 32)
+    suggestion = Suggestion(Trial(5, candidate, Origin("sample"), {"score": 1.5}, cost), 1, Fidelity(6, 96))
+    evaluation = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, 12.5, 4)
+    # Area over (AP, MACs / 400): 0.5 from 0.25 to 1, and 0.2 more from 0.5 to 1.
+    results = [result(1, 0.5, 100, 0), result(2, 0.7, 200, 0), result(3, 0.6, 300, 1), result(4, 0.9, 400, 0)]
+    assert evaluation_row(Finished(suggestion, evaluation), results, 400) == {
+        "trial": 5,
+        "rung": 1,
+        "state": "complete",
+        "ap": 0.25,
+        "ap50": 0.5,
+        "flops": 2 * cost.macs,
+        "params": cost.params,
+        "seconds": 12.5,
+        "score": 1.5,
+        "best_ap": 0.6,
+        "hypervolume": pytest.approx(0.5 * 0.75 + 0.2 * 0.5),
+    }
+    failed = evaluation_row(Finished(suggestion, failure(Cause.NAN, "loss is nan", 3.0)), [], 400)
+    assert (failed["state"], failed["best_ap"], failed["hypervolume"]) == ("failed", 0.0, 0.0)
+    assert "ap" not in failed
+
+
+def test_a_row_of_the_front_holds_cost_and_fidelity() -> None:
+    assert front_row(result(3, 0.6, 300, 1)) == {
+        "trial": 3,
+        "ap": 0.6,
+        "ap50": None,
+        "flops": 600,
+        "params": 703,
+        "epochs": 6,
+        "imgsz": 96,
+        "hash": "hash3",
+    }
