@@ -11,7 +11,7 @@ import torch
 
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import as_images, load_bank
-from evaluators.data.batches import Batch, plain_batches, prefetched, train_batches
+from evaluators.data.batches import WHOLE_BATCH, Batch, BatchShare, plain_batches, prefetched, train_batches
 from evaluators.data.records import Record
 from tests.evaluators.data.painted import NONE, SIZE, painted_bank, seeded
 
@@ -72,6 +72,29 @@ def test_images_without_boxes_make_a_batch_of_padding() -> None:
     assert batch.boxes.tolist() == [[[0, 0, 0, 0]]] * 2
 
 
+@pytest.mark.parametrize(
+    ("size", "images", "parts"),
+    [(1, 5, [(0, 5)]), (2, 5, [(0, 2), (2, 5)]), (3, 8, [(0, 2), (2, 5), (5, 8)]), (2, 1, [(0, 0), (0, 1)])],
+)
+def test_shares_divide_a_batch_evenly(size: int, images: int, parts: list[tuple[int, int]]) -> None:
+    assert [BatchShare(rank, size).of(images) for rank in range(size)] == [slice(*part) for part in parts]
+    assert WHOLE_BATCH.of(images) == slice(0, images)
+
+
+@pytest.mark.usefixtures("both_ways")
+def test_the_shares_of_all_processes_are_the_batch() -> None:
+    """7 images in batches of 5: the last two are too few for three processes."""
+    bank = painted_bank(7)
+    [whole, last] = train_batches(bank, 5, Augmentation(), seeded(3))
+    assert (whole.full_size, last.full_size) == (5, 2)
+    shares = [list(train_batches(bank, 5, Augmentation(), seeded(3), BatchShare(rank, 3))) for rank in range(3)]
+    assert [[len(batch.images) for batch in batches] for batches in shares] == [[1], [2], [2]]
+    assert [batch.full_size for [batch] in shares] == [5, 5, 5]
+    assert torch.equal(torch.cat([batch.images for [batch] in shares]), whole.images)
+    labels = [row[row >= 0].tolist() for [batch] in shares for row in batch.classes]
+    assert labels == [row[row >= 0].tolist() for row in whole.classes]
+
+
 def test_plain_batches_are_the_images_in_order() -> None:
     bank = painted_bank()
     batches = list(plain_batches(bank, 4))
@@ -88,9 +111,8 @@ def test_a_batch_size_of_nothing_is_refused() -> None:
 
 def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
     bank = painted_bank()
-    plain, made = (
-        list(f(train_batches(bank, 2, Augmentation(), torch.Generator().manual_seed(3)))) for f in (iter, prefetched)
-    )
+    plain = list(train_batches(bank, 2, Augmentation(), seeded(3)))
+    made = list(prefetched(train_batches(bank, 2, Augmentation(), seeded(3))))
     assert len(plain) == len(made) > 1
     assert all(torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes) for a, b in zip(plain, made, strict=True))
 

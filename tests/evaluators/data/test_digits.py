@@ -11,7 +11,7 @@ import pytest
 from evaluators.data import digits as scenes
 from evaluators.data.digits import digit_scenes
 from evaluators.data.open import open_data
-from evaluators.data.records import digest
+from evaluators.data.records import Record, digest
 
 
 def test_the_same_arguments_make_the_same_scenes_and_another_seed_makes_others() -> None:
@@ -92,7 +92,17 @@ def test_digits_stand_out_from_their_scene() -> None:
     assert np.percentile(spread, 5) > 40
 
 
-def test_digits_is_the_built_in_data_set() -> None:
+def test_digits_is_the_built_in_data_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one real scene for all of a split: making 720 takes long."""
+    (real,) = digit_scenes(1, 0, 0, size=64).splits["train"]
+    sizes: list[int] = []
+
+    def same(image_id: int, glyphs: object, labels: object, size: int, rng: object) -> Record:
+        sizes.append(size)
+        return real
+
+    monkeypatch.setattr(scenes, "_scene", same)
     data = open_data("digits")
     assert data.source == "digits"
     assert {split: len(records) for split, records in data.splits.items()} == {"train": 480, "val": 120, "test": 120}
+    assert set(sizes) == {192}
