@@ -1,28 +1,32 @@
-"""An architecture in either form, a genotype of choices or a blueprint of blocks: read, build, fit to a number of classes."""
+"""What genotypes and blueprints have in common: they are read, built, and given a head for a number of classes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gpnas.errors import GenotypeError, GraphError
+from gpnas.graph.cost import deployed_cost
 from gpnas.graph.graph import Graph
 from gpnas.search.trial import Candidate
 from search_spaces.blueprint import Block, Blueprint, build_blueprint, is_blueprint, level_channels, read_blueprint
 from search_spaces.detector import build_detector
-from search_spaces.genotype import Genotype, hash_of, read_genotype
+from search_spaces.genotype import Genotype, read_genotype
 from search_spaces.pieces import HEADS
-from search_spaces.strict_yaml import parse
+from search_spaces.strict_yaml import canonical_hash, parse_yaml
 
 Architecture = Genotype | Blueprint
 
+COMPARED_AT = 640
+"""Height and width, in pixels, at which a space compares the MACs of its candidates."""
+
 
 def read_architecture(text: str, where: str = "architecture") -> Architecture:
-    """Parse YAML strictly: with `blocks` it is a blueprint, else a genotype. Raises GenotypeError, one line."""
-    return read_blueprint(text, where) if is_blueprint(parse(text, where)) else read_genotype(text, where)
+    """Parse YAML strictly: with the key `blocks` it is a blueprint, otherwise a genotype. Raises GenotypeError, one line."""
+    return read_blueprint(text, where) if is_blueprint(parse_yaml(text, where)) else read_genotype(text, where)
 
 
 def build(architecture: Architecture) -> Graph:
-    """The training graph. Raises GenotypeError when its choices fit no network."""
+    """The training graph. Raises GenotypeError when the choices fit no network."""
     if isinstance(architecture, Blueprint):
         return build_blueprint(architecture)
     try:
@@ -32,10 +36,16 @@ def build(architecture: Architecture) -> Graph:
 
 
 def candidate(architecture: Architecture) -> Candidate:
-    """The candidate that `architecture` describes. Raises GenotypeError when its choices fit no channels."""
+    """The candidate that `architecture` describes. Raises GenotypeError as `build` does."""
     graph = build(architecture)
     text = architecture.to_json()
-    return Candidate(text, hash_of(text) if isinstance(architecture, Genotype) else architecture.hash, graph)
+    # A genotype's canonical line is what its hash is made from; a search writes it once.
+    return Candidate(text, canonical_hash(text) if isinstance(architecture, Genotype) else architecture.hash, graph)
+
+
+def deployed_macs(candidate: Candidate) -> int:
+    """MACs of the deployed network on an image of COMPARED_AT x COMPARED_AT pixels."""
+    return deployed_cost(candidate.graph, COMPARED_AT).macs
 
 
 def classes_of(architecture: Architecture) -> int:
@@ -49,17 +59,17 @@ def classes_of(architecture: Architecture) -> int:
 
 
 def has_anchors(architecture: Architecture) -> bool:
-    """Whether a head is of a kind that gpnas counts and analyses but does not train."""
+    """Whether some head is of a kind that gpnas counts and analyses but does not train."""
     return isinstance(architecture, Blueprint) and any(
         block.block in HEADS and block.block != "detect" for block in architecture.blocks
     )
 
 
 def with_classes(architecture: Architecture, classes: int) -> Architecture:
-    """The same trunk with heads for `classes`.
+    """The same network with heads for `classes` classes.
 
-    Heads by anchors and mask prototypes, which published tables count and gpnas does not train, give way to one decoupled
-    head on the same levels, with the widths of YOLOv9's rule. Raises GenotypeError for a classifier, which has no levels.
+    gpnas does not train anchor-based heads and mask prototypes, which some published networks have. A decoupled head on the
+    same levels replaces them, with the widths of YOLOv9's rule. Raises GenotypeError for a classifier, which has no levels.
     """
     if isinstance(architecture, Genotype):
         return architecture.model_copy(update={"head": architecture.head.model_copy(update={"classes": classes})})
@@ -72,18 +82,19 @@ def with_classes(architecture: Architecture, classes: int) -> Architecture:
         if block.block == "detect":
             blocks.append(_changed(block, classes=classes))
         elif block.block == "anchors":
-            blocks.append(_detect_in_place_of(architecture, block, classes))
+            blocks.append(_decoupled_head(architecture, block, classes))
         elif block.block != "prototypes":
             blocks.append(block)
     return architecture.model_copy(update={"blocks": blocks})
 
 
 def _changed(block: Block, **options: Any) -> Block:
-    return Block.model_validate({**block.model_dump(exclude_none=True, by_alias=True), **options})
+    return Block.model_validate({**block.row, **options})
 
 
-def _detect_in_place_of(architecture: Blueprint, block: Block, classes: int) -> Block:
-    levels = [block.sources] if isinstance(block.sources, str) else list(block.sources or [])
+def _decoupled_head(architecture: Blueprint, block: Block, classes: int) -> Block:
+    """A detect block on the levels of the anchor-based head `block`."""
+    levels = block.references
     finest = level_channels(architecture.model_copy(update={"width_multiple": None}), levels[0])
     return Block.model_validate(
         {

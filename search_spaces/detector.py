@@ -1,8 +1,8 @@
-"""Genotype -> Graph: stem, four backbone stages, path-aggregation neck, decoupled head, and PGI's branch beside them.
+"""From a genotype to its graph: stem, four backbone stages, path-aggregation neck, decoupled head, and PGI's auxiliary branch.
 
-The head is anchor-free with a distribution for each box side (Generalized Focal Loss, arXiv:2006.04388): each level's output
-has 4 * reg_max + classes channels. PGI follows YOLOv9 (arXiv:2402.13616, section 3): a second head, on what training alone
-needs, reaches the main branch only through gradients, so that it is gone from the inference graph.
+The head is anchor-free with a distribution for each box side (Generalized Focal Loss, arXiv:2006.04388): the output of a level
+has 4 * reg_max + classes channels. PGI follows YOLOv9 (arXiv:2402.13616, section 3): the auxiliary branch ends in a second
+head. The main branch reads nothing of it, so that the inference graph does not hold it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gpnas.graph.graph import Branch, Graph, GraphBuilder
-from search_spaces.families import build_block
+from search_spaces.families import build_stage
 from search_spaces.genotype import BackboneStage, Genotype, Head, Pgi, Stage
 from search_spaces.pieces import DOWNSAMPLING, detect, sppf
 
@@ -19,14 +19,17 @@ LEVELS = (8, 16, 32)
 
 
 def build_detector(genotype: Genotype) -> Graph:
-    """The training graph of `genotype`: three main outputs, and those of the auxiliary branch."""
+    """The training graph of `genotype`: three main outputs, and those of the auxiliary branch.
+
+    Raises GraphError when its choices fit no channels, such as a stage that is too thin to be split.
+    """
     b = GraphBuilder(act=genotype.activation)
     first: dict[int, int] = {}
     if genotype.pgi.kind == "composite":
         with b.scope("first"):
             first = _backbone(b, genotype)
     with b.scope("backbone"):
-        levels = _backbone(b, genotype, fed_by=first)
+        levels = _backbone(b, genotype, other=first)
         _pool_pyramid(b, levels, genotype)
     with b.scope("neck"):
         features = _neck(b, levels, genotype)
@@ -36,13 +39,10 @@ def build_detector(genotype: Genotype) -> Graph:
     return b.build()
 
 
-def _backbone(
-    b: GraphBuilder, genotype: Genotype, fed_by: Mapping[int, int] | None = None, deepest: int = 32
-) -> dict[int, int]:
-    """Features by stride, from 4 to `deepest`, of a backbone on the image.
+def _backbone(b: GraphBuilder, genotype: Genotype, other: Mapping[int, int] | None = None, deepest: int = 32) -> dict[int, int]:
+    """A backbone on the image: its features by stride, from stride 4 to stride `deepest`.
 
-    Before each stage at one of PGI's levels it adds what is routed to it, through 1x1 layers, from another backbone's levels
-    `fed_by`; deeper ones are enlarged to the level that they join (multi-level auxiliary information).
+    other: levels of another backbone, by stride. At PGI's levels they are added before the stage.
     """
     x = b.conv(b.image, genotype.stem.width, 3, 2, name="stem")
     levels: dict[int, int] = {}
@@ -52,14 +52,16 @@ def _backbone(
             break
         with b.scope(f"stage{i}"):
             x = _downsampled(b, x, stage)
-            if fed_by and stride in (genotype.pgi.levels or []):
-                x = _fed(b, x, stride, fed_by, genotype.pgi)
-            x = build_block(b, x, stage)
+            if other and stride in (genotype.pgi.levels or []):
+                x = _with_routes(b, x, stride, other, genotype.pgi)
+            x = build_stage(b, x, stage)
         levels[stride] = x
     return levels
 
 
-def _fed(b: GraphBuilder, x: int, stride: int, levels: Mapping[int, int], pgi: Pgi) -> int:
+def _with_routes(b: GraphBuilder, x: int, stride: int, levels: Mapping[int, int], pgi: Pgi) -> int:
+    """The sum of `x` and the same level of another backbone, through a 1x1 layer; with multi-level integration its deeper
+    levels, upsampled, are added too."""
     for source in pgi.levels or []:
         if source == stride or (source > stride and pgi.integration == "multi"):
             route = b.conv(levels[source], b.channels(x), act="", norm=False, bias=True, name=f"route{source}")
@@ -75,20 +77,20 @@ def _pool_pyramid(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -
 
 
 def _downsampled(b: GraphBuilder, x: int, stage: BackboneStage) -> int:
-    """Half the resolution, at the stage's width."""
+    """`x` at half the resolution and the stage's width."""
     with b.scope("down"):
         return DOWNSAMPLING[stage.downsample](b, x, width=stage.width)
 
 
 def _neck(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> dict[int, int]:
-    """Top-down (FPN), then bottom-up (PAN); every join is a concatenation."""
+    """Features by stride after a top-down path (FPN) and a bottom-up path (PAN); every join is a concatenation."""
     features = _top_down(b, levels, genotype.neck.top_down)
     bottom_up: list[Stage] = genotype.neck.bottom_up
     for stride, stage in zip((16, 32), bottom_up, strict=True):
         with b.scope(f"bottom_up{stride}"):
             finer = features[stride // 2]
             joined = b.concat([b.conv(finer, b.channels(finer), 3, 2, name="down"), features[stride]])
-            features[stride] = build_block(b, joined, stage)
+            features[stride] = build_stage(b, joined, stage)
     return features
 
 
@@ -99,12 +101,12 @@ def _top_down(b: GraphBuilder, levels: dict[int, int], stages: list[Stage], fine
             break
         with b.scope(f"top_down{stride}"):
             joined = b.concat([b.upsample(features[2 * stride]), levels[stride]])
-            features[stride] = build_block(b, joined, stage)
+            features[stride] = build_stage(b, joined, stage)
     return features
 
 
 def _head(b: GraphBuilder, features: dict[int, int], head: Head, branch: Branch, weight: float) -> None:
-    """Predictions on each level of LEVELS that `features` has."""
+    """A head on those of LEVELS that `features` has. weight: factor of its loss."""
     levels = [features[stride] for stride in LEVELS if stride in features]
     detect(
         b,
@@ -123,12 +125,12 @@ def _auxiliary_branch(b: GraphBuilder, levels: dict[int, int], first: dict[int, 
     pgi = genotype.pgi
     if pgi.kind == "none":
         return
-    fed: list[int] = list(pgi.levels or [])
+    strides: list[int] = list(pgi.levels or [])
     if pgi.kind == "deep_supervision":
         features = levels
     elif pgi.kind == "reversible":
-        features = _backbone(b, genotype, fed_by=levels, deepest=max(fed))  # nothing deeper carries a loss
+        features = _backbone(b, genotype, other=levels, deepest=max(strides))  # deeper stages would carry no loss
     else:
         _pool_pyramid(b, first, genotype)
-        features = _top_down(b, first, genotype.neck.top_down, finest=min(fed))
-    _head(b, {stride: features[stride] for stride in fed}, genotype.head, Branch.AUXILIARY, pgi.weight or 0.0)
+        features = _top_down(b, first, genotype.neck.top_down, finest=min(strides))
+    _head(b, {stride: features[stride] for stride in strides}, genotype.head, Branch.AUXILIARY, pgi.weight or 0.0)

@@ -1,7 +1,8 @@
-"""Block families: each turns a stage's choices into operations.
+"""Families of stages: each turns the choices of a stage into operations.
 
-A family is one function (builder, input, stage) -> output and one line in BLOCKS; a computational unit is one function
-(builder, input, width, hidden, stage) -> output and one line in UNITS. Every output has `stage.width` channels.
+A family is one function (builder, input, stage) -> output and one line in FAMILIES; its output has `stage.width` channels. A
+computational unit is one function (builder, input, width, hidden, stage) -> output and one line in UNITS; its input and output
+have `width` channels. A *computational block*, in the paper and here, is the part of an ELAN or GELAN stage that is repeated.
 
 Sources: plain and residual (ResNet, Darknet, ResNeXt); masked residual (PRN; gradient-path paper, section 2.2); CSP and its
 fusions (section 2.3, Figure 5); OSA (VoVNet, arXiv:1904.09730); ELAN (section 2.4, Figure 6); GELAN (arXiv:2402.13616,
@@ -17,17 +18,18 @@ from gpnas.graph.graph import GraphBuilder
 from search_spaces.genotype import Stage
 
 CHANNEL_STEP = 4
+"""Shares of a width are rounded to multiples of this many channels."""
 
 
 @cache  # a search asks for the same few hundred shares a million times
 def channels(ratio: float, width: int) -> int:
-    """A share of `width` in channels: the nearest multiple of 4, at least 4, at most `width`. The one rounding rule."""
+    """The channels in a share of `width`: the nearest multiple of CHANNEL_STEP, at least one step, at most `width`."""
     return min(width, max(CHANNEL_STEP, int(ratio * width / CHANNEL_STEP + 0.5) * CHANNEL_STEP))
 
 
-def build_block(b: GraphBuilder, x: int, stage: Stage) -> int:
+def build_stage(b: GraphBuilder, x: int, stage: Stage) -> int:
     """The operations of `stage` on `x`; the result has stage.width channels."""
-    return BLOCKS[stage.family](b, x, stage)
+    return FAMILIES[stage.family](b, x, stage)
 
 
 def _plain(b: GraphBuilder, x: int, stage: Stage) -> int:
@@ -46,7 +48,7 @@ def _stacked(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 
 def _csp(b: GraphBuilder, x: int, stage: Stage) -> int:
-    """Two paths, one through the units; the transitions before and after the concatenation are the fusion's choice."""
+    """Two paths, one of them through the units, and a concatenation; the fusion says on which sides of it a transition is."""
     fusion = stage.fusion
     inner = channels(stage.split_ratio or 0, stage.width)
     # Without a transition after the concatenation the two paths must make up the stage's width between them.
@@ -63,7 +65,8 @@ def _csp(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 
 def _elan(b: GraphBuilder, x: int, stage: Stage) -> int:
-    """Half of an entry layer goes straight to the aggregation, half through the computational blocks, each aggregated."""
+    """An entry layer is split in half. One half passes the computational blocks, which are plain layers; the transition reads
+    both halves and the output of every block."""
 
     def block(y: int, width: int) -> int:
         for _ in range(stage.depth or 0):
@@ -74,13 +77,13 @@ def _elan(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 
 def _gelan(b: GraphBuilder, x: int, stage: Stage) -> int:
-    """ELAN whose computational block is a CSP of any unit and a 3x3 layer."""
+    """ELAN whose computational block is a CSP stage of any unit, and a 3x3 layer after it."""
 
     def block(y: int, width: int) -> int:
         inner = channels(0.5, width)
         z = b.conv(y, inner, name="enter")
         for _ in range(stage.depth or 0):
-            z = UNITS[stage.unit or ""](b, z, inner, inner, stage)  # as in YOLOv9, units here have no bottleneck
+            z = UNITS[stage.unit or ""](b, z, inner, inner, stage)  # hidden is the whole width, as in YOLOv9
         z = b.concat([z, b.conv(y, inner, name="cross")])
         return b.conv(b.conv(z, width, name="transition"), width, 3)
 
@@ -88,6 +91,7 @@ def _gelan(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 
 def _aggregated(b: GraphBuilder, x: int, stage: Stage, block: Callable[[int, int], int]) -> int:
+    """The plan of ELAN and GELAN. `block` (input, width) -> output adds the operations of one computational block."""
     entry = 2 * channels((stage.split_ratio or 0) / 2, stage.width)
     width = channels(stage.hidden_ratio or 0, entry)
     y = b.conv(x, entry, name="enter")
@@ -99,7 +103,7 @@ def _aggregated(b: GraphBuilder, x: int, stage: Stage, block: Callable[[int, int
 
 
 def _osa(b: GraphBuilder, x: int, stage: Stage) -> int:
-    """One-shot aggregation modules: a chain of 3x3 layers, all concatenated once; each module ends with a transition."""
+    """One-shot aggregation: a module is a chain of 3x3 layers and a transition that reads its input and all of them."""
     width = channels(stage.hidden_ratio or 0, stage.width)
     for repeat in range(stage.repeats or 0):
         with b.scope(f"module{repeat}"):
@@ -111,7 +115,7 @@ def _osa(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 
 def _dense(b: GraphBuilder, x: int, stage: Stage) -> int:
-    """Every unit reads all features before it and adds `growth` channels; a transition ends the stage."""
+    """Every unit reads the stage's input and all units before it; a transition, which reads all of them, ends the stage."""
     growth = channels((stage.hidden_ratio or 0) / 2, stage.width)
     parts = [x]
     for _ in range(stage.depth or 0):
@@ -137,25 +141,25 @@ def _masked_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stag
 
 
 def _stop_block_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
-    """Figure 9 (a): no gradient leaves the block, so that the identity alone carries it back."""
+    """Figure 9 (a): no gradient passes the unit's layers; it comes back through the identity alone."""
     return b.add(_plain_unit(b, b.stop_gradient(x), width, hidden, stage), x)
 
 
 def _stop_identity_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
-    """Figure 9 (b): no gradient passes the identity, so that its paths are those of a plain network."""
+    """Figure 9 (b): no gradient passes the identity; the gradient paths are those of a plain network."""
     return b.add(_plain_unit(b, x, width, hidden, stage), b.stop_gradient(x))
 
 
 def _rep_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
-    """YOLOv9's: a RepConv, a 3x3 layer and the identity."""
+    """The unit of YOLOv9: a RepConv and a 3x3 layer, and an identity."""
     return b.add(b.conv(b.conv(x, hidden, 3, rep=True), width, 3), x)
 
 
 def bottleneck(b: GraphBuilder, x: int, *, width: int, hidden: int, groups: int = 1, stride: int = 1) -> int:
-    """ResNet's unit of 1x1, 3x3 and 1x1 layers, activated after the sum; grouped it is ResNeXt's.
+    """The unit of ResNet: 1x1, 3x3 and 1x1 layers, activated after the sum. With several groups it is the unit of ResNeXt.
 
-    The identity is masked where it has no channel (an asymmetric residual), and at a stride of 2 it is every second pixel: it
-    has no weights, as in the configurations of Darknet.
+    The identity has no weights, as in the configurations of Darknet. The output's channels that it lacks are not added to (an
+    asymmetric residual), and at a stride of 2 it takes every second pixel.
     """
     y = b.conv(b.conv(b.conv(x, hidden), hidden, 3, stride, groups=groups), width, act="")
     identity = b.max_pool(x, 1, stride, padding=0, name="sampled") if stride > 1 else x
@@ -167,12 +171,12 @@ def _bottleneck_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: St
 
 
 def _dense_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
-    """Grow by half the width, then back to the width so that units can be stacked on a path of one width."""
+    """A dense unit that adds half the width, and a 1x1 layer back to the width, so that units can be stacked."""
     growth = channels(0.5, hidden)
     return b.conv(b.concat([x, _dense_growth(b, x, growth)]), width)
 
 
-BLOCKS: dict[str, Callable[[GraphBuilder, int, Stage], int]] = {
+FAMILIES: dict[str, Callable[[GraphBuilder, int, Stage], int]] = {
     "plain": _plain,
     "residual": _stacked,
     "masked_residual": _stacked,

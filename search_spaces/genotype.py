@@ -1,23 +1,27 @@
-"""The choices that make a detector, their strict YAML, and their canonical hash.
+"""The genotype: the choices that make a detector, its YAML and its hash.
 
-A stage is a block family with the knobs that this family has: each of FAMILY_FIELDS must be given, and no other may be, so
-that two YAML texts with different choices never build the same stage by accident. Ratios are shares in (0, 1]; they become
-channels by one rule, `blocks.channels`.
+A stage belongs to a family and has the choices of that family: FAMILY_FIELDS must be given and nothing else may be, so that
+every choice in a YAML has an effect. Ratios are shares in (0, 1]; `families.channels` turns them into channels.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from gpnas.errors import GenotypeError
-from search_spaces.strict_yaml import SCHEMA, _keys, _short, one_line, parse
-
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+from search_spaces.strict_yaml import (
+    SCHEMA,
+    StrictModel,
+    canonical_hash,
+    canonical_json,
+    keys_of,
+    parse_yaml,
+    shortened,
+    validate,
+)
 
 Family = Literal["plain", "residual", "masked_residual", "csp", "elan", "gelan", "osa", "dense"]
 Unit = Literal[
@@ -51,19 +55,16 @@ STAGE_FIELDS = ("depth", "repeats", "unit", "split_ratio", "hidden_ratio", "mask
 UNIT_FIELDS: dict[str, tuple[str, ...]] = {"masked_residual": ("mask_ratio",), "resnext": ("groups",)}
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Stage(_Strict):
-    """One stage at one resolution.
+class Stage(StrictModel):
+    """One stage at one resolution. Sections and figures are those of the gradient-path paper (arXiv:2211.04800).
 
     width: output channels. depth: units in a computational block (ELAN's stack in computational block, section 2.4).
-    repeats: computational blocks whose outputs are aggregated. unit: what a CSP or GELAN block computes.
+    repeats: computational blocks whose outputs are aggregated. unit: what a CSP stage or a GELAN block computes.
     split_ratio: share of the stage's channels that enters the computational path (CSPNet, section 2.3).
-    hidden_ratio: width inside a unit or block, as a share of its input. mask_ratio: share of an identity's channels that is
-    masked (PRN, section 2.2). groups: of a ResNeXt unit's 3x3 layer (its cardinality, arXiv:1611.05431).
-    fusion: Figure 5 (b) csp, (c) first, (d) last, or no transition.
+    hidden_ratio: width inside a unit or block, as a share of its input. mask_ratio: share of the identity's channels that is
+    masked (PRN, section 2.2). groups: those of the 3x3 layer in a ResNeXt unit (its cardinality, arXiv:1611.05431).
+    fusion: where a CSP stage has transition layers: on both sides of the concatenation (csp, Figure 5 b), only after it
+    (first, c), only before it (last, d), or nowhere (none).
     """
 
     family: Family
@@ -91,7 +92,7 @@ class Stage(_Strict):
 
 
 def stage_fields(family: str, unit: str | None) -> tuple[str, ...]:
-    """The knobs that a stage of `family` has, given the unit inside it."""
+    """Names of the choices that a stage of `family` has, when it is made of `unit`s (None for a family without units)."""
     fields = FAMILY_FIELDS[family]
     return fields + UNIT_FIELDS.get(unit or "", ()) if "unit" in fields else fields
 
@@ -102,14 +103,14 @@ class BackboneStage(Stage):
     downsample: Downsample
 
 
-class Neck(_Strict):
+class Neck(StrictModel):
     """Path aggregation (FPN and PAN): top_down at strides 16, 8; bottom_up at strides 16, 32."""
 
     top_down: Annotated[list[Stage], Field(min_length=2, max_length=2)]
     bottom_up: Annotated[list[Stage], Field(min_length=2, max_length=2)]
 
 
-class Head(_Strict):
+class Head(StrictModel):
     """Decoupled anchor-free head on strides 8, 16, 32, with a distribution of `reg_max` bins for each box side.
 
     width: channels of both branches. depth: 3x3 convolutions before each prediction.
@@ -121,14 +122,19 @@ class Head(_Strict):
     reg_max: Annotated[int, Field(ge=4, le=32)] = 16
 
 
-class Pgi(_Strict):
+class Pgi(StrictModel):
     """Programmable gradient information (YOLOv9, arXiv:2402.13616, section 3): a branch that exists only in training.
 
-    kind: none; deep_supervision (a second head on the backbone's levels); reversible (as in YOLOv9-C: a second backbone on the
-    image, fed with the main one's levels, carries the second head); composite (as in YOLOv9-E: the main branch has two
-    backbones, the second fed with the levels of the first, and the second head reads the first through a neck of its own).
-    levels: strides that are fed, and that the second head predicts on. integration: own (each level is fed with the other
-    backbone's same level) or multi (with all deeper ones too). weight: of the auxiliary loss.
+    kind:
+    - none;
+    - deep_supervision: a second head reads the levels of the backbone;
+    - reversible, as in YOLOv9-C: a second backbone reads the image and the levels of the main one, and carries the second head;
+    - composite, as in YOLOv9-E: the main branch has two backbones, and the second reads the levels of the first. The second
+      head reads the first backbone through a neck of its own.
+
+    levels: strides at which one backbone reads the other, and on which the second head predicts. integration: at each level a
+    backbone reads the same level of the other one (own), or that level and all deeper ones (multi). weight: factor of the
+    auxiliary loss.
     """
 
     kind: Literal["none", "deep_supervision", "reversible", "composite"] = "none"
@@ -148,9 +154,10 @@ class Pgi(_Strict):
         needed = PGI_FIELDS[self.kind]
         for name in ("levels", "integration", "weight"):
             given = getattr(self, name) is not None
-            if given != (name in needed):
-                problem = f"{name} has no effect in kind {self.kind}; remove it" if given else f"kind {self.kind} needs {name}"
-                raise ValueError(problem)
+            if given and name not in needed:
+                raise ValueError(f"{name} has no effect in kind {self.kind}; remove it")
+            if not given and name in needed:
+                raise ValueError(f"kind {self.kind} needs {name}; add it")
         return self
 
 
@@ -162,14 +169,14 @@ PGI_FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Stem(_Strict):
+class Stem(StrictModel):
     """The first convolution: 3x3, stride 2."""
 
     width: Width
 
 
-class Genotype(_Strict):
-    """A detector. `found` says how a search came to it and what it measured; it is not part of the architecture."""
+class Genotype(StrictModel):
+    """A detector. `found` is what a search writes beside it (run, AP, cost) and no part of the architecture."""
 
     schema_version: Annotated[int, Field(alias="schema", ge=SCHEMA, le=SCHEMA)] = SCHEMA
     activation: Literal["silu", "relu", "leaky_relu"] = "silu"
@@ -183,12 +190,12 @@ class Genotype(_Strict):
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the choices alone; the order of keys, comments and `found` do not count."""
-        return hash_of(self.to_json())
+        """16 hex digits of the choices alone: comments, `found` and the order of keys do not change it."""
+        return canonical_hash(self.to_json())
 
     def to_json(self) -> str:
-        """The choices in one canonical line: JSON is YAML, and a search writes it a hundred times faster."""
-        return _canonical(self._choices())
+        """The choices in one canonical line. `read_genotype` reads it too, and much faster than it reads YAML."""
+        return canonical_json(self._choices())
 
     def _choices(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True, exclude={"found"}, by_alias=True)
@@ -201,21 +208,12 @@ class Genotype(_Strict):
         return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
 
 
-def hash_of(canonical: str) -> str:
-    """16 hex digits of a genotype's canonical line."""
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
 def read_genotype(text: str, where: str = "genotype") -> Genotype:
-    """Parse YAML strictly. Raises GenotypeError, one line that names the key, the value and where it stands."""
-    document = parse(text, where)
+    """Parse YAML strictly. Raises GenotypeError, one line that begins with `where` and names key, value and place."""
+    document = parse_yaml(text, where)
     if not isinstance(document, dict):
-        raise GenotypeError(f"{where}: expected a mapping with the keys {_keys(Genotype)}, got {_short(document)}")
+        raise GenotypeError(f"{where}: expected a mapping with the keys {keys_of(Genotype)}, got {shortened(document)}")
     if document.get("schema") != SCHEMA:
-        raise GenotypeError(
-            f"{where}: schema must be {SCHEMA}, got {_short(document.get('schema'))}; this file is of another gpnas version"
-        )
-    try:
-        return Genotype.model_validate(document)
-    except ValidationError as error:
-        raise GenotypeError(f"{where}: {one_line(error)}") from None
+        version = shortened(document.get("schema"))
+        raise GenotypeError(f"{where}: schema must be {SCHEMA}, got {version}; this file is of another gpnas version")
+    return validate(Genotype, document, where)

@@ -1,7 +1,8 @@
-"""NAS-Bench-201 (arXiv:2001.00326): 15,625 cells in one network, each with a published accuracy; a space with known truth.
+"""NAS-Bench-201 (arXiv:2001.00326): 15,625 cells in one network, as a space; the accuracy of every cell is published.
 
-A cell has four nodes; node j is the sum of what its edges make of the nodes before it. It is written as six digits, one an
-edge, in the order 0->1; 0->2, 1->2; 0->3, 1->3, 2->3, or as NAS-Bench-201 does: `|nor_conv_3x3~0|+|none~0|...|+|...|`.
+A cell has four nodes. An edge applies its operation to an earlier node; a node is the sum of its edges. A cell is written as
+six digits, one for each edge in the order 0->1; 0->2, 1->2; 0->3, 1->3, 2->3, or as in NAS-Bench-201, with the source of each
+edge: `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|`.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ from gpnas.graph.graph import Graph, GraphBuilder
 from gpnas.search.trial import Candidate
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-"""By digit."""
+"""Operations of an edge, by digit."""
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+"""From node, to node."""
+
 STAGES = (16, 32, 64)
-"""Channels; each stage but the first halves the resolution."""
+"""Channels of each stage. All stages but the first halve the resolution."""
+
 CELLS = 5
-CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet16_120": 120}
-IMAGE = {"cifar10": 32, "cifar100": 32, "imagenet16_120": 16}
-"""Height and width, in pixels."""
+"""Cells in a stage."""
+
+IMAGE_SIZE = 32
+"""Height and width, in pixels, of an image of CIFAR-10."""
 
 
 def cell_code(text: str) -> str:
-    """Six digits from either way of writing a cell. Raises GenotypeError that names the part."""
+    """The six digits of a cell that is written in either way. Raises GenotypeError that names the wrong part."""
     text = text.strip().strip("\"'")
     if "|" not in text:
         if len(text) != len(EDGES) or not set(text) <= set("01234"):
@@ -47,7 +52,8 @@ def cell_code(text: str) -> str:
 
 
 def build_cell_network(code: str, classes: int = 10) -> Graph:
-    """Stem, three stages of five cells with residual blocks of stride 2 between, global pooling, classifier."""
+    """The network of a cell: a stem, three stages of five cells, a residual block of stride 2 before the second and the third,
+    global pooling, a classifier. code: six digits. Outputs: (batch, classes, 1, 1)."""
     b = GraphBuilder(act="relu")
     x = b.conv(b.image, STAGES[0], 3, act="", name="stem")
     for stage, width in enumerate(STAGES):
@@ -83,24 +89,26 @@ def _relu_conv(b: GraphBuilder, x: int, width: int, kernel: int, stride: int = 1
 
 
 def _reduction(b: GraphBuilder, x: int, width: int) -> int:
-    """A residual block of stride 2 whose shortcut is a pooling and a 1x1 layer without normalisation."""
+    """A residual block of stride 2; its shortcut is an average pooling and a 1x1 layer without normalisation."""
     with b.scope("reduction"):
         y = _relu_conv(b, _relu_conv(b, x, width, 3, 2), width, 3)
         return b.add(y, b.conv(b.avg_pool(x, 2, 2), width, act="", norm=False, name="shortcut"))
 
 
 def all_cells() -> list[str]:
+    """The codes of all cells."""
     return ["".join(digits) for digits in itertools.product("01234", repeat=len(EDGES))]
 
 
 class NasBench201Space:
-    """The cells, in the network for `classes` classes, as a space: sampled edge by edge, mutated by one edge, crossed."""
+    """The cells, in the network for `classes` classes (gpnas.search.trial.Space)."""
 
     def __init__(self, classes: int = 10) -> None:
         self.classes = classes
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
-        """A new candidate: sampled without parents, mutated from one, crossed from two."""
+        """A candidate: sampled edge by edge without parents, a parent with another operation on one edge, or a crossing of
+        two parents edge by edge, which is mutated when it equals one of them."""
         codes = [self._code(parent.genotype) for parent in parents]
         if not codes:
             return self._candidate("".join(rng.choice("01234") for _ in EDGES))
@@ -111,9 +119,11 @@ class NasBench201Space:
         return self._candidate(child)
 
     def read(self, text: str) -> Candidate:
+        """The candidate of `cell: '<six digits>'`. Raises GenotypeError."""
         return self._candidate(self._code(text))
 
     def smallest(self) -> Candidate:
+        """The cell of identities: without layers, it has the fewest MACs of all cells through which the image passes."""
         return self._candidate("111111")
 
     def _candidate(self, code: str) -> Candidate:

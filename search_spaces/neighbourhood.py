@@ -1,11 +1,11 @@
-"""The architectures around a blueprint: its blocks with other depths, ratios, units, fusions, downsamplings and widths.
+"""The space of architectures around a blueprint: its blocks with other depths, ratios, units, fusions, downsampling and widths.
 
     space = Neighbourhood(open_catalogue("gelan-c"), classes=3)
-    child = space.propose([], rng)               # a few changes away from it, at some width
+    child = space.propose([], rng)               # the start with a few changes, at some width
 
-A block keeps its place and what it reads. Its family may change to another one, its downsampling to another one, its width by
-a step, and the whole network's widths by a multiple (`width_multiple`); deep supervision (PGI, YOLOv9) may join what has no
-auxiliary branch. What then fits no network is drawn again.
+A block keeps its place and its sources. A stage may change its family, one of its choices, or its width by a step; a
+downsampling block may become another one; `width_multiple` may change all widths. A network without an auxiliary branch may
+get deep supervision (PGI, YOLOv9). A change that fits no network is drawn again.
 """
 
 from __future__ import annotations
@@ -17,92 +17,98 @@ from typing import Any
 from gpnas.errors import GenotypeError, LimitError
 from gpnas.graph.cost import deployed_cost
 from gpnas.search.trial import Candidate
-from search_spaces.architecture import build, candidate, with_classes
+from search_spaces.architecture import build, candidate, deployed_macs, with_classes
 from search_spaces.blueprint import Block, Blueprint, read_blueprint
-from search_spaces.families import BLOCKS
+from search_spaces.choice_values import STAGE_VALUES
+from search_spaces.families import FAMILIES
 from search_spaces.genotype import stage_fields
-from search_spaces.gradient_path import ATTEMPTS, STAGE_VALUES
+from search_spaces.gradient_path import ATTEMPTS
 from search_spaces.pieces import DOWNSAMPLING
 
 MULTIPLES = 64
-"""Width multiples are counted in 64ths."""
+"""Width multiples are multiples of 1 / 64."""
 
-MATES = 10
-"""Crossings to try before one of the parents is changed: near twins have no child of their own."""
+CROSSINGS = 10
+"""Crossings to try before one of the parents is mutated instead: parents that hardly differ have no new child."""
 
 SAMPLED_CHANGES = (0, 1, 2, 3, 4, 6)
-"""Changes of a sample; the start at another width is one with none."""
+"""How many changes a sample may have. One without any is the start at another width."""
 
 NARROWEST = 0.3
-"""A sample's width, at least, as a share of the start's: a ninth of its MACs."""
+"""The least width multiple of a sample, as a share of the start's: about a ninth of its MACs."""
 
 AUXILIARY_WEIGHTS = (0.1, 0.25, 0.5)
 _LEVELS = ("p3", "p4", "p5")
 
 
 class Neighbourhood:
-    """Blueprints around `start`, with heads for `classes` classes (gpnas.trial.Space)."""
+    """Blueprints around `start`, with heads for `classes` classes (gpnas.search.trial.Space)."""
 
     def __init__(self, start: Blueprint, classes: int) -> None:
-        fitted = with_classes(start, classes)
-        assert isinstance(fitted, Blueprint)  # the same kind as it was given
-        self.start = fitted
+        start_with_head = with_classes(start, classes)
+        assert isinstance(start_with_head, Blueprint)  # with_classes returns the kind that it is given
+        self.start = start_with_head
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
-        """A new candidate: some changes from the start without parents, one to three from one parent, or a cross of two."""
-        known = [read_blueprint(parent.genotype) for parent in parents]
+        """A new candidate: the start with some changes, one parent with one to three changes, or a crossing of two parents.
+
+        Raises GenotypeError when ATTEMPTS draws give no network but the parents.
+        """
+        blueprints = [read_blueprint(parent.genotype) for parent in parents]
         hashes = {parent.hash for parent in parents}
         for attempt in range(ATTEMPTS):
-            if not known:
-                child = self._sample(rng)
-            elif len(known) == 1 or attempt > MATES:
-                child = _changed(known[0], rng.choice((1, 1, 2, 3)), rng)
+            if not blueprints:
+                drawn = self._sample(rng)
+            elif len(blueprints) == 1 or attempt > CROSSINGS:
+                drawn = _changed(blueprints[0], rng.choice((1, 1, 2, 3)), rng)
             else:
-                child = _crossed(known[0], known[1], rng)
+                drawn = _crossed(blueprints[0], blueprints[1], rng)
             try:
-                found = candidate(child.model_copy(update={"name": f"around-{self.start.name}", "source": None}))
+                child = candidate(drawn.model_copy(update={"name": f"around-{self.start.name}", "source": None}))
             except GenotypeError:
-                continue  # such as a width that what adds it does not have
-            if found.hash not in hashes:
-                return found
+                continue  # for example, a stage got another width than the tensor that is added to it
+            if child.hash not in hashes:
+                return child
         raise GenotypeError(f"{self.start.name}: no other architecture around it in {ATTEMPTS} draws")
 
     def read(self, text: str) -> Candidate:
+        """The candidate of a blueprint's YAML. Raises GenotypeError."""
         return candidate(read_blueprint(text))
 
     def smallest(self) -> Candidate:
-        """The start at its narrowest, with every block and downsampling at its cheapest that builds."""
-        found = candidate(_with_multiple(self.start, 1 / MULTIPLES))
+        """The start at its narrowest; each change to the least depth or ratio, or to max pooling, is made that saves MACs."""
+        smallest = candidate(_with_multiple(self.start, 1 / MULTIPLES))
+        least = [{name: STAGE_VALUES[name][0]} for name in ("depth", "repeats", "split_ratio", "hidden_ratio")]
         for i, block in enumerate(self.start.blocks):
-            cheaper = [{name: STAGE_VALUES[name][0]} for name in ("depth", "repeats", "split_ratio", "hidden_ratio")]
-            for options in cheaper if block.block in BLOCKS else ():
+            for options in least if block.block in FAMILIES else ():
                 if block.options.keys() >= options.keys():
-                    found = self._cheaper(found, _with_block(read_blueprint(found.genotype), i, options))
-            if _halves(block):
-                found = self._cheaper(found, _downsampled(read_blueprint(found.genotype), i, "max_pool"))
-        return found
-
-    def _cheaper(self, found: Candidate, changed: Blueprint) -> Candidate:
-        try:
-            less = candidate(changed)
-        except GenotypeError:
-            return found
-        return min(found, less, key=lambda c: deployed_cost(c.graph, 640).macs)
+                    smallest = _cheaper(smallest, _with_options(read_blueprint(smallest.genotype), i, options))
+            if _is_downsampling(block):
+                smallest = _cheaper(smallest, _downsampled_by(read_blueprint(smallest.genotype), i, "max_pool"))
+        return smallest
 
     def _sample(self, rng: random.Random) -> Blueprint:
-        factor = NARROWEST ** rng.random()
-        start = _with_multiple(self.start, (self.start.width_multiple or 1.0) * factor)
+        share = NARROWEST ** rng.random()
+        start = _with_multiple(self.start, (self.start.width_multiple or 1.0) * share)
         return _changed(start, rng.choice(SAMPLED_CHANGES), rng)
 
 
-def fitted(blueprint: Blueprint, max_flops: float | None, max_params: float | None, imgsz: int) -> Blueprint:
-    """`blueprint` at the largest width multiple, at most its own, that meets the limits (FLOPs = 2 x MACs at `imgsz`, fused).
+def _cheaper(smallest: Candidate, changed: Blueprint) -> Candidate:
+    """Whichever has fewer MACs; `smallest` when `changed` fits no network."""
+    try:
+        return min(smallest, candidate(changed), key=deployed_macs)
+    except GenotypeError:
+        return smallest
+
+
+def widest_within(blueprint: Blueprint, max_flops: float | None, max_params: float | None, imgsz: int) -> Blueprint:
+    """`blueprint` at the largest width multiple, its own at most, that meets the limits (FLOPs = 2 x MACs at `imgsz`, fused).
 
     Raises LimitError when no multiple does.
     """
-    most = round((blueprint.width_multiple or 1.0) * MULTIPLES)
-    for k in range(most, 0, -1):
-        scaled = blueprint if k == most else _with_multiple(blueprint, k / MULTIPLES)
+    largest = round((blueprint.width_multiple or 1.0) * MULTIPLES)
+    for k in range(largest, 0, -1):
+        scaled = blueprint if k == largest else _with_multiple(blueprint, k / MULTIPLES)
         costs = deployed_cost(build(scaled), imgsz)
         if costs.flops <= (max_flops or costs.flops) and costs.params <= (max_params or costs.params):
             return scaled
@@ -117,16 +123,17 @@ def _with_multiple(blueprint: Blueprint, multiple: float) -> Blueprint:
     return blueprint.model_copy(update={"width_multiple": None if steps == MULTIPLES else steps / MULTIPLES})
 
 
-def _with_block(blueprint: Blueprint, i: int, options: dict[str, Any]) -> Blueprint:
-    return _replaced(blueprint, i, {**blueprint.blocks[i].model_dump(exclude_none=True, by_alias=True), **options})
+def _with_options(blueprint: Blueprint, i: int, options: dict[str, Any]) -> Blueprint:
+    """Block `i` with other values for some of its options."""
+    return _replaced(blueprint, i, {**blueprint.blocks[i].row, **options})
 
 
 def _changed(blueprint: Blueprint, changes: int, rng: random.Random) -> Blueprint:
-    """`changes` single choices drawn again."""
+    """`blueprint` after `changes` random changes."""
     for _ in range(changes):
         choices = [
-            *((_change_stage, i) for i, block in enumerate(blueprint.blocks) if block.block in BLOCKS),
-            *((_change_downsampling, i) for i, block in enumerate(blueprint.blocks) if _halves(block)),
+            *((_change_stage, i) for i, block in enumerate(blueprint.blocks) if block.block in FAMILIES),
+            *((_change_downsampling, i) for i, block in enumerate(blueprint.blocks) if _is_downsampling(block)),
         ]
         draw = rng.random()
         if draw < 0.1 or not choices:
@@ -141,38 +148,37 @@ def _changed(blueprint: Blueprint, changes: int, rng: random.Random) -> Blueprin
 
 
 def _change_stage(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint:
-    """One knob of a stage, its width by a step, or its family."""
+    """Another value for one choice of stage `i`, a step of its width, or another family."""
     block = blueprint.blocks[i]
-    knobs = [name for name in block.options if name in STAGE_VALUES]
-    name = rng.choice([*knobs, "width", "family"])
+    choices = [name for name in block.options if name in STAGE_VALUES]
+    name = rng.choice([*choices, "width", "family"])
     if name == "family":
         return _other_family(blueprint, i, rng)
     if name == "width":
         width = block.options["width"]
-        return _with_block(blueprint, i, {"width": max(8, round(width * rng.choice((0.75, 1.25)) / 8) * 8)})
+        return _with_options(blueprint, i, {"width": max(8, round(width * rng.choice((0.75, 1.25)) / 8) * 8)})
     value = rng.choice([value for value in STAGE_VALUES[name] if value != block.options[name]])
     if name == "unit":
         return _rebuilt(blueprint, i, block.block, {**block.options, "unit": value}, rng)
-    return _with_block(blueprint, i, {name: value})
+    return _with_options(blueprint, i, {name: value})
 
 
 def _other_family(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint:
     block = blueprint.blocks[i]
-    family = rng.choice([family for family in BLOCKS if family != block.block])
+    family = rng.choice([family for family in FAMILIES if family != block.block])
     return _rebuilt(blueprint, i, family, block.options, rng)
 
 
 def _rebuilt(blueprint: Blueprint, i: int, family: str, options: dict[str, Any], rng: random.Random) -> Blueprint:
-    """Block `i` in another form: knobs that both forms have keep their values, the others are drawn."""
+    """Stage `i` with another family or unit. Choices that it has already keep their values, the others are drawn."""
     drawn = {name: options.get(name, rng.choice(values)) for name, values in STAGE_VALUES.items() if name != "family"}
-    if drawn["split_ratio"] > 1:
-        drawn["split_ratio"] = 1.0
-    kept = {name: drawn[name] for name in stage_fields(family, drawn["unit"])}
-    return _replaced(blueprint, i, {**_place(blueprint.blocks[i]), "block": family, "width": options["width"], **kept})
+    drawn["split_ratio"] = min(drawn["split_ratio"], 1.0)
+    choices = {name: drawn[name] for name in stage_fields(family, drawn["unit"])}
+    return _replaced(blueprint, i, {**_place(blueprint.blocks[i]), "block": family, "width": options["width"], **choices})
 
 
-def _halves(block: Block) -> bool:
-    """Whether a block is a downsampling that another one can stand for."""
+def _is_downsampling(block: Block) -> bool:
+    """Whether a block halves the resolution in a way that another downsampling can replace."""
     if block.block == "conv":
         return block.options.keys() == {"width", "kernel", "stride"} and block.options["stride"] == 2
     return block.block in DOWNSAMPLING
@@ -180,17 +186,17 @@ def _halves(block: Block) -> bool:
 
 def _change_downsampling(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint:
     block = blueprint.blocks[i]
-    now = "strided" if block.block == "conv" else block.block
-    return _downsampled(blueprint, i, rng.choice([name for name in DOWNSAMPLING if name != now]))
+    current = "strided" if block.block == "conv" else block.block
+    return _downsampled_by(blueprint, i, rng.choice([name for name in DOWNSAMPLING if name != current]))
 
 
-def _downsampled(blueprint: Blueprint, i: int, downsampling: str) -> Blueprint:
+def _downsampled_by(blueprint: Blueprint, i: int, downsampling: str) -> Blueprint:
     block = blueprint.blocks[i]
     return _replaced(blueprint, i, {**_place(block), "block": downsampling, "width": block.options["width"]})
 
 
 def _place(block: Block) -> dict[str, Any]:
-    """A block's name and what it reads."""
+    """The name and the sources of a block."""
     return block.model_dump(exclude_none=True, by_alias=True, include={"name", "sources"})
 
 
@@ -200,13 +206,15 @@ def _replaced(blueprint: Blueprint, i: int, row: dict[str, Any]) -> Blueprint:
 
 
 def _change_supervision(blueprint: Blueprint, rng: random.Random) -> Blueprint:
-    """Another weight of the auxiliary loss; deep supervision of the backbone where there is none yet, or its end."""
-    at = [i for i, block in enumerate(blueprint.blocks) if block.options.get("branch") == "auxiliary"]
-    if at and blueprint.blocks[at[0]].name == "deep_supervision" and rng.random() < 0.5:
-        return blueprint.model_copy(update={"blocks": [b for i, b in enumerate(blueprint.blocks) if i != at[0]]})
+    """With an auxiliary branch: another weight of its loss, or, if deep supervision is all of it, its removal. Without one:
+    deep supervision on the backbone's levels, where they are named as in the catalogue."""
+    auxiliary = [i for i, block in enumerate(blueprint.blocks) if block.options.get("branch") == "auxiliary"]
+    if auxiliary and blueprint.blocks[auxiliary[0]].name == "deep_supervision" and rng.random() < 0.5:
+        blocks = [block for i, block in enumerate(blueprint.blocks) if i != auxiliary[0]]
+        return blueprint.model_copy(update={"blocks": blocks})
     weight = rng.choice(AUXILIARY_WEIGHTS)
-    if at:
-        return _with_block(blueprint, at[0], {"weight": weight})
+    if auxiliary:
+        return _with_options(blueprint, auxiliary[0], {"weight": weight})
     names = {block.name for block in blueprint.blocks}
     head = next((block for block in blueprint.blocks if block.block == "detect"), None)
     if head is None or not names.issuperset(_LEVELS):
@@ -217,10 +225,11 @@ def _change_supervision(blueprint: Blueprint, rng: random.Random) -> Blueprint:
 
 
 def _crossed(a: Blueprint, b: Blueprint, rng: random.Random) -> Blueprint:
-    """The blocks of `a`, each exchanged with even odds for that of `b` in the same place; either's width multiple."""
-    theirs = {(block.name, i): block for i, block in enumerate(b.blocks)}
+    """The blocks of `a`, each replaced with probability 1/2 by the block of `b` that has the same place, name and sources; the
+    width multiple of either."""
+    others = {(block.name, i): block for i, block in enumerate(b.blocks)}
     blocks = []
     for i, block in enumerate(a.blocks):
-        other = theirs.get((block.name, i))
+        other = others.get((block.name, i))
         blocks.append(other if other is not None and other.sources == block.sources and rng.random() < 0.5 else block)
     return a.model_copy(update={"blocks": blocks, "width_multiple": rng.choice((a, b)).width_multiple})

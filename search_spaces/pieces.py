@@ -1,7 +1,8 @@
-"""What stands between the stages of a detector: layers, downsampling, pyramids of poolings, joins, routes and heads.
+"""Pieces: what a network has besides stages, such as layers, downsampling, pyramids of poolings, joins, routes and heads.
 
-A piece is one function (builder, input or inputs, options) -> output or outputs, and one line in PIECES; its signature is its
-schema. `detector.py` calls the pieces from a genotype's choices, `blueprint.py` from a list of named blocks.
+A piece is one function (builder, input `x` or inputs `xs`, options) -> output or outputs, and one line in PIECES. Its keyword
+arguments are the options of its YAML, and their types are what the YAML is checked against. `detector.py` calls pieces from the
+choices of a genotype, `blueprint.py` from a list of blocks.
 
 Sources: ADown, AConv, SPP-ELAN, CBLinear and CBFuse (YOLOv9, arXiv:2402.13616, and its configurations); SPPF and the
 prototype branch (YOLOv5; YOLACT, arXiv:1904.02689); CSP-SPP (Scaled-YOLOv4, arXiv:2011.08036); the decoupled head with a
@@ -17,6 +18,8 @@ from gpnas.errors import GraphError
 from gpnas.graph.graph import Branch, GraphBuilder
 from search_spaces.families import bottleneck, channels
 
+Piece = Callable[..., int | list[int]]
+
 Activation = Literal["", "silu", "relu", "leaky_relu"]
 
 
@@ -31,7 +34,7 @@ def conv(
     padding: int | None = None,
     act: Activation | None = None,
 ) -> int:
-    """One layer; it keeps the size at stride 1 unless `padding` is given."""
+    """One layer. At stride 1 it keeps the size unless `padding` is given. act: None is the blueprint's activation."""
     return b.conv(x, width, kernel, stride, padding=padding, groups=groups, act=act)
 
 
@@ -44,12 +47,12 @@ def max_pool_down(b: GraphBuilder, x: int, *, width: int) -> int:
 
 
 def aconv(b: GraphBuilder, x: int, *, width: int) -> int:
-    """Averaged, then a strided layer."""
+    """An average pooling of stride 1, then a strided layer."""
     return b.conv(b.avg_pool(x, 2, 1), width, 3, 2)
 
 
 def adown(b: GraphBuilder, x: int, *, width: int) -> int:
-    """Averaged; half of the channels then go through a strided layer, half through a pooling."""
+    """An average pooling of stride 1; then a strided layer on half of the channels, a max pooling and a layer on the others."""
     x = b.avg_pool(x, 2, 1)
     first, second = b.split(x, b.channels(x) // 2)
     half = width // 2
@@ -57,7 +60,8 @@ def adown(b: GraphBuilder, x: int, *, width: int) -> int:
 
 
 def two_way_down(b: GraphBuilder, x: int, *, width: int) -> int:
-    """YOLOv7's: half of the result through a pooling and a layer, half through a layer and a strided one."""
+    """The downsampling of YOLOv7: a strided layer after a 1x1 layer makes half of the output, a max pooling and a layer the
+    other half."""
     half = width // 2
     pooled = b.conv(b.max_pool(x, 2, 2, padding=0), half)
     return b.concat([b.conv(b.conv(x, width - half), width - half, 3, 2), pooled])
@@ -69,11 +73,11 @@ DOWNSAMPLING: dict[str, Callable[..., int]] = {
     "aconv": aconv,
     "adown": adown,
 }
-"""What a genotype's `downsample` may name."""
+"""The values of a genotype's `downsample`."""
 
 
 def sppf(b: GraphBuilder, x: int, *, width: int, hidden: int) -> int:
-    """Spatial pyramid pooling by three poolings of 5 in a row; YOLOv9's SPP-ELAN is the same."""
+    """Spatial pyramid pooling by three max poolings of 5 x 5 in a row. YOLOv9's SPP-ELAN is the same network."""
     parts = [b.conv(x, hidden, name="enter")]
     for _ in range(3):
         parts.append(b.max_pool(parts[-1], 5))
@@ -81,7 +85,7 @@ def sppf(b: GraphBuilder, x: int, *, width: int, hidden: int) -> int:
 
 
 def spp(b: GraphBuilder, x: int, *, width: int, hidden: int) -> int:
-    """Spatial pyramid pooling by poolings of 5, 9 and 13 side by side (SPPNet, as in YOLOv3-SPP)."""
+    """Spatial pyramid pooling by max poolings of 5 x 5, 9 x 9 and 13 x 13 side by side (SPPNet, as in YOLOv3-SPP)."""
     x = b.conv(x, hidden, name="enter")
     return b.conv(b.concat([x, *(b.max_pool(x, kernel) for kernel in (5, 9, 13))]), width, name="transition")
 
@@ -95,7 +99,7 @@ def csp_spp(b: GraphBuilder, x: int, *, width: int) -> int:
 
 
 def csp_shared(b: GraphBuilder, x: int, *, width: int, depth: int) -> int:
-    """Scaled-YOLOv4's neck block: both paths of a CSP stage of plain units read one entry layer."""
+    """The CSP stage in the neck of Scaled-YOLOv4: plain units, and one entry layer that both paths read."""
     entry = y = b.conv(x, width, name="enter")
     for _ in range(depth):
         y = b.conv(b.conv(y, width), width, 3)
@@ -115,9 +119,11 @@ def concat(b: GraphBuilder, xs: list[int]) -> int:
 
 
 def add(b: GraphBuilder, xs: list[int], *, mask_ratio: float = 0.0) -> int:
-    """The sum; with unequal channels an asymmetric residual (PRN): the missing channels of later inputs count as masked.
+    """The sum, with as many channels as the first input. Channels that a later input lacks are not added to (an asymmetric
+    residual, PRN).
 
-    mask_ratio: share of the channels of later inputs that is masked (PRN's masked residual layer). Raises GraphError.
+    mask_ratio: share of the channels of each later input that is masked (PRN's masked residual layer). Raises GraphError when
+    it does not lie in [0, 1).
     """
     if not 0 <= mask_ratio < 1:
         raise GraphError(f"add: mask_ratio must lie in [0, 1), got {mask_ratio}")
@@ -130,10 +136,10 @@ def add(b: GraphBuilder, xs: list[int], *, mask_ratio: float = 0.0) -> int:
 
 
 def vov_elan(b: GraphBuilder, x: int, *, width: int, hidden: int, depth: int, repeats: int, split_ratio: float = 1.0) -> int:
-    """A stage of VoVNet with ELAN's plan (gradient-path paper, Table 4): only its last module keeps a transition layer.
+    """A stage of VoVNet by ELAN's plan (gradient-path paper, Table 4): of all modules, only the last has a transition layer.
 
-    `repeats` modules of `depth` 3x3 layers in one chain; the input and each module's last layer are aggregated. split_ratio:
-    share of the input's channels that enters the chain; the others cross to a second aggregation (CSPNet).
+    `repeats` modules of `depth` 3x3 layers form one chain. The transition reads the input and the last layer of each module.
+    split_ratio: share of the input's channels that enters the chain; a second transition reads the other channels (CSPNet).
     """
     crossing = None
     if split_ratio < 1:
@@ -152,26 +158,27 @@ def vov_elan(b: GraphBuilder, x: int, *, width: int, hidden: int, depth: int, re
 
 
 def bottlenecks(b: GraphBuilder, x: int, *, width: int, hidden: int, depth: int, stride: int = 1, groups: int = 1) -> int:
-    """A stage of ResNet-50, or ResNeXt-50 when grouped: the first unit has the stride and widens."""
+    """A stage of ResNet-50, or of ResNeXt-50 with several groups. The first unit has the stride and changes the width."""
     for i in range(depth):
         x = bottleneck(b, x, width=width, hidden=hidden, groups=groups, stride=1 if i else stride)
     return x
 
 
 def route(b: GraphBuilder, x: int, *, widths: list[int]) -> list[int]:
-    """CBLinear: one layer without normalisation whose channels are dealt out to several levels of the auxiliary branch."""
+    """CBLinear: one layer without normalisation, split into outputs of `widths` channels for levels of the auxiliary branch."""
     y = b.conv(x, sum(widths), act="", norm=False, bias=True)
     return [b.slice(y, sum(widths[:i]), sum(widths[: i + 1])) for i in range(len(widths))]
 
 
 def fuse(b: GraphBuilder, xs: list[int]) -> int:
-    """CBFuse: the sum of all inputs, each enlarged to the resolution of the last."""
-    *routed, total = xs
-    fine = b.stride(total)
-    for x in routed:
-        scale, rest = divmod(b.stride(x), fine)
+    """CBFuse: the sum of all inputs, upsampled to the resolution of the last one. Raises GraphError for an input that is finer
+    than the last one."""
+    *routes, total = xs
+    stride = b.stride(total)
+    for x in routes:
+        scale, rest = divmod(b.stride(x), stride)
         if rest or scale < 1:
-            raise GraphError(f"fuse: cannot enlarge a level of stride {b.stride(x)} to stride {fine}")
+            raise GraphError(f"fuse: cannot upsample a level of stride {b.stride(x)} to stride {stride}")
         total = b.add(total, b.upsample(x, scale) if scale > 1 else x)
     return total
 
@@ -189,9 +196,10 @@ def detect(
     branch: Literal["main", "auxiliary"] = "main",
     weight: float = 1.0,
 ) -> list[int]:
-    """Decoupled anchor-free head: each level gives 4 * reg_max box channels, then `classes` channels.
+    """Decoupled anchor-free head. An output for each level: 4 * reg_max box channels, then `classes` channels.
 
-    box_groups: of all box layers but the first (YOLOv9 uses 4: one group a side).
+    depth: 3x3 layers before each prediction. box_groups: groups of all box layers but the first (YOLOv9 has 4, one for each
+    side). weight: factor of the loss.
     """
     results = []
     for x in xs:
@@ -210,7 +218,7 @@ def detect(
 
 
 def anchors(b: GraphBuilder, xs: list[int], *, classes: int, masks: int = 0, each: int = 3) -> list[int]:
-    """Anchor-based head: one layer a level; `each` anchors of 4 sides, objectness, classes and mask coefficients."""
+    """Anchor-based head: a layer for each level. Each of its `each` anchors has 4 sides, objectness, classes and masks."""
     results = []
     for x in xs:
         with b.scope(f"anchors{b.stride(x)}"):
@@ -228,12 +236,13 @@ def prototypes(b: GraphBuilder, x: int, *, width: int, masks: int) -> int:
 
 
 def classifier(b: GraphBuilder, x: int, *, classes: int) -> int:
+    """Global average pooling and a linear layer."""
     y = b.linear(b.global_avg_pool(x), classes, name="prediction")
     b.output(y, "output", stride=1)
     return y
 
 
-PIECES: dict[str, Callable[..., int | list[int]]] = {
+PIECES: dict[str, Piece] = {
     "conv": conv,
     **DOWNSAMPLING,
     "two_way_down": two_way_down,

@@ -164,7 +164,8 @@ def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> Det
 
     from evaluators.tabular import read_curves
     from gpnas.bench.detector_benchmark import DetectorBenchmark
-    from search_spaces.tabular import TabularSpace, read_detectors
+    from search_spaces.gp_bench import read_detectors
+    from search_spaces.tabular import TabularSpace
 
     curves = read_curves(folder / "trainings.jsonl", data)
     searchable = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices]
@@ -208,9 +209,9 @@ def _features_of_cells(cells: list[str]) -> list[dict[str, float]]:
 
 def _features_of_cell(code: str) -> dict[str, float]:
     from gpnas.paths.features import features
-    from search_spaces.nasbench201 import IMAGE, build_cell_network
+    from search_spaces.nasbench201 import IMAGE_SIZE, build_cell_network
 
-    return features(build_cell_network(code), IMAGE["cifar10"], IMAGE["cifar10"])
+    return features(build_cell_network(code), IMAGE_SIZE, IMAGE_SIZE)
 
 
 def _rows_of_curves(curves: dict[str, Any]) -> Iterable[Sequence[object]]:

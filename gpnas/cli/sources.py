@@ -68,7 +68,7 @@ def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int
     from gpnas.graph.cost import deployed_cost
     from search_spaces.architecture import candidate
     from search_spaces.blueprint import Blueprint
-    from search_spaces.neighbourhood import fitted
+    from search_spaces.neighbourhood import widest_within
 
     check_imgsz(imgsz)
     cost = deployed_cost(candidate(architecture).graph, imgsz)
@@ -77,7 +77,7 @@ def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int
     size = f"{cost.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {cost.params / 1e6:.3f}M parameters"
     if not isinstance(architecture, Blueprint):
         raise LimitError(f"{source}: has {size}, beyond the limits; raise them or take a smaller one")
-    narrow = fitted(architecture, limits.max_flops, limits.max_params, imgsz)
+    narrow = widest_within(architecture, limits.max_flops, limits.max_params, imgsz)
     cost = deployed_cost(candidate(narrow).graph, imgsz)
     typer.echo(
         f"{source} has {size}; at width_multiple {narrow.width_multiple} it has {cost.flops / 1e9:.3f}G and "

@@ -17,7 +17,7 @@ from gpnas.errors import InputError
 from gpnas.graph.cost import deployed_cost
 from gpnas.paths.features import features
 from gpnas.search.trial import Candidate
-from search_spaces.tabular import read_detectors
+from search_spaces.gp_bench import read_detectors
 from tests.grid import grid_candidate
 
 SHIPPED = Path(__file__).parents[2] / "benchmarks" / "gp-bench"

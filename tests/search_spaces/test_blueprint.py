@@ -18,7 +18,7 @@ from gpnas.graph.network import Network
 from gpnas.paths.gradient_paths import gradient_paths
 from search_spaces import pieces
 from search_spaces.architecture import build, classes_of, has_anchors, read_architecture, with_classes
-from search_spaces.blueprint import _reads_many, _schema, build_blueprint, catalogue, open_catalogue, read_blueprint
+from search_spaces.blueprint import build_blueprint, catalogue, open_catalogue, read_blueprint
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "figures" / "published.yaml"
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
@@ -153,8 +153,6 @@ def test_the_block_that_contributing_md_adds_can_be_added(monkeypatch: pytest.Mo
         assert len(Network(graph).eval()(torch.zeros(1, 3, 64, 64))) == 3
     with pytest.raises(GenotypeError, match="unknown key 'scale'"):
         read_blueprint(document.replace("block: res2, width: 64", "block: res2, width: 64, scale: 2"))
-    _schema.cache_clear()
-    _reads_many.cache_clear()
 
 
 def test_other_classes_change_the_head_alone() -> None:

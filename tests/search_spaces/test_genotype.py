@@ -157,7 +157,7 @@ WRONG: list[tuple[Callable[[Document], object], str]] = [
     ),
     (lambda d: d["neck"]["bottom_up"][1].pop("mask_ratio"), "family csp needs mask_ratio; add it in neck.bottom_up[1]"),
     (lambda d: d.update(pgi={"kind": "none", "weight": 0.1}), "weight has no effect in kind none; remove it in pgi"),
-    (lambda d: d["pgi"].pop("levels"), "kind reversible needs levels in pgi"),
+    (lambda d: d["pgi"].pop("levels"), "kind reversible needs levels; add it in pgi"),
     (lambda d: d["pgi"].update(levels=[32, 8]), "levels must be rising strides out of 8, 16, 32, got [32, 8] in pgi.levels"),
     (lambda d: d["pgi"].update(levels=[]), "levels must be rising strides out of 8, 16, 32, got [] in pgi.levels"),
     (lambda d: d["pgi"].update(levels=[4]), "must be one of 8, 16 or 32, got 4 in pgi.levels"),

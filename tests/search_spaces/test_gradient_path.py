@@ -18,8 +18,10 @@ from gpnas.graph.cost import cost
 from gpnas.graph.graph import Branch
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate
+from search_spaces.choice_values import SPACES, union_values
+from search_spaces.choices import genotype_of
 from search_spaces.genotype import read_genotype
-from search_spaces.gradient_path import SPACES, GradientPathSpace, genotype_of, open_space, union_values
+from search_spaces.gradient_path import GradientPathSpace, open_space
 from tests.genotypes import SMALL, genotypes, space
 
 sampling = settings(

@@ -14,14 +14,14 @@ from gpnas.graph.network import Network
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import build, candidate, with_classes
 from search_spaces.blueprint import Blueprint, catalogue, open_catalogue, read_blueprint, scaled_width
-from search_spaces.families import BLOCKS
-from search_spaces.neighbourhood import Neighbourhood, fitted
+from search_spaces.families import FAMILIES
+from search_spaces.neighbourhood import Neighbourhood, widest_within
 
 DETECTORS = [name for name in catalogue() if name.startswith(("gelan", "yolo", "vovnet"))]
 
 
 def around(name: str) -> Neighbourhood:
-    return Neighbourhood(fitted(blueprint(name), 100e6, None, 64), 3)
+    return Neighbourhood(widest_within(blueprint(name), 100e6, None, 64), 3)
 
 
 def blueprint(name: str) -> Blueprint:
@@ -61,7 +61,7 @@ def test_a_mutation_changes_one_to_three_things_and_keeps_what_blocks_read() -> 
 def test_families_units_downsamplings_and_supervision_are_reached() -> None:
     space, rng = around("yolov9-c"), random.Random(0)
     blocks = [block for _ in range(300) for block in read_blueprint(space.propose([], rng).genotype).blocks]
-    assert {block.block for block in blocks} >= {*BLOCKS, "strided", "max_pool", "aconv", "adown"}
+    assert {block.block for block in blocks} >= {*FAMILIES, "strided", "max_pool", "aconv", "adown"}
     assert {block.options.get("weight") for block in blocks if block.options.get("branch") == "auxiliary"} == {0.1, 0.25, 0.5}
     space = around("yolor-csp")
     names = [block.name for _ in range(200) for block in read_blueprint(space.propose([], rng).genotype).blocks]
@@ -82,17 +82,17 @@ def test_a_cross_takes_each_block_from_either_parent() -> None:
 @pytest.mark.parametrize("limit", [80e6, 300e6, 1e9, 1e12])
 def test_fitted_is_the_widest_that_meets_the_limit(limit: float) -> None:
     start = blueprint("yolov9-t")
-    small = fitted(start, limit, None, 320)
+    small = widest_within(start, limit, None, 320)
     assert flops(candidate(small), 320) <= limit
     wider = small.model_copy(update={"width_multiple": (small.width_multiple or 1) + 1 / 64})
     assert small == start or flops(candidate(wider), 320) > limit or build(wider).hash == build(small).hash
-    few = fitted(start, None, 300e3, 320)
+    few = widest_within(start, None, 300e3, 320)
     assert cost(build(few).inference(), 320, 320).params <= 300e3
 
 
 def test_fitted_refuses_what_no_width_meets() -> None:
     with pytest.raises(LimitError, match="even at its narrowest it has"):
-        fitted(blueprint("yolov9-t"), 1e3, None, 320)
+        widest_within(blueprint("yolov9-t"), 1e3, None, 320)
 
 
 def test_half_the_widths_is_half_of_every_width_by_hand() -> None:
