@@ -54,7 +54,7 @@ def cached(
         return decode()  # it raises an error that explains what is wrong with the file
     path = folder / f"{sha.hexdigest()[:32]}.npz"
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as entry:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as entry:
             images = entry["pixels"], entry["sizes"]
         os.utime(path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

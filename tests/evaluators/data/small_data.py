@@ -66,8 +66,8 @@ def write_data_yaml(root: Path, text: str = "train: images/train\nval: images/va
         write_picture(root / "images" / split / "a.png", picture())
         write_picture(root / "images" / split / "b.jpg", picture())
         (root / "labels" / split).mkdir(parents=True)
-        # Of 60x40 pixels: centre (30, 20), 15 wide and 10 high.
-        (root / "labels" / split / "a.txt").write_text("1 0.5 0.5 0.25 0.25\n\n")
+        # Of 60x40 pixels: centre (24, 22), 15 wide and 20 high.
+        (root / "labels" / split / "a.txt").write_text("1 0.4 0.55 0.25 0.5\n\n")
     (root / "data.yaml").write_text(text)
     return root / "data.yaml"
 

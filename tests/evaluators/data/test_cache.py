@@ -1,4 +1,4 @@
-"""Decoded images on disk: read instead of decoded, never wrong, never in the way."""
+"""The cache of decoded images: an image is decoded once; a changed file, a damaged entry or a full disk changes no result."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from evaluators.data import cache
-from evaluators.data import images as data
+from evaluators.data import cache, images
 from evaluators.data.bank import load_bank
 from evaluators.data.cache import cache_folder
 from evaluators.data.records import Record
@@ -27,8 +27,13 @@ def record(folder: Path, level: int, number: int = 0) -> Record:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded from now on."""
     seen: list[Path] = []
-    read = data.read_image
-    monkeypatch.setattr(data, "read_image", lambda path: (seen.append(path), read(path))[1])
+    original = images.read_image
+
+    def watched(path: Path) -> NDArray[np.uint8]:
+        seen.append(path)
+        return original(path)
+
+    monkeypatch.setattr(images, "read_image", watched)
     return seen
 
 
@@ -43,8 +48,11 @@ def test_a_split_is_decoded_once_for_each_size_into_the_same_bank(tmp_path: Path
     assert len(seen) == 6
 
 
-def test_a_moved_file_is_known_and_a_changed_one_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+def test_a_moved_file_is_in_the_cache_and_a_changed_one_is_decoded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
     load_bank([record(tmp_path / "a", 10)], 32)
     seen = decoded(monkeypatch)
     load_bank([record(tmp_path / "b", 10)], 32)
@@ -53,7 +61,7 @@ def test_a_moved_file_is_known_and_a_changed_one_is_read_again(tmp_path: Path, m
     assert len(seen) == 1 and int(changed.pixels[0, 0, 0, 0]) == 200
 
 
-def test_a_broken_file_of_the_cache_is_made_again(tmp_path: Path) -> None:
+def test_a_broken_entry_is_made_again(tmp_path: Path) -> None:
     bank = load_bank([record(tmp_path, 90)], 32)
     (kept,) = cache_folder().glob("*.npz")
     for content in (b"", b"no zip", kept.read_bytes()[:200]):
@@ -62,7 +70,7 @@ def test_a_broken_file_of_the_cache_is_made_again(tmp_path: Path) -> None:
     assert not list(cache_folder().glob("*.tmp"))
 
 
-def test_a_damaged_image_is_refused_and_not_kept(tmp_path: Path) -> None:
+def test_a_damaged_image_is_refused_and_not_stored(tmp_path: Path) -> None:
     broken = record(tmp_path, 90)
     assert broken.path is not None
     broken.path.write_bytes(broken.path.read_bytes()[:60])
@@ -71,7 +79,7 @@ def test_a_damaged_image_is_refused_and_not_kept(tmp_path: Path) -> None:
     assert not cache_folder().exists()
 
 
-def test_a_wrong_size_is_refused_though_the_pixels_are_known(tmp_path: Path) -> None:
+def test_a_wrong_size_is_refused_though_the_pixels_are_stored(tmp_path: Path) -> None:
     right = record(tmp_path, 90)
     load_bank([right], 32)
     wrong = Record(0, 31, 20, right.boxes, right.classes, path=right.path)
@@ -79,7 +87,7 @@ def test_a_wrong_size_is_refused_though_the_pixels_are_known(tmp_path: Path) -> 
         load_bank([wrong], 32)
 
 
-def test_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_entries_are_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "MOST_BYTES", 3 * 32 * 32 * 3 + 3000)
     for i in range(4):
         load_bank([record(tmp_path, 10 * i, i)], 32)
@@ -93,7 +101,7 @@ def test_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(seen) == 1
 
 
-def test_without_a_place_to_write_everything_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_bank([record(tmp_path, 90)], 32).pixels.shape == (1, 32, 32, 3)

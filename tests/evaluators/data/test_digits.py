@@ -41,8 +41,8 @@ def test_scenes_have_the_splits_sizes_and_classes_that_were_asked_for() -> None:
 
 def test_every_seed_finds_room_for_its_digits_and_keeps_their_overlap_small() -> None:
     low, high = scenes._DIGITS
-    for seed in range(8):
-        for record in digit_scenes(25, 0, 0, size=96, seed=seed).splits["train"]:
+    for seed in range(6):
+        for record in digit_scenes(20, 0, 0, size=96, seed=seed).splits["train"]:
             assert low <= len(record.boxes) <= high
             for a, b in combinations(record.boxes, 2):
                 width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])

@@ -19,7 +19,9 @@ from gpnas.errors import DataError
 
 NAMES = ("cat", "dog")
 METRICS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
-LARGE, MEDIUM, SMALL = [10, 20, 210, 140], [300, 310, 380, 350], [400, 10, 430, 25]
+LARGE: list[float] = [10, 20, 210, 140]
+MEDIUM: list[float] = [300, 310, 380, 350]
+SMALL: list[float] = [400, 10, 430, 25]
 
 
 def record(boxes: list[list[float]], classes: list[int] | None = None, crowd: list[bool] | None = None) -> Record:
@@ -105,7 +107,7 @@ def test_a_box_in_another_image_is_not_found_although_their_image_ids_are_equal(
 
 def test_a_crowd_is_neither_to_be_found_nor_a_mistake_to_find() -> None:
     records = [record([LARGE, MEDIUM], crowd=[True, False])]
-    inside = [20, 20, 80, 80]  # wholly in the crowd: overlap with a crowd is the share of the detection
+    inside: list[float] = [20, 30, 80, 100]  # wholly in the crowd: overlap with a crowd is the share of the detection
     detections = [rows((inside, 0.9, 0), (LARGE, 0.85, 0), (MEDIUM, 0.8, 0))]
     assert coco_evaluation(records, NAMES, detections).metrics["ap"] == pytest.approx(1.0)
     assert coco_evaluation(records, NAMES, [rows((MEDIUM, 0.8, 0))]).metrics["ap"] == pytest.approx(1.0)
@@ -125,11 +127,17 @@ def test_values_per_class_leave_out_classes_without_objects() -> None:
     x1, y1, _, y2 = LARGE
     detections = [rows(([x1, y1, x1 + 126, y2], 0.9, 0), (MEDIUM, 0.9, 1), (SMALL, 0.9, 2))]
     evaluation = coco_evaluation(records, ("cat", "dog", "cow"), detections)
-    half = pytest.approx(51 / 101)
-    assert evaluation.per_class == {"cat": (pytest.approx(0.3), pytest.approx(1.0)), "dog": (half, half)}
-    assert evaluation.per_class["cat"].ap50 == pytest.approx(1.0)
+    assert list(evaluation.per_class) == ["cat", "dog"]
+    assert evaluation.per_class["cat"] == pytest.approx((0.3, 1.0))
+    assert evaluation.per_class["dog"] == pytest.approx((51 / 101, 51 / 101))
     assert evaluation.precision_curves == {"cat": pytest.approx([1.0] * 101), "dog": pytest.approx([1.0] * 51 + [0.0] * 50)}
     assert coco_evaluation(records, NAMES, [rows()]).per_class == {"cat": (0, 0), "dog": (0, 0)}
+
+
+def test_values_per_class_count_a_hundred_detections_of_an_image() -> None:
+    boxes: list[list[float]] = [[50.0 * i, 20, 50.0 * i + 30, 60] for i in range(12)]
+    detections = [rows(*((box, 0.9 - 0.01 * i, 0) for i, box in enumerate(boxes)))]
+    assert coco_evaluation([record(boxes)], NAMES, detections).per_class == {"cat": pytest.approx((1.0, 1.0))}
 
 
 def random_split(rng: np.random.Generator) -> tuple[list[Record], list[NDArray[np.float64]]]:

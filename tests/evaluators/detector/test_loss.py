@@ -86,7 +86,7 @@ def test_without_objects_only_the_class_scores_are_pushed_down() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_gradient_is_finite_for_tiny_huge_and_overlapping_boxes(seed: int) -> None:
     leaves = outputs(seed)
-    boxes = [[[5.9, 5.9, 6.05, 6.0], [0, 0, 48, 32]], [[0, 0, 48, 32], [0, 0, 48, 32]]]
+    boxes: list[list[list[float]]] = [[[5.9, 5.9, 6.05, 6.0], [0, 0, 48, 32]], [[0, 0, 48, 32], [0, 0, 48, 32]]]
     detection_loss(leaves, [8, 16], *targets(boxes, [[0, 1], [2, 2]]), CLASSES).total.backward()
     assert all(torch.isfinite(gradient(leaf)).all() and gradient(leaf).abs().sum() > 0 for leaf in leaves)
 

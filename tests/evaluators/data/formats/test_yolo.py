@@ -22,8 +22,9 @@ def test_a_data_yaml_becomes_records(tmp_path: Path) -> None:
     assert data.names == ("cat", "dog")
     assert data.category_ids == (0, 1)
     first, second = data.splits["train"]
-    assert first.boxes.tolist() == [[22.5, 15, 37.5, 25]]
+    assert first.boxes.tolist() == [[16.5, 12, 31.5, 32]]
     assert first.classes.tolist() == [1]
+    assert first.areas.tolist() == [300] and first.crowd.tolist() == [False]
     assert (first.width, first.height) == (WIDTH, HEIGHT)
     assert len(second.boxes) == 0
     ids = [record.image_id for split in data.splits.values() for record in split]
@@ -41,7 +42,7 @@ def test_a_data_yaml_may_have_a_path_a_mapping_of_names_lists_of_images_and_keys
     data = open_data(str(file))
     assert [len(split) for split in data.splits.values()] == [2, 4]
     assert data.names == ("cat", "dog")
-    assert data.splits["train"][0].boxes.tolist() == [[22.5, 15, 37.5, 25]]
+    assert data.splits["train"][0].boxes.tolist() == [[16.5, 12, 31.5, 32]]
 
 
 def test_a_label_file_lies_beside_its_image_where_no_folder_is_called_images(tmp_path: Path) -> None:
@@ -54,9 +55,9 @@ def test_a_label_file_lies_beside_its_image_where_no_folder_is_called_images(tmp
 
 def test_a_polygon_line_counts_as_its_box(tmp_path: Path) -> None:
     file = write_data_yaml(tmp_path)
-    (tmp_path / "labels/val/b.txt").write_text("1 0.5 0.25 0.75 0.5 0.25 0.75\n")
+    (tmp_path / "labels/val/b.txt").write_text("1 0.5 0.25 0.75 0.5 0.25 0.9\n")
     box = open_data(str(file)).splits["val"][1].boxes
-    assert box.tolist() == [[15, 10, 45, 30]]
+    assert box.tolist() == [[15, 10, 45, 36]]
 
 
 def test_a_roboflow_data_yaml_with_paths_as_from_a_folder_beside_it(tmp_path: Path) -> None:
