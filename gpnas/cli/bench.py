@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ import typer
 
 from gpnas.cli.options import cpu_cores
 from gpnas.errors import InputError
+from gpnas.files import write_text
 
 if TYPE_CHECKING:
     from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
@@ -153,6 +155,27 @@ def published() -> None:
         rows = {name: features(build(entry), 640, 640) for name, entry in members.items()}
         box_ap = {name: float((entry.published or {})["ap"]) for name, entry in members.items()}
         open_console().print(published_table(ablation, rows, box_ap))
+
+
+@bench.command("growth")
+def bench_growth(
+    out: Annotated[Path | None, typer.Option(help="folder to draw the networks of the paper's Figures 7 and 8 into")] = None,
+) -> None:
+    """Table 1 of the gradient-path paper: how figures of five networks grow with depth, and the law that fits them best."""
+    from gpnas.bench.growth import growth_lines
+    from gpnas.report.timeline import sources_svg, timeline_svg
+    from search_spaces.growth import DRAWN, TABLE_1, network
+
+    for line in growth_lines({name: partial(network, name) for name in TABLE_1}):
+        typer.echo(line)
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for title, name in DRAWN.items():
+        graph = network(name, 4)
+        write_text(out / f"timeline-{title.lower()}.svg", timeline_svg(graph, f"{title}: gradient timeline"))
+        # Sources at timestamp 2 are the gradients that the prediction layer passes on.
+        write_text(out / f"sources-{title.lower()}.svg", sources_svg(graph, 2, f"{title}: gradient sources"))
 
 
 def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> DetectorBenchmark:

@@ -6,6 +6,7 @@ Imports of heavy libraries stand inside functions; app.py says why.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,13 +45,14 @@ def export(
 
 def catalogue(as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a line")] = False) -> None:
     """List the published architectures: our cost and gradient-path figures beside the published ones."""
+    from gpnas.bench.growth import laws
     from gpnas.graph.cost import convolution_weights
     from gpnas.paths.analysis import analyse
     from gpnas.report.tables import catalogue_tables, open_console
     from search_spaces.architecture import build
     from search_spaces.blueprint import catalogue as names
     from search_spaces.blueprint import open_catalogue
-    from search_spaces.growth import laws
+    from search_spaces.growth import network
 
     rows = []
     for name in names():
@@ -61,7 +63,7 @@ def catalogue(as_json: Annotated[bool, typer.Option("--json", help="print one JS
         if "counts" in published:
             row["convolution_weights"] = convolution_weights(graph)
         if "growth" in published:
-            row["growth"] = laws(name)
+            row["growth"] = laws(partial(network, name))
         rows.append(row)
     if as_json:
         for row in rows:
