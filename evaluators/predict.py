@@ -1,8 +1,7 @@
-"""Detections on images from anywhere: read, detect, draw.
+"""Detections on any images: read them, detect, draw the boxes.
 
-records = image_records(Path("photos"))
-for record, rows in predict(network, records, imgsz=640, names=names, least_score=0.25):
-    cv2.imwrite("out.jpg", drawn(read_image(record.path), rows, names)[..., ::-1])
+for record, rows in predict(network, image_records(Path("photos")), imgsz=640, names=names, least_score=0.25):
+    Path("out.jpg").write_bytes(jpeg(drawn(read_image(record.path), rows, names)))
 """
 
 from __future__ import annotations
@@ -17,20 +16,22 @@ from numpy.typing import NDArray
 
 from evaluators.data.images import IMAGE_SUFFIXES, read_image
 from evaluators.data.records import Record
+from evaluators.detector.ap import Detections
 from evaluators.device import pick_device
 from evaluators.judge import detect, load_split
 from gpnas.errors import DataError
 from gpnas.graph.network import Network
 
-AT_ONCE = 32
-"""Images that are in memory together."""
+_BATCH = 32  # images in memory at the same time
 
 _COLOURS = ((47, 109, 181), (194, 65, 12), (22, 128, 86), (140, 60, 160), (180, 130, 0), (200, 40, 90), (0, 140, 160))
 
 
 def image_records(source: Path) -> list[Record]:
-    """The image `source`, or those below the folder `source`, without boxes. Raises DataError when there are none, or one is
-    unreadable."""
+    """The image `source`, or all images below the folder `source`, as records without boxes.
+
+    Raises DataError when there are none, or when one cannot be read.
+    """
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     elif source.is_file():
@@ -49,19 +50,18 @@ def _record(number: int, file: Path) -> Record:
 
 def predict(
     network: Network, records: Sequence[Record], *, imgsz: int, names: Sequence[str], least_score: float, device: str = "auto"
-) -> Iterator[tuple[Record, NDArray[np.float64]]]:
-    """For each record its detections of at least `least_score`, the best first: (n, 6), x1, y1, x2, y2 in pixels of the image,
-    score, class."""
-    place = pick_device(device)
-    fused = network.to(place).fused()
-    for start in range(0, len(records), AT_ONCE):
-        part = records[start : start + AT_ONCE]
-        found = detect(fused, load_split(part, imgsz, place), len(names))
-        yield from ((record, rows[rows[:, 4] >= least_score]) for record, rows in zip(part, found, strict=True))
+) -> Iterator[tuple[Record, Detections]]:
+    """Each record with its detections of at least `least_score`, the best first. imgsz: pixels. names: of the classes."""
+    chosen = pick_device(device)
+    fused = network.to(chosen).fused()
+    for start in range(0, len(records), _BATCH):
+        batch = records[start : start + _BATCH]
+        per_image = detect(fused, load_split(batch, imgsz, chosen), len(names))
+        yield from ((record, rows[rows[:, 4] >= least_score]) for record, rows in zip(batch, per_image, strict=True))
 
 
-def as_json(record: Record, rows: NDArray[np.float64], names: Sequence[str]) -> dict[str, Any]:
-    """One image's detections: boxes are x1, y1, x2, y2 in its pixels."""
+def as_json(record: Record, rows: Detections, names: Sequence[str]) -> dict[str, Any]:
+    """One image's detections, ready for JSON. Boxes are x1, y1, x2, y2 in pixels of the image."""
     boxes = [
         {"class": names[int(label)], "score": round(score, 4), "box": [round(v, 2) for v in box]}
         for *box, score, label in rows.tolist()
@@ -69,20 +69,21 @@ def as_json(record: Record, rows: NDArray[np.float64], names: Sequence[str]) -> 
     return {"file": str(record.path), "width": record.width, "height": record.height, "boxes": boxes}
 
 
-def drawn(image: NDArray[np.uint8], rows: NDArray[np.float64], names: Sequence[str]) -> NDArray[np.uint8]:
-    """A copy of the RGB `image` with the boxes, their classes and scores; the best lie on top."""
+def drawn(image: NDArray[np.uint8], rows: Detections, names: Sequence[str]) -> NDArray[np.uint8]:
+    """A copy of `image`, (height, width, 3) RGB, with boxes, classes and scores. The best detections lie on top."""
     image = np.ascontiguousarray(image).copy()
     unit = max(image.shape[:2]) / 640
-    thick, size = max(1, round(2 * unit)), max(0.35, 0.5 * unit)
+    thickness, font_scale = max(1, round(2 * unit)), max(0.35, 0.5 * unit)
     for x1, y1, x2, y2, score, label in rows[::-1].tolist():
         colour = _COLOURS[int(label) % len(_COLOURS)]
-        corner = round(x1), round(y1)
-        cv2.rectangle(image, corner, (round(x2), round(y2)), colour, thick)
+        left, top = round(x1), round(y1)
+        cv2.rectangle(image, (left, top), (round(x2), round(y2)), colour, thickness)
         text = f"{names[int(label)]} {score:.2f}"
-        (width, height), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-        top = max(corner[1], height + base)  # inside the image, above the box where there is room
-        cv2.rectangle(image, (corner[0], top - height - base), (corner[0] + width, top), colour, -1)
-        cv2.putText(image, text, (corner[0], top - base + 1), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+        (width, height), descent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font_scale, 1)
+        top = max(top, height + descent)  # above the box, or inside the image where there is no room above
+        cv2.rectangle(image, (left, top - height - descent), (left + width, top), colour, -1)
+        origin = (left, top - descent + 1)
+        cv2.putText(image, text, origin, cv2.FONT_HERSHEY_SIMPLEX, font_scale, (255, 255, 255), 1, cv2.LINE_AA)
     return image
 
 

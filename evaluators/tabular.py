@@ -1,10 +1,10 @@
-"""Evaluation by looking up: a table of trainings that were done, with the AP after each of their epochs.
+"""Evaluation by a table: trainings that were done before, with the AP after each of their epochs.
 
     curves = read_curves(Path("benchmarks/gp-bench/trainings.jsonl"), "digits", seed=0)
     evaluator = TabularEvaluator(curves)
     evaluator.evaluate(candidate, Fidelity(4, 128), folder, print).metrics["ap"]      # after 4 of the table's 8 epochs
 
-The AP after few epochs is that of a training whose learning rate was planned for all of them.
+The AP after a few epochs comes from a training whose learning rate was scheduled for all epochs of the table.
 """
 
 from __future__ import annotations
@@ -15,11 +15,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpnas.files import read_lines
-from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.search.trial import (
+    CHECKPOINTS,
+    Candidate,
+    Cause,
+    Evaluation,
+    Fidelity,
+    Report,
+    TrialState,
+    checkpoint_epochs,
+    checkpoint_name,
+    failure,
+)
 
 
 class Curve(NamedTuple):
-    """ap: after each epoch. seconds: of the processor, for all epochs and their evaluations."""
+    """One training. ap: after each epoch. seconds: of processor time, for all epochs and their evaluations."""
 
     ap: tuple[float, ...]
     seconds: float
@@ -36,19 +47,24 @@ def read_curves(path: Path, data: str, seed: int = 0) -> dict[str, Curve]:
 
 @dataclass(frozen=True)
 class TabularEvaluator:
-    """curves: by the architecture's hash."""
+    """Looks up candidates in `curves`, by the architecture's hash."""
 
     curves: Mapping[str, Curve]
 
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
-        """The AP after `fidelity.epochs`, whatever its image size; a failure for what the table does not hold."""
+        """The AP after `fidelity.epochs`, whatever the image size. A failure where the table has no such candidate or epoch.
+
+        Leaves an empty checkpoint, so that a higher fidelity costs only its additional epochs.
+        """
         curve = self.curves.get(candidate.hash)
-        held = len(curve.ap) if curve else 0
-        if curve is None or fidelity.epochs > held:
-            return failure(Cause.ERROR, f"the table has {held} epochs of {candidate.hash}, not {fidelity.epochs}")
-        lower = (int(mark.suffix[1:]) for mark in trial_dir.glob("looked-up.*"))  # what was paid for already
-        paid = max((epochs for epochs in lower if epochs < fidelity.epochs), default=0)
-        (trial_dir / f"looked-up.{fidelity.epochs}").touch()
-        ap, new = curve.ap[fidelity.epochs - 1], fidelity.epochs - paid
+        epochs_in_table = len(curve.ap) if curve else 0
+        if curve is None or fidelity.epochs > epochs_in_table:
+            message = f"the table has {epochs_in_table} epochs of {candidate.hash}, not {fidelity.epochs}"
+            return failure(Cause.ERROR, message)
+        checkpoints = (checkpoint_epochs(path.name) or 0 for path in trial_dir.glob(CHECKPOINTS))
+        lower = max((epochs for epochs in checkpoints if epochs < fidelity.epochs), default=0)
+        (trial_dir / checkpoint_name(fidelity.epochs)).touch()
+        ap, additional = curve.ap[fidelity.epochs - 1], fidelity.epochs - lower
         report({"epoch": fidelity.epochs, "epochs": fidelity.epochs, "ap": ap})
-        return Evaluation(TrialState.COMPLETE, {"ap": ap}, curve.seconds * new / held, new)
+        seconds = curve.seconds * additional / epochs_in_table
+        return Evaluation(TrialState.COMPLETE, {"ap": ap}, seconds, additional)

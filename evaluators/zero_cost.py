@@ -1,9 +1,9 @@
-"""Scores of untrained networks from the literature, to compare ours with: each reads a network with fresh weights.
+"""Zero-cost scores from the literature, to compare ours with. Each reads a network with untrained weights.
 
     network = new_network(graph, classes=10, imgsz=128, seed=0)
     comparators(network, batches, classes=10)["synflow"]
 
-They cost a forward pass or a few backward ones on some images; the gradient-path score costs none.
+They cost a forward pass, or a few backward passes, on some images. The gradient-path score needs no images.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COMPARATORS = ("naswot", "synflow", "gradient_norm", "zico")
 
 
 def comparators(network: Network, batches: Sequence[Batch], classes: int) -> dict[str, float]:
-    """All of COMPARATORS; NASWOT and the gradient norm on the first batch. At least two batches are needed."""
+    """All scores of COMPARATORS. ZiCo reads all batches, at least two; the others read the first."""
     gradients = [loss_gradients(network, batch, classes) for batch in batches]
     return {
         "naswot": naswot(network, batches[0].images),
@@ -32,69 +32,84 @@ def comparators(network: Network, batches: Sequence[Batch], classes: int) -> dic
     }
 
 
-def naswot(network: Network, images: Tensor) -> float:
-    """Log-determinant of the kernel of equal activation signs of two images (Mellor et al., arXiv:2006.04647, section 3).
+def naswot(
+    network: Network,
+    images: Tensor,  # (batch, 3, height, width)
+) -> float:
+    """log |det K|, where K counts the units that two images activate alike (Mellor et al., arXiv:2006.04647, section 3).
 
-    images: (batch, 3, height, width). Signs of what normalisation hands to the activations; of the main branch alone.
+    A unit is active where the output of its layer's normalisation is positive. Layers of auxiliary branches do not count.
     """
     kernel = torch.zeros(len(images), len(images), device=images.device)
 
-    def add(_: nn.Module, __: object, out: Tensor) -> None:
-        signs = (out.flatten(1) > 0).float()
-        kernel.add_(signs @ signs.T + (1 - signs) @ (1 - signs).T)
+    def add(_: nn.Module, __: object, output: Tensor) -> None:
+        active = (output.flatten(1) > 0).float()  # (batch, units)
+        kernel.add_(active @ active.T + (1 - active) @ (1 - active).T)
 
-    alone = Network(network.graph.inference()).to(images.device).train()
-    alone.load_state_dict(network.state_dict(), strict=False)
-    hooks = [alone.layer(i).register_forward_hook(add) for i in alone.graph.layers]
+    main = Network(network.graph.inference()).to(images.device).train()
+    main.load_state_dict(network.state_dict(), strict=False)
+    hooks = [main.layer(i).register_forward_hook(add) for i in main.graph.layers]
     try:
         with torch.no_grad():
-            alone(images)
+            main(images)
     finally:
         for hook in hooks:
             hook.remove()
     return float(torch.linalg.slogdet(kernel.double()).logabsdet)
 
 
-def synflow(network: Network, image: Tensor) -> float:
-    """Log of the sum over weights of weight x gradient, with all weights positive and an image of ones (Tanaka et al.,
-    arXiv:2006.05467, section 4), of the main branch alone. image: (1, 3, height, width), for its shape."""
-    alone = Network(network.graph.inference()).double().to(image.device)
-    alone.load_state_dict(network.state_dict(), strict=False)
-    alone.eval()
+def synflow(
+    network: Network,
+    image: Tensor,  # (1, 3, height, width), read for its shape only
+) -> float:
+    """Log of the sum of weight * gradient over all weights (Tanaka et al., arXiv:2006.05467, section 4).
+
+    All weights are made positive, and the image is one of ones. Layers of auxiliary branches do not count.
+    """
+    main = Network(network.graph.inference()).double().to(image.device)
+    main.load_state_dict(network.state_dict(), strict=False)
+    main.eval()
     with torch.no_grad():
-        for parameter in alone.parameters():
+        for parameter in main.parameters():
             parameter.abs_()
-    outputs = alone(torch.ones_like(image, dtype=torch.float64))
-    torch.autograd.backward([out.sum() for out in outputs])
-    return math.log(sum(float((p.detach() * p.grad).sum()) for p in alone.parameters() if p.grad is not None))
+    outputs = main(torch.ones_like(image, dtype=torch.float64))
+    torch.autograd.backward([output.sum() for output in outputs])
+    return math.log(sum(float((p.detach() * p.grad).sum()) for p in main.parameters() if p.grad is not None))
 
 
 def loss_gradients(network: Network, batch: Batch, classes: int) -> list[Tensor]:
-    """Gradients of the detection loss, auxiliary outputs included, of each layer's kernel; the network is left as it was."""
+    """Gradients of the detection loss, auxiliary outputs included, by each layer's kernel. Leaves the network unchanged."""
     state = {key: value.clone() for key, value in network.state_dict().items()}
     kernels = [p for p in network.parameters() if p.ndim > 1]
     network.train()
     parts = network_loss(network(batch.images), network.graph.outputs, batch.boxes, batch.classes, classes)
-    found = torch.autograd.grad(parts.total, kernels, allow_unused=True)
-    network.load_state_dict(state)  # normalisation has moved its statistics
-    return [torch.zeros_like(kernel) if of is None else of for kernel, of in zip(kernels, found, strict=True)]
+    gradients = torch.autograd.grad(parts.total, kernels, allow_unused=True)
+    network.load_state_dict(state)  # the forward pass has updated the statistics of normalisation
+    return [
+        torch.zeros_like(kernel) if gradient is None else gradient for kernel, gradient in zip(kernels, gradients, strict=True)
+    ]
 
 
 def gradient_norm(gradients: Sequence[Tensor]) -> float:
     """Sum over layers of the Euclidean norm of the kernel's gradient (Abdelfattah et al., arXiv:2101.08134, section 3.1)."""
-    return float(sum(of.norm() for of in gradients))
+    return float(sum(gradient.norm() for gradient in gradients))
 
 
-def zico(gradients: Sequence[Sequence[Tensor]]) -> float:
-    """Sum over layers of the log of the sum, over a kernel's weights, of mean / deviation of the gradient's magnitude over
-    batches (Li et al., arXiv:2301.11300, equation 16). gradients: by batch, then by layer; two batches at least."""
+def zico(
+    gradients: Sequence[Sequence[Tensor]],  # by batch, then by layer; at least two batches
+) -> float:
+    """Sum over layers of log(sum over weights of mean / deviation) (Li et al., arXiv:2301.11300, equation 16).
+
+    Mean and standard deviation are those of the gradient's magnitude over the batches. Weights whose gradient does not vary are
+    left out. Raises ValueError for fewer than two batches.
+    """
     if len(gradients) < 2:
-        raise ValueError(f"ZiCo needs the gradients of two batches at least, got {len(gradients)}")
+        raise ValueError(f"ZiCo needs the gradients of at least two batches, got {len(gradients)}")
     total = 0.0
-    for of_layer in zip(*gradients, strict=True):
-        magnitudes = torch.stack([of.abs().flatten() for of in of_layer])  # (batches, weights)
+    for layer in zip(*gradients, strict=True):
+        magnitudes = torch.stack([gradient.abs().flatten() for gradient in layer])  # (batches, weights)
         mean, deviation = magnitudes.mean(0), magnitudes.std(0, correction=0)
-        moving = deviation > 0
-        ratio = float((mean[moving] / deviation[moving]).sum())
+        varies = deviation > 0
+        ratio = float((mean[varies] / deviation[varies]).sum())
         total += math.log(ratio) if ratio > 0 else 0.0
     return total

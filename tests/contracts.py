@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpnas.graph.cost import deployed_cost
 from gpnas.graph.graph import Branch
-from gpnas.search.trial import Candidate, Cause, Evaluation, Evaluator, Fidelity, Space, TrialState
+from gpnas.search.trial import CHECKPOINTS, Candidate, Cause, Evaluation, Evaluator, Fidelity, Space, TrialState
 
 
 class SpaceContract:
@@ -86,6 +86,23 @@ class EvaluatorContract:
         first, second = (evaluator.evaluate(candidate, f, tmp_path, lambda data: None) for f in fidelities)
         assert first.epochs == fidelities[0].epochs
         assert second.epochs == fidelities[1].epochs - fidelities[0].epochs
+
+    def test_a_higher_fidelity_needs_no_more_than_the_checkpoints_and_can_do_without(
+        self, evaluator: Evaluator, candidate: Candidate, fidelities: list[Fidelity], tmp_path: Path
+    ) -> None:
+        """A search removes the files that match CHECKPOINTS."""
+        first, second = tmp_path / "first", tmp_path / "second"
+        first.mkdir()
+        second.mkdir()
+        low = evaluator.evaluate(candidate, fidelities[0], first, lambda data: None)
+        checkpoints = list(first.glob(CHECKPOINTS))
+        assert checkpoints
+        for path in checkpoints:
+            path.rename(second / path.name)
+        continued = evaluator.evaluate(candidate, fidelities[1], second, lambda data: None)
+        assert continued.epochs == fidelities[1].epochs - low.epochs
+        again = evaluator.evaluate(candidate, fidelities[1], first, lambda data: None)
+        assert again.state is TrialState.COMPLETE
 
     def test_the_same_seed_measures_the_same(
         self, evaluator: Evaluator, candidate: Candidate, fidelities: list[Fidelity], tmp_path: Path

@@ -38,12 +38,12 @@ def candidate(graph: Graph, name: str = "small") -> Candidate:
     return Candidate(f"name: {name}\n", f"hash-{name}", graph)
 
 
-def squares(count: int, size: int = 64, seed: int = 0, first_id: int = 1) -> tuple[Record, ...]:
+def rectangles(count: int, size: int = 64, seed: int = 0, first_id: int = 1) -> tuple[Record, ...]:
     """Images of one or two coloured rectangles on dark noise; the colour is the class."""
-    return tuple(_squares(first_id + i, size, np.random.default_rng([seed, i])) for i in range(count))
+    return tuple(_record(first_id + i, size, np.random.default_rng([seed, i])) for i in range(count))
 
 
-def _squares(image_id: int, size: int, rng: np.random.Generator) -> Record:
+def _record(image_id: int, size: int, rng: np.random.Generator) -> Record:
     pixels = rng.integers(0, 60, (size, size, 3), dtype=np.uint8)
     boxes, classes = [], []
     for half in range(int(rng.integers(1, 3))):  # one in the upper half, maybe one in the lower: they never overlap
@@ -56,6 +56,6 @@ def _squares(image_id: int, size: int, rng: np.random.Generator) -> Record:
     return Record(image_id, size, size, np.array(boxes, np.float32), np.array(classes, np.int64), pixels=pixels)
 
 
-def square_data(train: int = 8, val: int = 4, size: int = 64) -> DetectionData:
-    splits = {"train": squares(train, size), "val": squares(val, size, seed=1, first_id=1000)}
-    return DetectionData("squares", NAMES, splits, (1, 2, 3))
+def rectangle_data(train: int = 8, val: int = 4, size: int = 64) -> DetectionData:
+    splits = {"train": rectangles(train, size), "val": rectangles(val, size, seed=1, first_id=1000)}
+    return DetectionData("rectangles", NAMES, splits, (1, 2, 3))

@@ -58,7 +58,8 @@ def load_weights(network: Network, weights: Mapping[str, Tensor], path: Path) ->
         network.load_state_dict(weights)
     except RuntimeError as error:
         ours = sum(p.numel() for p in network.parameters())
-        theirs = sum(t.numel() for name, t in weights.items() if not name.endswith(("running_mean", "running_var")))
+        statistics = ("running_mean", "running_var", "num_batches_tracked")
+        theirs = sum(value.numel() for name, value in weights.items() if not name.endswith(statistics))
         raise InputError(
             f"the weights of {path} ({theirs} parameters) do not fit this network ({ours} parameters); "
             "rebuild it from the checkpoint's own genotype"

@@ -93,7 +93,7 @@ def fit(
     began = time.perf_counter()
     check_head(network.graph, len(names), recipe.imgsz)
     network.to(train.pixels.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    _set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
+    set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
     state = _new_state(network, recipe)
     if resume_from is not None:
         state.load_state_dict(resume_from)
@@ -122,7 +122,7 @@ def _new_state(network: Network, recipe: Recipe) -> TrainingState:
     return TrainingState(network, optimizer, average, torch.Generator().manual_seed(recipe.seed))
 
 
-def _set_norm_momentum(network: nn.Module, steps: int) -> None:
+def set_norm_momentum(network: nn.Module, steps: int) -> None:
     """Let the running statistics of normalisation span a small part of a training of `steps` steps.
 
     With the usual NORM_MOMENTUM they span 33 steps. A network that trains for 100 steps would be evaluated with statistics of

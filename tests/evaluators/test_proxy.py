@@ -1,32 +1,42 @@
+from __future__ import annotations
+
 import csv
+import itertools
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 import torch
 
 import evaluators.proxy
+from evaluators.data.augment import Augmentation
+from evaluators.data.bank import ImageBank
+from evaluators.data.open import open_data
+from evaluators.judge import judge_split
 from evaluators.proxy import ProxyEvaluator
-from evaluators.training.step import OutOfMemory
-from gpnas.errors import InputError
+from evaluators.training.loop import FitResult
+from evaluators.training.recipe import Recipe
+from gpnas.errors import InputError, OutOfMemory, TrainingDiverged
 from gpnas.graph.network import Network
-from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState
-from tests.small_detector import NAMES, candidate, small_graph, square_data
+from gpnas.search.trial import CHECKPOINTS, MEMORY_BYTES, Cause, Evaluation, Fidelity, TrialState
+from tests.small_detector import NAMES, candidate, rectangle_data, small_graph
 
 SMALL = candidate(small_graph(8))
 
 
-def nothing(row):
+def ignore(row: dict[str, Any]) -> None:
     """A report that nobody reads."""
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory) -> str:
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The squares as a data.yaml, its images and its label files."""
-    root: Path = tmp_path_factory.mktemp("squares")
-    for split, records in square_data(train=8, val=3).splits.items():
+    root: Path = tmp_path_factory.mktemp("rectangles")
+    for split, records in rectangle_data(train=8, val=3).splits.items():
         for folder in ("images", "labels"):
             (root / folder / split).mkdir(parents=True)
         for r in records:
@@ -45,50 +55,120 @@ def proxy(spec: str, seed: int = 0) -> ProxyEvaluator:
     return ProxyEvaluator(spec, device="cpu", seed=seed, batch_size=4, precision="fp32")
 
 
-def checkpoint(folder: Path, epochs: int) -> dict:
-    return torch.load(folder / f"checkpoint-{epochs}.pt", weights_only=True)
+def checkpoint(folder: Path, epochs: int) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(folder / f"checkpoint-{epochs}.pt", weights_only=True)
+    return content
 
 
-def test_an_evaluation_is_complete_and_leaves_a_checkpoint_and_a_log(spec, tmp_path):
-    rows = []
+class Fits:
+    """Records what `fit` is called with, and calls it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.starts: list[dict[str, torch.Tensor]] = []
+        self.banks: list[ImageBank] = []
+        self.recipes: list[Recipe] = []
+        self._fit = evaluators.proxy.fit
+        monkeypatch.setattr(evaluators.proxy, "fit", self)
+
+    def __call__(self, network: Network, train: ImageBank, val: Any, names: Any, recipe: Recipe, **options: Any) -> FitResult:
+        self.starts.append({key: value.clone() for key, value in network.state_dict().items()})
+        self.banks.append(train)
+        self.recipes.append(recipe)
+        return self._fit(network, train, val, names, recipe, **options)
+
+
+def test_an_evaluation_is_complete_and_leaves_a_checkpoint_and_a_log(spec: str, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
     result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, rows.append)
     assert result.state is TrialState.COMPLETE and result.epochs == 2 and result.message == ""
-    assert {"ap", "ap50", "ap75"} <= result.metrics.keys()
     assert [(row["epoch"], row["epochs"]) for row in rows] == [(1, 2), (2, 2)]
-    assert all(math.isfinite(row["loss"]) for row in rows)
     left = checkpoint(tmp_path, 2)
-    assert (left["hash"], left["epochs"]) == (SMALL.hash, 2)
-    Network(SMALL.graph).load_state_dict(left["ema"])
-    assert [row["epoch"] for row in csv.DictReader((tmp_path / "log.csv").open())] == ["1", "2"]
+    assert (left["hash"], left["genotype"], left["epochs"], left["imgsz"]) == (SMALL.hash, SMALL.genotype, 2, 64)
+    assert left["history"] == [{key: row[key] for key in row if key != "epochs"} | {"imgsz": 64} for row in rows]
+    log = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert [(row["epoch"], row["imgsz"], row["loss"]) for row in log] == [
+        (str(row["epoch"]), "64", f"{row['loss']:.6g}") for row in rows
+    ]
 
 
-def test_it_is_the_same_again_and_after_pickling_and_another_with_another_seed(spec, tmp_path):
+def test_its_metrics_are_those_of_the_averaged_weights_on_val(spec: str, tmp_path: Path) -> None:
+    result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, ignore)
+    network = Network(SMALL.graph)
+    network.load_state_dict(checkpoint(tmp_path, 2)["ema"])
+    evaluation, _ = judge_split(network, open_data(spec), "val", 64, device="cpu", precision="fp32")
+    assert result.metrics == evaluation.metrics == checkpoint(tmp_path, 2)["metrics"]
+    assert MEMORY_BYTES not in result.metrics  # a CPU has no memory of its own
+
+
+def test_the_recipe_is_short_and_its_seed_depends_on_candidate_and_fidelity(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = Fits(monkeypatch)
+    proxy(spec, seed=3).evaluate(SMALL, Fidelity(1, 64, 0.5), tmp_path, ignore)
+    [recipe] = fits.recipes
+    assert recipe == Recipe(
+        epochs=1,
+        imgsz=64,
+        batch_size=4,
+        augmentation=Augmentation(mosaic=0.5),
+        eval_every=0,
+        seed=138064418730548,  # the published searches depend on how it is derived
+        device="cpu",
+        precision="fp32",
+    )
+
+
+def test_the_defaults_are_those_of_the_published_searches() -> None:
+    evaluator = ProxyEvaluator("digits")
+    assert (evaluator.threads, evaluator.seed, evaluator.batch_size) == (1, 0, 8)
+    assert (evaluator.device, evaluator.precision) == ("auto", "auto")
+
+
+def test_it_is_the_same_again_and_after_pickling_and_another_with_another_seed(spec: str, tmp_path: Path) -> None:
     models = []
     for name, evaluator in (("a", proxy(spec)), ("b", pickle.loads(pickle.dumps(proxy(spec)))), ("c", proxy(spec, 1))):
         (tmp_path / name).mkdir()
-        evaluator.evaluate(SMALL, Fidelity(1, 64, 0.5), tmp_path / name, nothing)
+        evaluator.evaluate(SMALL, Fidelity(1, 64, 0.5), tmp_path / name, ignore)
         models.append(checkpoint(tmp_path / name, 1)["model"])
     assert all(torch.equal(models[0][key], models[1][key]) for key in models[0])
     assert not all(torch.equal(models[0][key], models[2][key]) for key in models[0])
 
 
-def test_a_higher_fidelity_goes_on_from_the_raw_weights_of_a_lower_one(spec, tmp_path, monkeypatch):
-    proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
-    left, starts, real_fit = checkpoint(tmp_path, 1), [], evaluators.proxy.fit
+def test_it_trains_on_its_share_of_the_images_at_its_size(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = Fits(monkeypatch)
+    for share in (1.0, 0.5, 0.25):
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        proxy(spec).evaluate(SMALL, Fidelity(1, 64, share), folder, ignore)
+    whole, half, quarter = ({image.numpy().tobytes() for image in bank.pixels} for bank in fits.banks)
+    assert quarter < half < whole and (len(whole), len(half), len(quarter)) == (8, 4, 2)
+    proxy(spec).evaluate(SMALL, Fidelity(1, 32), tmp_path, ignore)
+    assert fits.banks[3].pixels.shape == (8, 32, 32, 3)
 
-    def watching_fit(network, train, val, names, recipe, **options):
-        starts.append(({key: value.clone() for key, value in network.state_dict().items()}, recipe.epochs))
-        return real_fit(network, train, val, names, recipe, **options)
 
-    monkeypatch.setattr(evaluators.proxy, "fit", watching_fit)
-    rows = []
-    result = proxy(spec).evaluate(SMALL, Fidelity(3, 64), tmp_path, rows.append)
-    [(start, epochs)] = starts
-    assert epochs == result.epochs == 2
+def test_a_higher_fidelity_continues_from_the_raw_weights_of_the_next_lower_one(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epochs in (1, 2, 5):  # the checkpoint of 5 epochs is that of a higher fidelity
+        proxy(spec).evaluate(SMALL, Fidelity(epochs, 64), tmp_path, ignore)
+    left, fits = checkpoint(tmp_path, 2), Fits(monkeypatch)
+    rows: list[dict[str, Any]] = []
+    result = proxy(spec).evaluate(SMALL, Fidelity(4, 64), tmp_path, rows.append)
+    [start], [recipe] = fits.starts, fits.recipes
+    assert recipe.epochs == result.epochs == 2
     assert all(torch.equal(start[key], left["model"][key]) for key in start)
-    assert [(row["epoch"], row["epochs"]) for row in rows] == [(2, 3), (3, 3)]
-    assert checkpoint(tmp_path, 3)["epochs"] == 3
-    assert [row["epoch"] for row in csv.DictReader((tmp_path / "log.csv").open())] == ["1", "2", "3"]
+    assert [(row["epoch"], row["epochs"]) for row in rows] == [(3, 4), (4, 4)]
+    assert checkpoint(tmp_path, 4)["epochs"] == 4
+    log = csv.DictReader((tmp_path / "log.csv").read_text().splitlines())
+    assert [row["epoch"] for row in log] == ["1", "2", "3", "4"]
+
+
+def test_without_checkpoints_it_trains_from_scratch_and_says_so(spec: str, tmp_path: Path) -> None:
+    proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
+    for path in tmp_path.glob(CHECKPOINTS):
+        path.unlink()
+    result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, ignore)
+    assert (result.epochs, result.message) == (2, "trained from scratch: an earlier training left no weights")
 
 
 @pytest.mark.parametrize(
@@ -98,112 +178,126 @@ def test_a_higher_fidelity_goes_on_from_the_raw_weights_of_a_lower_one(spec, tmp
         (None, "is broken or no checkpoint"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_continued_is_not_and_the_message_says_so(spec, tmp_path, left, message):
+def test_a_checkpoint_that_cannot_be_continued_is_not_and_the_message_says_so(
+    spec: str, tmp_path: Path, left: dict[str, Any] | None, message: str
+) -> None:
     if left:
         torch.save(left, tmp_path / "checkpoint-1.pt")
     else:
         (tmp_path / "checkpoint-1.pt").write_text("weights")
-    result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, nothing)
+    result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, ignore)
     assert result.epochs == 2
     assert result.message.startswith("trained from scratch: ") and message in result.message
     assert checkpoint(tmp_path, 2)["hash"] == SMALL.hash
 
 
-def test_an_evaluation_that_was_killed_before_it_was_known_ends_with_the_same_weights(spec, tmp_path):
-    proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
-    proxy(spec).evaluate(SMALL, Fidelity(3, 64), tmp_path, nothing)
+def test_an_evaluation_that_was_killed_before_it_was_known_ends_with_the_same_weights(spec: str, tmp_path: Path) -> None:
+    proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
+    proxy(spec).evaluate(SMALL, Fidelity(3, 64), tmp_path, ignore)
     first = checkpoint(tmp_path, 3)["model"]
-    proxy(spec).evaluate(SMALL, Fidelity(3, 64), tmp_path, nothing)
+    proxy(spec).evaluate(SMALL, Fidelity(3, 64), tmp_path, ignore)
     again = checkpoint(tmp_path, 3)["model"]
     assert all(torch.equal(first[key], again[key]) for key in first)
 
 
-def test_a_child_starts_from_the_weights_of_its_lender(spec, tmp_path, monkeypatch):
+def test_a_child_starts_from_the_weights_of_its_lender(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wider, child, lender = candidate(small_graph(16)), tmp_path / "child", tmp_path / "lender"
     child.mkdir()
     lender.mkdir()
     (child / "lender").symlink_to(lender)
-    proxy(spec).evaluate(SMALL, Fidelity(2, 64), lender, nothing)
-    starts, real_fit = [], evaluators.proxy.fit
-
-    def watching_fit(network, *rest, **options):
-        starts.append({key: value.clone() for key, value in network.state_dict().items()})
-        return real_fit(network, *rest, **options)
-
-    monkeypatch.setattr(evaluators.proxy, "fit", watching_fit)
-    result = proxy(spec).evaluate(wider, Fidelity(2, 64), child, nothing)
-    left = checkpoint(lender, 2)["model"]
-    same = {key for key in starts[0] if left[key].shape == starts[0][key].shape}
-    assert same and same != starts[0].keys() and all(torch.equal(starts[0][key], left[key]) for key in same)
-    assert result.message.endswith("% of its weights from another trial") and result.epochs == 2
-    proxy(spec).evaluate(wider, Fidelity(3, 64), child, nothing)  # then it goes on from its own
+    proxy(spec).evaluate(SMALL, Fidelity(2, 64), lender, ignore)
+    fits = Fits(monkeypatch)
+    result = proxy(spec).evaluate(wider, Fidelity(2, 64), child, ignore)
+    left, start = checkpoint(lender, 2)["model"], fits.starts[0]
+    same = {key for key in start if left[key].shape == start[key].shape}
+    assert same and same != start.keys() and all(torch.equal(start[key], left[key]) for key in same)
+    share = sum(start[key].numel() for key in same) / sum(value.numel() for value in start.values())
+    assert result.message == f"started with {share:.0%} of its weights from another trial"
+    assert result.epochs == 2
+    higher = proxy(spec).evaluate(wider, Fidelity(3, 64), child, ignore)  # then it continues from its own weights
     own = checkpoint(child, 2)["model"]
-    assert all(torch.equal(starts[1][key], own[key]) for key in own)
+    assert all(torch.equal(fits.starts[1][key], own[key]) for key in own)
+    assert (higher.epochs, higher.message) == (1, "")
 
 
-def test_a_lender_without_weights_is_an_error(spec, tmp_path):
+def test_a_lender_without_weights_is_an_error(spec: str, tmp_path: Path) -> None:
     (tmp_path / "lender").symlink_to(tmp_path / "absent")
     with pytest.raises(InputError, match=r"cannot read .*lender/checkpoint-1.pt"):
-        proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
+        proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
 
 
-def broken(monkeypatch, spoil) -> None:
-    """Spoil each network that the proxy makes."""
+def fails(error: BaseException) -> Callable[..., FitResult]:
+    """A `fit` that reports one epoch and raises `error` in the second."""
+
+    def fit(*arguments: Any, report: Callable[[dict[str, Any]], None], **options: Any) -> FitResult:
+        report({"epoch": 1, "loss": 3.5})
+        raise error
+
+    return fit
+
+
+def test_a_training_that_diverges_ends_with_cause_nan(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = evaluators.proxy.new_network
 
-    def spoiled(*args):
-        network = make(*args)
-        spoil(network)
+    def spoiled(*arguments: Any) -> Network:
+        network = make(*arguments)
+        torch.nn.init.constant_(next(network.parameters()), math.nan)
         return network
 
     monkeypatch.setattr(evaluators.proxy, "new_network", spoiled)
-
-
-def test_nan_ends_with_cause_nan(spec, tmp_path, monkeypatch):
-    broken(monkeypatch, lambda network: torch.nn.init.constant_(next(network.parameters()), math.nan))
-    result = proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
+    result = proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
     assert (result.state, result.cause, result.epochs) == (TrialState.FAILED, Cause.NAN, 0)
-    assert "epoch 1, step 1: loss nan" in result.message and "\n" not in result.message
-    assert not list(tmp_path.glob("checkpoint*"))
+    assert result.message.startswith("epoch 1, step 1: loss nan") and "\n" not in result.message
+    assert not list(tmp_path.glob(CHECKPOINTS))
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "cause", "message"),
     [
-        OutOfMemory("2 images of 64 pixels do not fit into memory"),
-        RuntimeError("DefaultCPUAllocator: not enough memory\nmore lines"),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        MemoryError(),
+        (TrainingDiverged("epoch 2, step 1: loss nan"), Cause.NAN, "epoch 2, step 1: loss nan"),
+        (OutOfMemory("2 images of 64 pixels do not fit"), Cause.OOM, "2 images of 64 pixels do not fit"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory\nmore"), Cause.OOM, "DefaultCPUAllocator: not enough memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), Cause.OOM, "CUDA out of memory"),
+        (MemoryError(), Cause.OOM, "MemoryError"),
     ],
 )
-def test_want_of_memory_ends_with_cause_oom(spec, tmp_path, monkeypatch, error):
-    def fail(*args, **kwargs) -> Evaluation:
-        raise error
+def test_an_expected_failure_has_a_cause_and_counts_its_epochs_and_seconds(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, cause: Cause, message: str
+) -> None:
+    monkeypatch.setattr(evaluators.proxy, "fit", fails(error))
+    monkeypatch.setattr(evaluators.proxy, "time", StepClock())
+    result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, ignore)
+    assert result == Evaluation(TrialState.FAILED, {}, 1.0, 1, cause, message)
 
-    monkeypatch.setattr(evaluators.proxy, "fit", fail)
-    result = proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
-    assert result.cause is Cause.OOM
-    assert result.message and "\n" not in result.message
+
+class StepClock:
+    """Every look at this clock is a second after the one before."""
+
+    def __init__(self) -> None:
+        self.perf_counter = itertools.count(5.0).__next__
 
 
-def test_other_errors_are_raised(spec, tmp_path, monkeypatch):
-    def fail(*args, **kwargs) -> Evaluation:
-        raise RuntimeError("a bug")
+def test_the_seconds_are_those_of_the_evaluation(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluators.proxy, "time", StepClock())
+    assert proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore).seconds == 1.0
 
-    monkeypatch.setattr(evaluators.proxy, "fit", fail)
+
+def test_other_errors_are_raised(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluators.proxy, "fit", fails(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
-        proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
+        proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
 
 
-def test_a_head_for_other_classes_is_not_trained(spec, tmp_path):
+def test_a_head_for_other_classes_is_not_trained(spec: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="predicts 5 classes, but the data have 3"):
-        proxy(spec).evaluate(candidate(small_graph(8, classes=5)), Fidelity(1, 64), tmp_path, nothing)
+        proxy(spec).evaluate(candidate(small_graph(8, classes=5)), Fidelity(1, 64), tmp_path, ignore)
 
 
-def test_the_threads_are_those_asked_for(spec, tmp_path):
-    before = torch.get_num_threads()
+def test_the_threads_are_those_asked_for(spec: str, tmp_path: Path) -> None:
+    before = torch.get_num_threads(), cv2.getNumThreads()
     try:
-        ProxyEvaluator(spec, device="cpu", threads=2, batch_size=4).evaluate(SMALL, Fidelity(1, 64), tmp_path, nothing)
-        assert torch.get_num_threads() == 2
+        ProxyEvaluator(spec, device="cpu", threads=2, batch_size=4).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

@@ -58,7 +58,7 @@ def test_gradient_norm_and_zico_by_hand() -> None:
     assert gradient_norm(first) == pytest.approx(5 + 1)
     # Magnitudes 3, 1: mean 2, deviation 1. Magnitudes 4, 4 do not move and are left out. Magnitudes 1, 3: 2 / 1.
     assert zico([first, second]) == pytest.approx(math.log(2) + math.log(2))
-    with pytest.raises(ValueError, match="two batches at least, got 1"):
+    with pytest.raises(ValueError, match="at least two batches, got 1"):
         zico([first])
 
 
