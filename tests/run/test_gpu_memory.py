@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,10 @@ from gpnas.graph.cost import cost
 from gpnas.run.gpu_memory import BASE_BYTES, FIRST_MULTIPLE, USABLE, MemoryTable
 from gpnas.run.journal import Journal
 from gpnas.run.loop import search
-from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
-from gpnas.search.trial import MEMORY_BYTES, Evaluation
+from gpnas.search.trial import MEMORY_BYTES, Candidate, Evaluation, Fidelity, Report
 from tests.grid import GridEvaluator
+from tests.run.inline_workers import InlineWorkers
 from tests.run.test_loop import SETTINGS, a_controller
 
 GIB = 2**30
@@ -39,38 +38,34 @@ def test_what_was_measured_replaces_the_cautious_guess_and_the_largest_counts() 
     assert table.need(2 * GIB) == BASE_BYTES + 5 * GIB
 
 
-@dataclass
-class Counting:
-    """Four workers that end a job, with a measured memory, only when no more are given; counts how many run at once."""
+class Measuring:
+    """Reports twice the analytic bytes of a training step as the measured memory."""
 
-    evaluator: GridEvaluator
-    folder: Path
-    jobs: list[Job] = field(default_factory=list)
-    most: int = 0
+    def __init__(self, inner: GridEvaluator) -> None:
+        self.inner = inner
 
-    @property
-    def free(self) -> int:
-        return 4 - len(self.jobs)
+    def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
+        result = self.inner.evaluate(candidate, fidelity, trial_dir, report)
+        activations = cost(candidate.graph, fidelity.imgsz, fidelity.imgsz, fused=False).activation_bytes
+        metrics = {**result.metrics, MEMORY_BYTES: 2.0 * activations * BATCH}
+        return Evaluation(result.state, metrics, result.seconds, result.epochs)
 
-    def submit(self, job: Job) -> None:
-        self.jobs.append(job)
-        self.most = max(self.most, len(self.jobs))
 
-    def poll(self, timeout: float) -> list[Done | Progress]:
-        job = self.jobs.pop(0)
-        job.trial_dir.mkdir(parents=True, exist_ok=True)
-        found = self.evaluator.evaluate(job.candidate, job.fidelity, job.trial_dir, lambda data: None)
-        size = job.fidelity.imgsz
-        measured = 2.0 * cost(job.candidate.graph, size, size, fused=False).activation_bytes
-        return [Done(job.key, Evaluation(found.state, {**found.metrics, MEMORY_BYTES: measured}, found.seconds, found.epochs))]
+BATCH = 3
 
 
 @pytest.mark.parametrize(("total", "most"), [(BASE_BYTES, 1), (2.5 * BASE_BYTES / USABLE, 2), (100 * BASE_BYTES, 4)])
 def test_a_search_runs_as_many_at_once_as_fit(tmp_path: Path, total: float, most: int) -> None:
-    table, workers = MemoryTable(int(total)), Counting(GridEvaluator(str(tmp_path / "log")), tmp_path)
+    table = MemoryTable(int(total))
+    workers = InlineWorkers(Measuring(GridEvaluator(str(tmp_path / "log"))), slots=4)
     budget = Budget("trials", 8)
     with Journal.create(tmp_path / "run", SETTINGS) as journal:
-        search(a_controller(budget), journal, workers, budget, tmp_path / "run", lambda event: None, images=10, memory=table)
+        search(
+            *(a_controller(budget), journal, workers, budget, tmp_path / "run", lambda event: None),
+            images=10,
+            memory=table,
+            batch=BATCH,
+        )
         assert sum(row.rung == 0 for row in journal.evaluations()) == 8
     assert workers.most == most
     assert table.multiple == pytest.approx(2.0)

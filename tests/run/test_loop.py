@@ -1,191 +1,326 @@
+"""The loop: what is evaluated, what is replayed, which budget is kept, which files stay."""
+
+from __future__ import annotations
+
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpnas.errors import GpnasError, JournalError
-from gpnas.run.journal import Journal
-from gpnas.run.loop import search
-from gpnas.run.results import summary, write_results
+from gpnas.run.journal import EvaluationRow, Journal
+from gpnas.run.loop import Event, Finished, Progressed, Started, Waiting, Workers, search
 from gpnas.run.workers import LocalWorkers
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
-from gpnas.search.trial import LENDER, Fidelity, TrialState
+from gpnas.search.trial import LENDER, Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
 from tests.grid import GridEvaluator, GridSpace
+from tests.run.inline_workers import FakeClock, InlineWorkers, TimedEvaluator, training_seconds
 from tests.settings import run_settings
 
-LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
+LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32, 0.5)), wave=6)
+NEW_EPOCHS = {1: 1, 3: 2, 9: 6}
+"""Epochs that each rung adds to the one below, by the rung's epochs."""
+
 SETTINGS = run_settings().to_json()
+CPU_FLOPS = 1e10
+"""The nominal speed of a CPU worker, FLOPs a second."""
 
 
-def a_controller(budget, seed=0, warm_start=False):
+def a_controller(budget: Budget, seed: int = 0, warm_start: bool = False) -> Controller:
     trials = budget.amount if budget.kind == "trials" else None
     return Controller(GridSpace(), LADDER, Limits(), imgsz=32, seed=seed, max_trials=trials, pool=60, warm_start=warm_start)
 
 
-def run_search(run: Path, evaluator, budget, slots=2, seed=0, warm_start=False):
-    events = []
+def run_search(
+    run: Path, workers: Workers, budget: Budget, *, warm_start: bool = False, images: int = 10
+) -> tuple[list[Event], list[EvaluationRow]]:
+    """Start or resume a run; returns the events of this session and all evaluations."""
+    events: list[Event] = []
     journal = Journal.open(run, write=True) if run.exists() else Journal.create(run, SETTINGS)
-    with journal, LocalWorkers(evaluator, slots) as workers:
+    with journal:
         journal.drop_running()
-        search(a_controller(budget, seed, warm_start), journal, workers, budget, run, events.append, images=10)
-        write_results(run, journal, lambda genotype, found: f"{genotype}\n")
-        rows = journal.evaluations()
-    return events, rows
+        search(a_controller(budget, warm_start=warm_start), journal, workers, budget, run, events.append, images=images)
+        return events, journal.evaluations()
 
 
-def lines(log: Path):
-    return sorted(log.read_text().split("\n")[:-1])
+@pytest.fixture
+def workers(tmp_path: Path) -> InlineWorkers:
+    return InlineWorkers(GridEvaluator(str(tmp_path / "log")))
 
 
-def test_a_search_measures_every_trial_of_its_budget_once(tmp_path):
-    log = tmp_path / "log"
-    _, rows = run_search(tmp_path / "run", GridEvaluator(str(log)), Budget("trials", 12))
-    assert sum(row.rung == 0 for row in rows) == 12
-    climbed = [sum(row.rung == r for row in rows) for r in (1, 2)]
-    assert 4 <= climbed[0] < 12 and 1 <= climbed[1] < climbed[0]  # how many: test_controller.py
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
+    clock = FakeClock()
+    monkeypatch.setattr("gpnas.run.loop.time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines()
+
+
+def test_a_search_measures_every_trial_of_its_budget_once(tmp_path: Path, workers: InlineWorkers) -> None:
+    _, rows = run_search(tmp_path / "run", workers, Budget("trials", 12))
+    assert [sum(row.rung == rung for row in rows) for rung in range(3)] == [12, 7, 6]
     assert all(row.state is TrialState.COMPLETE for row in rows)
-    assert len(lines(log)) == len(set(lines(log))) == len(rows)
-    assert (tmp_path / "run" / "best.yaml").exists() and (tmp_path / "run" / "pareto.csv").exists()
+    assert len(lines(tmp_path / "log")) == len(set(lines(tmp_path / "log"))) == len(rows)
 
 
-def test_a_second_search_on_the_same_run_repeats_nothing_and_goes_on(tmp_path):
+def test_events_tell_of_each_evaluation_in_order(tmp_path: Path, workers: InlineWorkers) -> None:
+    events, rows = run_search(tmp_path / "run", workers, Budget("trials", 6))
+    assert {(e.suggestion.trial.id, e.suggestion.rung): e.evaluation for e in events if isinstance(e, Finished)} == {
+        (row.trial_id, row.rung): row.evaluation for row in rows
+    }
+    own = [e for e in events if not isinstance(e, Waiting) and (e.suggestion.trial.id, e.suggestion.rung) == (0, 0)]
+    assert [type(event) for event in own] == [Started, Progressed, Finished]
+    assert isinstance(own[1], Progressed) and own[1].data == {"epoch": 1, "epochs": 1, "loss": 1.0}
+    assert sum(isinstance(event, Waiting) for event in events) == len(rows)
+
+
+def test_a_second_search_on_the_same_run_repeats_nothing_and_goes_on(tmp_path: Path, workers: InlineWorkers) -> None:
     log, run = tmp_path / "log", tmp_path / "run"
-    _, before = run_search(run, GridEvaluator(str(log)), Budget("trials", 6))
-    _, after = run_search(run, GridEvaluator(str(log)), Budget("trials", 12))
+    _, before = run_search(run, workers, Budget("trials", 6))
+    _, after = run_search(run, workers, Budget("trials", 12))
     assert after[: len(before)] == before
     assert len(after) > len(before)
     assert len(lines(log)) == len(set(lines(log))) == len(after)
 
 
-def test_one_worker_and_three_workers_find_the_same_candidates(tmp_path):
-    one = run_search(tmp_path / "one", GridEvaluator(str(tmp_path / "a")), Budget("trials", 12), slots=1)[1]
-    three = run_search(tmp_path / "three", GridEvaluator(str(tmp_path / "b")), Budget("trials", 12), slots=3)[1]
-    keys = [{(r.trial_id, r.rung, r.evaluation.metrics["ap"]) for r in rows} for rows in (one, three)]
-    assert keys[0] == keys[1]
-    assert lines(tmp_path / "a") == lines(tmp_path / "b")
+def test_the_number_and_the_speed_of_workers_change_no_result(tmp_path: Path) -> None:
+    results = []
+    for name, slots, last_first in (("one", 1, False), ("three", 3, False), ("late", 3, True)):
+        workers = InlineWorkers(GridEvaluator(str(tmp_path / f"{name}.log")), slots, last_first)
+        _, rows = run_search(tmp_path / name, workers, Budget("trials", 12))
+        assert workers.most == slots
+        results.append(sorted((row.trial_id, row.rung, row.evaluation) for row in rows))
+    assert results[0] == results[1] == results[2]
+    assert sorted(lines(tmp_path / "one.log")) == sorted(lines(tmp_path / "late.log"))
 
 
-def test_failures_are_journaled_with_their_cause_and_the_search_goes_on(tmp_path):
-    evaluator = GridEvaluator(str(tmp_path / "log"), broken_depth=12)
-    _, rows = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+def test_failures_are_journaled_with_their_cause_and_the_search_goes_on(tmp_path: Path) -> None:
+    workers = InlineWorkers(GridEvaluator(str(tmp_path / "log"), broken_depth=12))
+    _, rows = run_search(tmp_path / "run", workers, Budget("trials", 12))
     failed = [row for row in rows if row.state is TrialState.FAILED]
-    assert failed and all(row.evaluation.cause == "nan" for row in failed)
-    assert any(row.state is TrialState.COMPLETE for row in rows)
+    assert failed and all(row.evaluation == failure(Cause.NAN, "loss is nan") for row in failed)
+    assert sum(row.rung == 0 for row in rows) == 12
 
 
-def test_the_worse_half_of_a_rung_loses_its_checkpoints_and_the_top_keeps_them(tmp_path):
+def test_only_trials_that_may_climb_and_the_top_keep_their_checkpoints(tmp_path: Path, workers: InlineWorkers) -> None:
     run = tmp_path / "run"
-    _, rows = run_search(run, GridEvaluator(str(tmp_path / "log")), Budget("trials", 12))
+    _, rows = run_search(run, workers, Budget("trials", 12))
     top = {row.trial_id for row in rows if row.rung == 2}
-    kept = {int(p.parent.name) for p in run.glob("trials/*/checkpoint.pt")}
+    kept = {int(path.parent.name) for path in run.glob("trials/*/checkpoint.pt")}
     assert top and top <= kept and len(kept) <= 7
     aps = {row.trial_id: row.evaluation.metrics["ap"] for row in rows if row.rung == 0}
-    macs = {i: cost_of(run, i) for i in aps}
+    with Journal.open(run, write=False) as journal:
+        macs = {trial.id: trial.macs for trial in journal.trials()}
     dominated = {i for i in aps for j in aps if aps[j] > aps[i] and macs[j] < macs[i]}
     assert sum(i in dominated for i in aps if i not in kept) >= 4
 
 
 @dataclass(frozen=True)
 class Borrowing(GridEvaluator):
-    """Leaves its trial's number as the weights of a fidelity, and writes down whose it found."""
+    """Leaves its trial's number as the weights of a fidelity, and writes down whose weights it was lent."""
 
-    def evaluate(self, candidate, fidelity, trial_dir, report):
+    def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
         lender = trial_dir / LENDER
-        found = (lender / "checkpoint-1.pt").read_text() if lender.is_symlink() else ""
-        (trial_dir / f"found-{fidelity.epochs}").write_text(found)
+        lent = (lender / "checkpoint-1.pt").read_text() if lender.is_symlink() else ""
+        (trial_dir / f"lent-{fidelity.epochs}").write_text(lent)
         (trial_dir / f"checkpoint-{fidelity.epochs}.pt").write_text(trial_dir.name)
         return super().evaluate(candidate, fidelity, trial_dir, report)
 
 
-def test_a_warm_start_finds_the_weights_of_its_lender_also_after_an_interruption(tmp_path):
-    """Of 30 trials most fall into the worse half of their rung: what they lent must still be there."""
-    run, evaluator = tmp_path / "run", Borrowing(str(tmp_path / "log"))
-    run_search(run, evaluator, Budget("trials", 15), warm_start=True)
-    _, rows = run_search(run, evaluator, Budget("trials", 30), warm_start=True)
+def test_a_warm_start_finds_the_weights_of_its_lender_also_after_an_interruption(tmp_path: Path) -> None:
+    """Of 24 trials most fall into the worse half of their rung, but what they lent must still be there."""
+    run, workers = tmp_path / "run", InlineWorkers(Borrowing(str(tmp_path / "log")))
+    run_search(run, workers, Budget("trials", 14), warm_start=True)
+    _, rows = run_search(run, workers, Budget("trials", 24), warm_start=True)
     with Journal.open(run, write=False) as journal:
         lenders = {trial.id: trial.origin.lender for trial in journal.trials()}
     assert sum(lender is not None for lender in lenders.values()) >= 5
     assert all(row.state is TrialState.COMPLETE for row in rows)
     for row in rows:
         lender = lenders[row.trial_id]
-        borrowed = (run / "trials" / str(row.trial_id) / f"found-{3**row.rung}").read_text()
-        assert borrowed == ("" if lender is None else str(lender))
+        lent = (run / "trials" / str(row.trial_id) / f"lent-{row.fidelity.epochs}").read_text()
+        assert lent == ("" if lender is None else str(lender))
 
 
-def cost_of(run, trial):
+def predictable(
+    tmp_path: Path, clock: FakeClock, images: int, flops_per_second: float = CPU_FLOPS
+) -> tuple[InlineWorkers, Callable[[Candidate, Fidelity], float]]:
+    """A worker whose evaluations take as long as their training FLOPs at that speed, and the function that says so."""
+
+    def seconds(candidate: Candidate, fidelity: Fidelity) -> float:
+        return training_seconds(candidate, NEW_EPOCHS[fidelity.epochs], fidelity, images, flops_per_second)
+
+    return InlineWorkers(TimedEvaluator(GridEvaluator(str(tmp_path / "log")), clock, seconds), slots=1), seconds
+
+
+def test_the_first_evaluation_is_estimated_by_the_nominal_speed(tmp_path: Path, clock: FakeClock) -> None:
+    first = a_controller(Budget("seconds", 1)).ask(1)[0]
+    one_image = training_seconds(first.trial.candidate, 1, first.fidelity, 1, CPU_FLOPS)
+    images = round(20 / one_image)  # the first evaluation takes 20 seconds
+    workers, _ = predictable(tmp_path, clock, images)
+    assert run_search(tmp_path / "too short", workers, Budget("seconds", 19), images=images)[1] == []
+    assert len(run_search(tmp_path / "enough", workers, Budget("seconds", 21), images=images)[1]) >= 1
+
+
+def test_a_time_budget_is_spent_and_not_exceeded_where_estimates_are_right(tmp_path: Path, clock: FakeClock) -> None:
+    """Promotions that the time left does not pay for are pruned, and candidates that it pays for are still evaluated."""
+    images, budget, run = 300, Budget("seconds", 600), tmp_path / "run"
+    workers, seconds = predictable(tmp_path, clock, images)
+    _, rows = run_search(run, workers, budget, images=images)
+    space = GridSpace()
     with Journal.open(run, write=False) as journal:
-        return journal.trials()[trial].macs
+        candidates = {trial.id: space.read(trial.genotype) for trial in journal.trials()}
+        elapsed = journal.elapsed()
+    left = float(budget.amount)
+    for row in rows:
+        needed = seconds(candidates[row.trial_id], row.fidelity)
+        if row.state is TrialState.PRUNED:
+            assert needed > left and row.rung > 0
+            assert row.evaluation == Evaluation(TrialState.PRUNED, message="the budget left no time for it")
+        else:
+            assert needed <= left
+            left -= needed
+    assert elapsed == pytest.approx(budget.amount - left, abs=0.5)
+    states = {state: sum(row.state is state for row in rows) for state in (TrialState.COMPLETE, TrialState.PRUNED)}
+    assert states[TrialState.PRUNED] >= 1 and states[TrialState.COMPLETE] >= 6
 
 
-def test_a_time_budget_is_kept(tmp_path):
+def test_estimates_follow_the_measured_speed_and_a_trial_s_own_first(tmp_path: Path, clock: FakeClock) -> None:
+    """A machine of half the nominal speed: after the first evaluation no estimate is wrong."""
+    images, budget = 150, Budget("seconds", 600)
+    workers, _ = predictable(tmp_path, clock, images, CPU_FLOPS / 2)
+    _, rows = run_search(tmp_path / "run", workers, budget, images=images)
+    spent = sum(row.evaluation.seconds for row in rows)
+    assert len(rows) >= 6 and spent <= budget.amount
+
+
+@pytest.mark.parametrize(("budget", "timeout"), [(Budget("seconds", 100), 120.0), (Budget("seconds", 1000), 1050.0)])
+def test_a_job_may_outlast_a_time_budget_by_a_grace(
+    tmp_path: Path, workers: InlineWorkers, budget: Budget, timeout: float
+) -> None:
+    def stop(event: Event) -> None:
+        raise KeyboardInterrupt
+
     run = tmp_path / "run"
-    run_search(run, GridEvaluator(str(tmp_path / "log"), seconds=0.2), Budget("seconds", 3))
+    with Journal.create(run, SETTINGS) as journal, pytest.raises(KeyboardInterrupt):
+        search(a_controller(budget), journal, workers, budget, run, stop, images=1)
+    assert workers.submitted[0].timeout == pytest.approx(timeout)
+
+
+def test_other_budgets_set_no_timeout(tmp_path: Path, workers: InlineWorkers) -> None:
+    run_search(tmp_path / "run", workers, Budget("trials", 6))
+    assert {job.timeout for job in workers.submitted} == {None}
+
+
+def test_elapsed_time_goes_into_the_journal_over_sessions(tmp_path: Path, clock: FakeClock) -> None:
+    run = tmp_path / "run"
+    workers = InlineWorkers(TimedEvaluator(GridEvaluator(str(tmp_path / "log")), clock, lambda *_: 2.0))
+    _, rows = run_search(run, workers, Budget("trials", 4))
+    clock.now += 1e6  # a pause between sessions
+    _, more = run_search(run, workers, Budget("trials", 8))
     with Journal.open(run, write=False) as journal:
-        assert 1.0 < journal.elapsed() < 10.0  # generous: the machine may be busy
-        assert len(journal.evaluations()) >= 2
+        assert len(more) > len(rows)
+        assert journal.elapsed() == pytest.approx(2.0 * len(more))
 
 
-def test_a_budget_of_epochs_is_never_exceeded(tmp_path):
-    _, rows = run_search(tmp_path / "run", GridEvaluator(str(tmp_path / "log")), Budget("epochs", 12))
-    new_epochs = {0: 1, 1: 2, 2: 6}  # a promoted trial trains only what the rung below has not
-    assert 6 <= sum(new_epochs[row.rung] for row in rows) <= 12
+@pytest.mark.parametrize(("epochs", "spent"), [(12, 11), (14, 14)])
+def test_a_budget_of_epochs_is_spent_on_what_still_fits(
+    tmp_path: Path, workers: InlineWorkers, epochs: int, spent: int
+) -> None:
+    """A promotion of six new epochs that does not fit leaves the rest to candidates of one. An epoch is left over while all
+    suggestions are promotions."""
+    _, rows = run_search(tmp_path / "run", workers, Budget("epochs", epochs))
+    assert sum(NEW_EPOCHS[row.fidelity.epochs] for row in rows) == spent
 
 
-def test_a_budget_of_epochs_is_spent_on_what_still_fits(tmp_path):
-    """A promotion of six new epochs that does not fit leaves the rest to candidates of one."""
-    _, rows = run_search(tmp_path / "run", GridEvaluator(str(tmp_path / "log")), Budget("epochs", 14))
-    spent = sum(row.evaluation.epochs for row in rows)
-    assert 12 <= spent <= 14
+def test_a_failure_at_once_counts_as_an_epoch(tmp_path: Path) -> None:
+    evaluator = SimpleNamespace(evaluate=lambda *_: failure(Cause.NAN, "at once"))
+    _, rows = run_search(tmp_path / "run", InlineWorkers(evaluator), Budget("epochs", 7))
+    assert [row.state for row in rows] == [TrialState.FAILED] * 7
 
 
-def test_a_candidate_that_does_not_rebuild_to_what_the_journal_holds_is_refused(tmp_path):
-    evaluator = GridEvaluator(str(tmp_path / "log"))
-    run_search(tmp_path / "run", evaluator, Budget("trials", 6))
+def test_epochs_of_earlier_sessions_count(tmp_path: Path, workers: InlineWorkers) -> None:
+    run_search(tmp_path / "run", workers, Budget("epochs", 8))
+    _, rows = run_search(tmp_path / "run", workers, Budget("epochs", 13))
+    assert sum(row.evaluation.epochs for row in rows) == 13
+
+
+def test_a_candidate_that_does_not_rebuild_to_the_one_in_the_journal_is_refused(tmp_path: Path, workers: InlineWorkers) -> None:
+    run_search(tmp_path / "run", workers, Budget("trials", 6))
     with contextlib.closing(sqlite3.connect(tmp_path / "run" / "journal.sqlite")) as connection:
         connection.execute("UPDATE trials SET hash = 'w1d1' WHERE id = 3")
         connection.commit()
     with pytest.raises(JournalError, match=r"trial 3 was w1d1 and is now w.*another version"):
-        run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+        run_search(tmp_path / "run", workers, Budget("trials", 12))
 
 
-def test_a_run_that_goes_on_does_not_search_again_for_the_candidates_it_has(tmp_path, monkeypatch):
-    evaluator = GridEvaluator(str(tmp_path / "log"))
-    _, before = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+def test_the_candidates_of_a_resumed_run_are_adopted_and_not_searched_again(
+    tmp_path: Path, workers: InlineWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, before = run_search(tmp_path / "run", workers, Budget("trials", 12))
     monkeypatch.setattr(GridSpace, "propose", lambda *_: pytest.fail("the journal holds every candidate of this budget"))
-    _, after = run_search(tmp_path / "run", evaluator, Budget("trials", 12))
+    _, after = run_search(tmp_path / "run", workers, Budget("trials", 12))
     assert after == before
 
 
-def test_when_every_evaluation_breaks_the_search_says_so_instead_of_spending_its_budget(tmp_path):
-    evaluator = GridEvaluator(str(tmp_path / "no" / "such" / "folder"))
-    with pytest.raises(GpnasError, match=r"the last 6 evaluations broke, the last one with: .*No such file"):
-        run_search(tmp_path / "run", evaluator, Budget("trials", 100))
+@pytest.mark.parametrize("cause", [Cause.ERROR, Cause.LOST])
+def test_when_every_evaluation_breaks_the_search_stops(tmp_path: Path, cause: Cause) -> None:
+    evaluator = SimpleNamespace(evaluate=lambda *_: failure(cause, "no such file"))
+    with pytest.raises(GpnasError, match=r"the last 6 evaluations broke, the last one with: no such file .see .*error.txt"):
+        run_search(tmp_path / "run", InlineWorkers(evaluator), Budget("trials", 100))
+    with Journal.open(tmp_path / "run", write=False) as journal:
+        assert sum(row.state.is_finished for row in journal.evaluations()) == 6
+
+
+def test_a_result_in_between_keeps_the_search_going(tmp_path: Path, workers: InlineWorkers) -> None:
+    """Five evaluations of six break."""
+    calls: list[Candidate] = []
+
+    def evaluate(candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
+        calls.append(candidate)
+        if len(calls) % 6:
+            return failure(Cause.ERROR, "often")
+        return workers.evaluator.evaluate(candidate, fidelity, trial_dir, report)
+
+    _, rows = run_search(tmp_path / "run", InlineWorkers(SimpleNamespace(evaluate=evaluate)), Budget("trials", 14))
+    assert sum(row.rung == 0 for row in rows) == 14
+    assert [row.state for row in rows].count(TrialState.COMPLETE) == 2
 
 
 KILLED = """
 import sys
 from pathlib import Path
+from gpnas.run.workers import LocalWorkers
+from gpnas.search.budget import Budget
 from tests.grid import GridEvaluator
 from tests.run.test_loop import run_search
-from gpnas.search.budget import Budget
 if __name__ == "__main__":
-    run_search(Path(sys.argv[1]), GridEvaluator(sys.argv[2], seconds=0.1), Budget("trials", 12))
+    with LocalWorkers(GridEvaluator(sys.argv[2], seconds=0.1), slots=2) as workers:
+        run_search(Path(sys.argv[1]), workers, Budget("trials", 12))
 """
 
 
-def test_after_kill_9_nothing_finished_is_repeated_and_nothing_is_lost(tmp_path):
+def test_after_kill_9_nothing_finished_is_repeated_and_nothing_is_lost(tmp_path: Path) -> None:
     run, log, script = tmp_path / "run", tmp_path / "log", tmp_path / "killed.py"
     script.write_text(KILLED)
     root = Path(__file__).parents[2]
-    process = subprocess.Popen([sys.executable, str(script), str(run), str(log)], cwd=root, env={"PYTHONPATH": str(root)})
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(run), str(log)], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and len(lines(log)) >= 5):
         time.sleep(0.05)
@@ -195,23 +330,11 @@ def test_after_kill_9_nothing_finished_is_repeated_and_nothing_is_lost(tmp_path)
         hashes = {trial.id: trial.hash for trial in journal.trials()}
         before = {(r.trial_id, r.rung): r.evaluation for r in journal.evaluations() if r.state.is_finished}
     assert before
-    _, rows = run_search(run, GridEvaluator(str(log)), Budget("trials", 12))
+    with LocalWorkers(GridEvaluator(str(log)), slots=2) as workers:
+        _, rows = run_search(run, workers, Budget("trials", 12))
     after = {(r.trial_id, r.rung): r.evaluation for r in rows}
     assert before.items() <= after.items()
-    trained = log.read_text().split("\n")
     for trial_id, rung in before:
-        assert trained.count(f"{hashes[trial_id]} {LADDER.fidelities[rung].epochs}") == 1
-    whole = run_search(tmp_path / "whole", GridEvaluator(str(tmp_path / "whole.log")), Budget("trials", 12))[1]
+        assert lines(log).count(f"{hashes[trial_id]} {LADDER.fidelities[rung].epochs}") == 1
+    _, whole = run_search(tmp_path / "whole", InlineWorkers(GridEvaluator(str(tmp_path / "whole.log"))), Budget("trials", 12))
     assert {(r.trial_id, r.rung): r.evaluation.metrics for r in whole} == {key: e.metrics for key, e in after.items()}
-
-
-def test_a_promotion_that_the_time_left_does_not_pay_for_is_pruned_and_its_rung_goes_on(tmp_path):
-    run = tmp_path / "run"
-    run_search(run, GridEvaluator(str(tmp_path / "log"), seconds=0.5), Budget("seconds", 5), slots=3)
-    with Journal.open(run, write=False) as journal:
-        rows = journal.evaluations()
-        told = summary(run, journal)
-    pruned = [row for row in rows if row.state is TrialState.PRUNED]
-    assert pruned and all(row.rung > 0 and row.evaluation.message for row in pruned)
-    assert {t["state"] for t in told["trials"] if t["id"] in {row.trial_id for row in pruned}} == {"pruned"}
-    assert all(t["ap"] is not None for t in told["trials"] if t["state"] == "pruned")
