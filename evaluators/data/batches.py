@@ -17,8 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evaluators.data.augment import Augmentation, draw_colour_matrices
+from evaluators.data.augment import Augmentation
 from evaluators.data.bank import ImageBank, as_images
+from evaluators.data.colours import draw_colour_matrices
 from evaluators.data.gather import gathered_images
 from evaluators.data.layout import Layout, draw_layout, moved_boxes
 from evaluators.data.warp import warped_images

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.data.augment import Augmentation, draw_colour_matrices
+from evaluators.data.augment import Augmentation
 from evaluators.data.bank import as_images, load_bank
 from evaluators.data.batches import augmented, train_batches
+from evaluators.data.colours import draw_colour_matrices
 from evaluators.data.gather import gathered_images
 from evaluators.data.layout import draw_layout
 from evaluators.data.records import Record
