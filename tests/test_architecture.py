@@ -157,6 +157,10 @@ def test_analysis_needs_no_torch() -> None:
     assert held.isdisjoint(HEAVY)
 
 
+def test_a_recipe_needs_no_torch() -> None:
+    assert loaded("import evaluators.training.recipe").isdisjoint({"torch", "cv2"})
+
+
 def test_importing_the_space_does_not_load_nni_or_torch() -> None:
     assert loaded("import search_spaces.gradient_path").isdisjoint({"nni", "torch", "wandb"})
 

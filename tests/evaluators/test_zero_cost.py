@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 
 from evaluators.data.batches import Batch
+from evaluators.detector.loss import network_loss
 from evaluators.training.loop import new_network
 from evaluators.zero_cost import COMPARATORS, comparators, gradient_norm, loss_gradients, naswot, synflow, zico
 from gpnas.graph.graph import Graph, GraphBuilder
@@ -62,25 +62,65 @@ def test_gradient_norm_and_zico_by_hand() -> None:
         zico([first])
 
 
+def test_zico_of_layers_of_several_weights_and_batches() -> None:
+    # Weights 0 and 1: magnitudes (1, 2, 3) and (6, 6, 9), so means 2 and 7, deviations sqrt(2/3) and sqrt(2). Layer 2: equal.
+    batches = [
+        [torch.tensor([1.0, -6.0]), torch.tensor([5.0])],
+        [torch.tensor([-2.0, 6.0]), torch.tensor([-5.0])],
+        [torch.tensor([3.0, 9.0]), torch.tensor([5.0])],
+    ]
+    assert zico(batches) == pytest.approx(math.log(2 / math.sqrt(2 / 3) + 7 / math.sqrt(2)))
+
+
 def a_batch(seed: int) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    boxes = torch.tensor([[[8.0, 8.0, 40.0, 40.0]]]).expand(4, 1, 4)
-    return Batch(torch.rand(4, 3, 64, 64, generator=generator), boxes, torch.zeros(4, 1, dtype=torch.int64), 4)
+    boxes = torch.tensor([[[8.0, 12.0, 48.0, 36.0]]]).expand(4, 1, 4)
+    return Batch(torch.rand(4, 3, 64, 64, generator=generator), boxes, torch.ones(4, 1, dtype=torch.int64), 4)
 
 
-def test_all_of_them_on_a_detector_leave_its_state_as_it_was() -> None:
-    graph = small_graph(classes=2)
-    network = new_network(graph, 2, 64, 0)
+def detector(auxiliary: float = 0.0) -> Network:
+    return new_network(small_graph(8, classes=2, auxiliary=auxiliary), 2, 64, 0)
+
+
+def test_the_gradients_are_those_of_a_backward_pass_and_the_network_is_left_as_it_was() -> None:
+    network, batch = detector(auxiliary=0.5), a_batch(0)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    found = comparators(network, [a_batch(0), a_batch(1)], classes=2)
-    assert tuple(found) == COMPARATORS and all(math.isfinite(value) for value in found.values())
+    gradients = loss_gradients(network, batch, 2)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
-    assert found == comparators(network, [a_batch(0), a_batch(1)], classes=2)
+    network.train()
+    network_loss(network(batch.images), network.graph.outputs, batch.boxes, batch.classes, 2).total.backward()
+    kernels = [p for p in network.parameters() if p.ndim > 1]
+    assert len(gradients) == len(kernels)
+    for ours, kernel in zip(gradients, kernels, strict=True):
+        assert kernel.grad is not None
+        torch.testing.assert_close(ours, kernel.grad)
 
 
-def test_gradients_are_those_of_backward() -> None:
-    network = new_network(small_graph(classes=2), 2, 64, 0)
-    found = loss_gradients(network, a_batch(0), 2)
-    kernels: list[Tensor] = [p for p in network.parameters() if p.ndim > 1]
-    assert [of.shape for of in found] == [p.shape for p in kernels]
-    assert gradient_norm(found) > 0
+def test_a_kernel_that_no_output_needs_has_a_gradient_of_zeros() -> None:
+    b = GraphBuilder()
+    x = b.conv(b.image, 4, 3, 8)
+    b.conv(x, 6, 3)
+    box, kinds = (b.conv(x, channels, act="", norm=False, bias=True) for channels in (4 * 8, 2))
+    b.output(b.concat([box, kinds]), "output", stride=8)
+    gradients = loss_gradients(new_network(b.build(), 2, 64, 0), a_batch(0), 2)
+    assert [bool(gradient.any()) for gradient in gradients] == [True, False, True, True]
+    assert gradients[1].shape == (6, 4, 3, 3)
+
+
+def test_all_scores_are_those_of_their_batches_and_of_the_main_branch() -> None:
+    network, batches = detector(auxiliary=0.5), [a_batch(0), a_batch(1)]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    scores = comparators(network, batches, classes=2)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    gradients = [loss_gradients(network, batch, 2) for batch in batches]
+    assert tuple(scores) == COMPARATORS
+    assert scores == {
+        "naswot": naswot(network, batches[0].images),
+        "synflow": synflow(network, batches[1].images[:1]),
+        "gradient_norm": gradient_norm(gradients[0]),
+        "zico": zico(gradients),
+    }
+    plain = Network(network.graph.inference())
+    plain.load_state_dict(network.state_dict(), strict=False)
+    assert scores["synflow"] == synflow(plain, batches[0].images[:1])
+    assert scores["naswot"] == naswot(plain, batches[0].images)
