@@ -1,10 +1,12 @@
-"""Found by a search, GELAN-T and YOLOv9-T at the same FLOPs, on blood cells: test AP and training time over seeds.
+"""A searched detector beside GELAN-T and YOLOv9-T at the same FLOPs, on blood cells: test AP and training time over seeds.
 
     python benchmarks/blood_cells.py DATA OUT [--seeds 3] [--epochs 50] [--jobs 2]
 
-DATA is the BCCD data in COCO form with a test split. One search under a FLOPs limit finds an architecture; GELAN-T and YOLOv9-T
-(the same main branch with and without PGI's auxiliary one) are narrowed to its FLOPs; all are trained by one recipe. Where the
-found one has an auxiliary branch it is trained without it too. Resumable: what OUT holds is not done again.
+DATA is the BCCD data in COCO form with a test split. One search under a FLOPs limit finds an architecture. GELAN-T and
+YOLOv9-T, which have the same main branch without and with PGI's auxiliary branch, are narrowed to its FLOPs. All are trained
+by one recipe. If the searched architecture has an auxiliary branch, it is also trained without it. It prints FLOPs,
+parameters, mean, least and most of test AP and AP50, and minutes of training. It can be stopped: what OUT holds is not done
+again.
 """
 
 import argparse
@@ -23,7 +25,7 @@ IMGSZ, MAX_FLOPS, SEARCH = 320, "250M", "12m"
 
 
 def gpnas(*arguments: object, threads: int | None = None) -> str:
-    """Run the command line in a process of its own; its standard output."""
+    """The standard output of the command line, run in a process of its own."""
     command = [sys.executable, "-c", "from gpnas.cli.app import main; main()", *map(str, arguments)]
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -38,12 +40,12 @@ def architectures(data: Path, out: Path) -> dict[str, Path]:
         print(gpnas("search", "--data", data, "--budget", SEARCH, *limits, "--out", run, "--wandb", "off"))
     elif json.loads(gpnas("show", run, "--json"))["state"] != "done":
         print(gpnas("resume", run))
-    found = yaml.safe_load((run / "best.yaml").read_text())
+    best = yaml.safe_load((run / "best.yaml").read_text())
     rows = {"found": run / "best.yaml"}
-    if found.get("pgi", {}).get("kind", "none") in ("deep_supervision", "reversible"):
+    if best.get("pgi", {}).get("kind", "none") in ("deep_supervision", "reversible"):
         rows["found, no auxiliary"] = out / "found-main.yaml"
-        rows["found, no auxiliary"].write_text(yaml.safe_dump(found | {"pgi": {"kind": "none"}}))
-    flops = found["found"]["cost"]["flops"]
+        rows["found, no auxiliary"].write_text(yaml.safe_dump(best | {"pgi": {"kind": "none"}}))
+    flops = best["found"]["cost"]["flops"]
     for name in ("gelan-t", "yolov9-t"):
         rows[name] = out / f"{name}.yaml"
         narrowed = ("--max-flops", flops, "--imgsz", IMGSZ, "--classes", 3, "--out", rows[name])
@@ -66,12 +68,12 @@ def train(file: Path, data: Path, folder: Path, epochs: int, seed: int) -> dict[
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--jobs", type=int, default=2, help="trainings at once, a thread each")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time, one thread each")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     files = architectures(arguments.data, arguments.out)
@@ -87,7 +89,7 @@ def main() -> None:
     print(f"{arguments.epochs} epochs at {IMGSZ} px, {arguments.seeds} seeds, a CPU thread each: mean (least-most)")
     print(f"{'':22}{'FLOPs':>9}{'params':>9}{'test AP':>22}{'AP50':>22}{'minutes':>10}")
     for name in files:
-        rows = [result for (of, _), result in zip(tasks, results, strict=True) if of == name]
+        rows = [result for (trained, _), result in zip(tasks, results, strict=True) if trained == name]
         line = f"{name:22}{costs[name]['flops'] / 1e6:8.0f}M{costs[name]['params'] / 1e3:8.0f}K"
         for key in ("AP", "AP50"):
             values = [row[key] for row in rows]

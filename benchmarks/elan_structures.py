@@ -1,10 +1,12 @@
-"""What the paper's ELAN rows say when their structure is not known: Kendall of distinct combinations over all that fit.
+"""Kendall of distinct combinations with published box AP, over all structures that the paper's ELAN rows may have.
 
     python benchmarks/elan_structures.py
 
-The gradient-path paper gives three FLOPs and one parameter count of its ELAN networks (Tables 7 and 8) and no widths. Drawn
-structures of YOLOR's form that meet all four within 3 % (parameters 5 %) are as likely as the catalogue's; with each, and the
-six rows that are exact, distinct combinations are compared with the published box AP. Takes about a minute.
+The gradient-path paper publishes three FLOPs and one parameter count of its ELAN networks (Tables 7 and 8), but no widths.
+Drawn structures of YOLOR's form that meet the three FLOPs within 3 % and the parameters within 5 % are as likely as the
+catalogue's. With each of them, and with the six rows whose structure is exact, distinct combinations are compared with the
+published box AP. It prints Kendall (tau-b) of the six exact rows, then its quartiles over the drawn structures, and its
+median by the unit of the backbone. It takes about a minute.
 """
 
 import random
@@ -41,9 +43,11 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "spp": (256, 512),
     "large": (512, 1024),
 }
+"""What a structure may have: one value of each is drawn."""
 
 
 def elan(b: GraphBuilder, x: int, width: int, half: int, hidden: int, blocks: int, stack: int, unit: str) -> int:
+    """An ELAN block of `blocks` computational blocks with `stack` units each."""
     parts = list(b.split(b.conv(x, 2 * half), half))
     for _ in range(blocks):
         y = parts[-1]
@@ -53,42 +57,44 @@ def elan(b: GraphBuilder, x: int, width: int, half: int, hidden: int, blocks: in
     return b.conv(b.concat(parts), width)
 
 
-def build(k: dict[str, Any], stack: int, neck_stack: int) -> Graph:
+def build(choice: dict[str, Any], stack: int, neck_stack: int) -> Graph:
+    """The network of a value for each of CHOICES, with `stack` and `neck_stack` units in a computational block."""
     b = GraphBuilder()
     x = b.conv(b.conv(b.image, 32, 3), 64, 3, 2)
-    if k["p1"] != "none":
-        y = b.conv(b.conv(x, 32) if k["p1"] == "residual" else x, 64, 3)
-        x = b.add(x, y) if k["p1"] == "residual" else y
+    if choice["p1"] != "none":
+        y = b.conv(b.conv(x, 32) if choice["p1"] == "residual" else x, 64, 3)
+        x = b.add(x, y) if choice["p1"] == "residual" else y
     levels = []
-    for i, (width, hidden) in enumerate(zip(k["widths"], k["hidden"], strict=True)):
-        x = b.conv(x, 128, 3, 2) if i == 0 else k["down"](b, x, width=b.channels(x))
-        x = elan(b, x, width, int(hidden * k["entry"]), hidden, k["blocks"], stack, k["unit"])
+    for i, (width, hidden) in enumerate(zip(choice["widths"], choice["hidden"], strict=True)):
+        x = b.conv(x, 128, 3, 2) if i == 0 else choice["down"](b, x, width=b.channels(x))
+        x = elan(b, x, width, int(hidden * choice["entry"]), hidden, choice["blocks"], stack, choice["unit"])
         levels.append(x)
 
     def joined(xs: list[int], width: int) -> int:
-        half, hidden = int(width * k["neck entry"]), int(width * k["neck hidden"])
-        return elan(b, b.concat(xs), width, half, hidden, k["neck blocks"], neck_stack, k["neck unit"])
+        half, hidden = int(width * choice["neck entry"]), int(width * choice["neck hidden"])
+        return elan(b, b.concat(xs), width, half, hidden, choice["neck blocks"], neck_stack, choice["neck unit"])
 
     def reduced(x: int, width: int) -> int:
-        return b.conv(x, width) if k["lateral"] else x
+        return b.conv(x, width) if choice["lateral"] else x
 
-    n5 = pieces.sppf(b, levels[3], width=512, hidden=k["spp"])
+    n5 = pieces.sppf(b, levels[3], width=512, hidden=choice["spp"])
     n4 = joined([reduced(levels[2], 256), b.upsample(reduced(n5, 256))], 256)
     n3 = joined([reduced(levels[1], 128), b.upsample(reduced(n4, 128))], 128)
-    m4 = joined([k["neck down"](b, n3, width=256), n4], 256)
-    m5 = joined([k["neck down"](b, m4, width=512), n5], 512)
-    heads = [b.conv(x, width, 3) for x, width in ((n3, 256), (m4, 512), (m5, k["large"]))]
+    m4 = joined([choice["neck down"](b, n3, width=256), n4], 256)
+    m5 = joined([choice["neck down"](b, m4, width=512), n5], 512)
+    heads = [b.conv(x, width, 3) for x, width in ((n3, 256), (m4, 512), (m5, choice["large"]))]
     pieces.prototypes(b, heads[0], width=256, masks=32)
     pieces.anchors(b, heads, classes=80, masks=32)
     return b.build()
 
 
-def fits(k: dict[str, Any]) -> list[Graph] | None:
+def build_if_published_costs(choice: dict[str, Any]) -> list[Graph] | None:
+    """The networks of the ELAN rows; None if they miss the published FLOPs by 3 % or parameters by 5 %."""
     graphs = []
     for stacks, (flops, _) in ELAN.items():
-        graph = build(k, *stacks)
-        found = cost(graph, 640, 640)
-        if abs(found.flops / flops - 1) > 0.03 or (stacks == (2, 1) and abs(found.params / PARAMETERS - 1) > 0.05):
+        graph = build(choice, *stacks)
+        ours = cost(graph, 640, 640)
+        if abs(ours.flops / flops - 1) > 0.03 or (stacks == (2, 1) and abs(ours.params / PARAMETERS - 1) > 0.05):
             return None
         graphs.append(graph)
     return graphs
@@ -100,24 +106,24 @@ def distinct(graph: Graph) -> float:
 
 def main() -> None:
     entries = {name: open_catalogue(name) for name in EXACT}
-    known = [(float((entry.published or {})["ap"]), distinct(build_blueprint(entry))) for entry in entries.values()]
-    print(f"the six exact rows alone: {kendalltau(*zip(*known, strict=True)).statistic:.2f}")
+    exact = [(float((entry.published or {})["ap"]), distinct(build_blueprint(entry))) for entry in entries.values()]
+    print(f"the six exact rows alone: {kendalltau(*zip(*exact, strict=True)).statistic:.2f}")
     rng, taus, by_unit = random.Random(0), [], {}
     for _ in range(DRAWS):
-        k = {name: rng.choice(values) for name, values in CHOICES.items()}
-        graphs = fits(k)
+        choice = {name: rng.choice(values) for name, values in CHOICES.items()}
+        graphs = build_if_published_costs(choice)
         if graphs is not None:
-            rows = known + [(ap, distinct(graph)) for (_, ap), graph in zip(ELAN.values(), graphs, strict=True)]
+            rows = exact + [(ap, distinct(graph)) for (_, ap), graph in zip(ELAN.values(), graphs, strict=True)]
             taus.append(float(kendalltau(*zip(*rows, strict=True)).statistic))
-            by_unit.setdefault((k["unit"], k["blocks"]), []).append(taus[-1])
+            by_unit.setdefault((choice["unit"], choice["blocks"]), []).append(taus[-1])
     low, middle, high = statistics.quantiles(taus, n=4)
     print(
         f"{len(taus)} of {DRAWS} drawn structures fit; Kendall over nine rows: quartiles {low:.2f} {middle:.2f} {high:.2f}, ",
         end="",
     )
     print(f"least {min(taus):.2f}, most {max(taus):.2f}; at least 0.85 in {sum(t >= 0.85 for t in taus) / len(taus):.0%}")
-    for (unit, blocks), found in sorted(by_unit.items()):
-        print(f"  backbone of {blocks} blocks of {unit:12} {len(found):4} structures, median {statistics.median(found):.2f}")
+    for (unit, blocks), own in sorted(by_unit.items()):
+        print(f"  backbone of {blocks} blocks of {unit:12} {len(own):4} structures, median {statistics.median(own):.2f}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@
     python benchmarks/gp_bench.py longer [--workers 2]                        # the order of short and of longer trainings
 
 `build` draws ten detectors for each of 20 spans of FLOPs from a seed, half of them from the whole space and half from its
-parts; GELAN-T and YOLOv9-T at three costs are added. It trains all on digit scenes, then some on blood cells, then some with a
-second seed. `build`, `compare` and `longer` can be stopped: what the files hold is not done again.
+parts; GELAN-T and YOLOv9-T at three costs are added. It trains all on digit scenes, then some on blood cells, then some with
+a second seed. `build`, `compare` and `longer` can be stopped: what the files hold is not done again.
 """
 
 import argparse

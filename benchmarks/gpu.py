@@ -1,11 +1,15 @@
-"""Everything that needs a GPU, in one run: precision, speed, several proxies at once, the share of the card's peak.
+"""Everything that needs a GPU, in one run: training speed, several proxies at the same time, repeatability, little memory.
 
     python benchmarks/gpu.py [--peak 989] [--images 1024]
 
-Prints, for yolov9-t and yolov9-s at 256 and 640 pixels: images a second of training in bf16 and fp32, the largest memory, the
-TFLOP/s that they are (three passes of 2 x MACs) and their share of --peak (dense bf16 TFLOP/s of the card; an H200 has 989);
-where Ultralytics is installed, its images a second on the same images and architecture; four proxies at once against one after
-another; and how far two trainings with one seed are apart. Images are digit scenes.
+It trains on digit scenes and prints:
+
+1. for yolov9-t and yolov9-s at 256 and 640 pixels: images a second in bf16 and fp32, peak memory, TFLOP/s (6 x MACs for each
+   image: three passes of 2 FLOPs a MAC), their share of --peak (dense bf16 TFLOP/s of the card; 989 for an H200), and the
+   images a second of Ultralytics with the same images and architecture, if it is installed;
+2. seconds for four proxies one after another and at the same time;
+3. the largest relative difference of a weight between two trainings with the same seed;
+4. what training does when it may use 2 % of the memory.
 """
 
 import argparse
@@ -44,7 +48,7 @@ def graph_of(name: str) -> Graph:
 
 
 def ours(graph: Graph, data: DetectionData, size: int, images: int, precision: str) -> tuple[float, float]:
-    """Images a second of the third epoch (the first two warm up), and the peak of memory in GiB."""
+    """Images a second in the third epoch (the first two warm up), and the peak of memory in GiB."""
     records = (data.splits["train"] * math.ceil(images / len(data.splits["train"])))[:images]
     bank = load_bank(records, size, "cuda")
     recipe = Recipe(3, size, BATCH, eval_every=0, plain_epochs=0, device="cuda", precision=precision)
@@ -60,7 +64,7 @@ def ours(graph: Graph, data: DetectionData, size: int, images: int, precision: s
 
 
 def ultralytics(name: str, data: DetectionData, size: int, images: int) -> float | None:
-    """Images a second of the third epoch of Ultralytics' trainer; None where it is not installed."""
+    """Images a second in the third epoch of Ultralytics' trainer; None if it is not installed."""
     try:
         from ultralytics import YOLO
     except ImportError:
@@ -109,7 +113,7 @@ def speeds(data: DetectionData, images: int, peak: float) -> None:
 
 
 def proxies(at_once: int, count: int = 4) -> float:
-    """Seconds for `count` proxies in `at_once` processes on the one GPU, their start not counted."""
+    """Seconds for `count` proxies in `at_once` processes on one GPU, without the start of the processes."""
     space, rng = GradientPathSpace(10, {"pgi.kind": ("none",)}), random.Random(0)
     candidates = [space.propose([], rng) for _ in range(count + at_once)]
     with tempfile.TemporaryDirectory() as folder, LocalWorkers(ProxyEvaluator("digits", device="cuda"), at_once) as workers:
@@ -129,7 +133,7 @@ def proxies(at_once: int, count: int = 4) -> float:
     return seconds
 
 
-def apart(data: DetectionData) -> float:
+def difference_of_weights(data: DetectionData) -> float:
     """The largest relative difference of a weight between two trainings with the same seed."""
     weights = []
     for _ in range(2):
@@ -140,8 +144,8 @@ def apart(data: DetectionData) -> float:
     return float((weights[0] - weights[1]).abs().max() / weights[0].abs().max())
 
 
-def halved(data: DetectionData) -> str:
-    """What training does when its memory is limited to a little: fewer images at a time, or an error that says so."""
+def with_little_memory(data: DetectionData) -> str:
+    """What training does with 2 % of the memory: it trains fewer images at a time, or its error says so."""
     torch.cuda.set_per_process_memory_fraction(0.02)
     try:
         bank = load_bank(data.splits["train"][:128], 640, "cuda")
@@ -155,7 +159,7 @@ def halved(data: DetectionData) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peak", type=float, default=989.0)
     parser.add_argument("--images", type=int, default=1024)
     arguments = parser.parse_args()
@@ -164,8 +168,8 @@ def main() -> None:
     speeds(data, arguments.images, arguments.peak)
     one, four = proxies(1), proxies(4)
     print(f"four proxies: one after another {one:.1f} s, at once {four:.1f} s, ratio {one / four:.2f}")
-    print(f"two trainings with one seed: weights differ by at most {apart(data):.2g} of the largest")
-    print(f"with 2 % of the memory: {halved(data)}")
+    print(f"two trainings with one seed: weights differ by at most {difference_of_weights(data):.2g} of the largest")
+    print(f"with 2 % of the memory: {with_little_memory(data)}")
 
 
 if __name__ == "__main__":

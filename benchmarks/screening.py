@@ -1,10 +1,11 @@
-"""Candidates screened a second on one core, beside other ways to count or score a network before training.
+"""Candidates that are screened per second on one core, beside other ways to count or score a network before training.
 
     python benchmarks/screening.py
 
-Genotypes of GELAN-C's size (its stages, with what may vary in them drawn) are sampled, built, costed and analysed in full;
-the same networks then go through thop.profile, torch.utils.flop_counter on meta tensors, one NASWOT and one SynFlow
-evaluation. Medians, and ratios in the same run. Then the analysis of chains of 10 to 1000 layers: time for each layer.
+It samples genotypes of the size of GELAN-C, builds them, and computes their cost and all gradient-path figures. The same
+networks go through thop.profile, torch.utils.flop_counter on meta tensors, NASWOT and SynFlow. It prints the median
+milliseconds of each, and their ratio to all of ours. Then it prints the time of the analysis for each layer, in networks of
+10 to 1000 layers.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ GELAN_C = {
 
 
 def median_seconds(work: Callable[[], object], times: int) -> float:
-    """Of single calls, as a search makes them: with the collector of cycles paused, and all results alive."""
+    """Median over calls of `work`, made as in a search: garbage collection is paused and all results stay alive."""
     seconds, results = [], []
     with screening():
         for _ in range(times):
@@ -74,7 +75,7 @@ def main() -> None:
     layers = statistics.median(len(candidate.graph.layers) for candidate in candidates)
     gelan_c = build_blueprint(open_catalogue("gelan-c"))
     print(f"{layers:.0f} layers a genotype (median); GELAN-C itself has {len(gelan_c.layers)}")
-    median_seconds(lambda: screen(space, rng), CANDIDATES)  # a process that screens has its memory already
+    median_seconds(lambda: screen(space, rng), CANDIDATES)  # warms up: a process that screens has its memory already
     one, batch, drawn = torch.zeros(1, 3, IMGSZ, IMGSZ), torch.randn(16, 3, 128, 128), iter(candidates * 3)
     rows = {
         "sample, build, cost, analyse": median_seconds(lambda: screen(space, rng), CANDIDATES),

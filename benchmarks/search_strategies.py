@@ -1,42 +1,39 @@
-"""Our search on a table beside Optuna's TPE and NSGA-II, NNI's evolution tuner, and the strategies of `gpnas bench`.
+"""Our search beside Optuna's TPE and NSGA-II, NNI's evolution tuner, and the strategies of `gpnas bench`.
 
-    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]                        # as gpnas bench search
-    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [SEEDS] [BUT]   # as gpnas bench front
+    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]                               # cells
+    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [SEEDS] [SKIP_FIRST]   # detectors
 
-Each rival has its defaults, with the populations of evolution set to 10 for budgets of 100. What one asks for again is answered
-and not counted. A table of detectors holds few of the choices that there are: what a rival asks for stands for the nearest
-row, in choices, that is not trained yet. TPE and NSGA-II are told AP and log MACs there, NNI's tuner, which knows one
-objective, AP. Optuna is a development dependency.
+It prints the tables of `gpnas bench search` (regret) or of `gpnas bench front` (share of the area and of the best AP), with
+one more row for each rival. Optuna is a development dependency.
+
+Rivals run with their defaults, except that populations are 10 because budgets are about 100 trainings. A training that a
+rival asks for again is answered and costs nothing. A benchmark of detectors holds few of all possible choices, so a rival's
+proposal becomes the nearest row, in number of differing choices, that is not trained yet. On detectors TPE and NSGA-II are
+told AP and log2 MACs. NNI's tuner has one objective and is told AP.
 """
 
+import argparse
 import functools
 import logging
-import multiprocessing
-import os
 import random
-import sys
-import time
-from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import optuna
 from nni.algorithms.hpo.evolution_tuner import EvolutionTuner
 from rich.console import Console
+from searches import curves_of, read_detectors
 
-from gpnas.bench import detector_strategies as front_search
-from gpnas.bench.cell_strategies import POPULATION, STRATEGIES, Strategy, Table, regrets
-from gpnas.bench.detector_strategies import FrontTable, share
-from gpnas.cli.bench import cell_table, detector_table
+from gpnas.bench import cell_strategies, detector_strategies
+from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
+from gpnas.bench.cell_strategies import regrets
+from gpnas.bench.detector_benchmark import DetectorBenchmark
+from gpnas.bench.detector_strategies import share_curves
+from gpnas.bench.strategies import POPULATION, Query, Search, Strategy
+from gpnas.cli.bench import read_cell_benchmark
 from gpnas.report.tables import regrets_table, shares_table
 
 EVALUATIONS, EPOCHS = 100, 800
-
-
-def values_of(table: Table) -> list[list[str]]:
-    return [sorted({choice[k] for choice in table.choices}) for k in range(len(table.choices[0]))]
-
 
 SAMPLERS = {
     "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True),
@@ -44,23 +41,11 @@ SAMPLERS = {
 }
 
 
-def by_optuna(sampler: str) -> Strategy:
-    def search(table: Table, rng: np.random.Generator) -> Generator[int, float, None]:
-        seed, index = int(rng.integers(2**31)), {choice: i for i, choice in enumerate(table.choices)}
-        study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed))
-        while True:
-            trial = study.ask()
-            choice = tuple(trial.suggest_categorical(str(k), values) for k, values in enumerate(values_of(table)))
-            study.tell(trial, (yield index[choice]))
-
-    return search
-
-
 def nni_tuner(values: dict[str, list[str]], seed: int) -> EvolutionTuner:
-    """With a first population of the seed's: it would draw one from a generator that the system seeds."""
-    random.seed(seed)  # where it mutates
+    """A tuner whose first population is drawn with `seed`; NNI draws it from a generator that cannot be seeded."""
+    random.seed(seed)  # NNI mutates with the global generator
     tuner = EvolutionTuner(optimize_mode="maximize", population_size=POPULATION)
-    tuner.update_search_space({label: {"_type": "choice", "_value": of} for label, of in values.items()})
+    tuner.update_search_space({label: {"_type": "choice", "_value": choices} for label, choices in values.items()})
     tuner.random_state = np.random.RandomState(seed)
     tuner.population.clear()
     for _ in range(POPULATION):
@@ -68,99 +53,121 @@ def nni_tuner(values: dict[str, list[str]], seed: int) -> EvolutionTuner:
     return tuner
 
 
-def nni_evolution(table: Table, rng: np.random.Generator) -> Generator[int, float, None]:
-    index = {choice: i for i, choice in enumerate(table.choices)}
-    tuner = nni_tuner({str(k): values for k, values in enumerate(values_of(table))}, int(rng.integers(2**31)))
-    number = 0
-    while True:
-        chosen = tuner.generate_parameters(number)
-        accuracy = yield index[tuple(chosen[str(k)] for k in range(len(chosen)))]
-        tuner.receive_trial_result(number, chosen, accuracy)
-        number += 1
+def cell_values(benchmark: AccuracyBenchmark) -> dict[str, list[str]]:
+    """The values of each position, by its number."""
+    return {str(k): sorted(set(values)) for k, values in enumerate(zip(*benchmark.choices, strict=True))}
 
 
-class Snapped:
-    """A table of detectors as a grid of choices, most of it empty."""
-
-    def __init__(self, table: FrontTable) -> None:
-        self.labels = sorted({label for choices in table.choices for label in choices})
-        self.rows = np.array([[str(choices.get(label, "")) for label in self.labels] for choices in table.choices])
-        self.values = {label: sorted(set(self.rows[:, k])) for k, label in enumerate(self.labels)}
-        self.free = np.ones(len(self.rows), dtype=bool)
-
-    def row(self, asked: dict[str, str]) -> int:
-        """The nearest row that is not trained yet, which then is."""
-        wanted = np.array([asked[label] for label in self.labels])
-        away = (self.rows != wanted).sum(axis=1) + np.where(self.free, 0, len(self.labels) + 1)
-        row = int(away.argmin())
-        self.free[row] = False
-        return row
+def sampler_seed(seed: int) -> int:
+    return int(np.random.default_rng(seed).integers(2**31))
 
 
-def front_by_optuna(sampler: str) -> front_search.Strategy:
-    def search(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
-        grid = Snapped(table)
-        study = optuna.create_study(directions=["maximize", "minimize"], sampler=SAMPLERS[sampler](seed))
-        while grid.free.any():
+def cells_by_optuna(sampler: str) -> Strategy[AccuracyBenchmark]:
+    def search(benchmark: AccuracyBenchmark, seed: int) -> Search:
+        rows = {choices: row for row, choices in enumerate(benchmark.choices)}
+        values = cell_values(benchmark)
+        study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](sampler_seed(seed)))
+        while True:
             trial = study.ask()
-            row = grid.row({label: trial.suggest_categorical(label, values) for label, values in grid.values.items()})
-            ap = yield row, table.epochs
-            study.tell(trial, (ap, float(np.log2(table.macs[row]))))
+            choices = tuple(trial.suggest_categorical(label, options) for label, options in values.items())
+            study.tell(trial, (yield Query(rows[choices], 1)))
 
     return search
 
 
-def front_by_nni(table: FrontTable, seed: int) -> Generator[tuple[int, int], float, None]:
-    grid = Snapped(table)
-    tuner = nni_tuner(grid.values, seed)
+def cells_by_nni(benchmark: AccuracyBenchmark, seed: int) -> Search:
+    rows = {choices: row for row, choices in enumerate(benchmark.choices)}
+    tuner = nni_tuner(cell_values(benchmark), sampler_seed(seed))
     number = 0
-    while grid.free.any():
+    while True:
         chosen = tuner.generate_parameters(number)
-        tuner.receive_trial_result(number, chosen, (yield grid.row(chosen), table.epochs))
+        accuracy = yield Query(rows[tuple(chosen[str(k)] for k in range(len(chosen)))], 1)
+        tuner.receive_trial_result(number, chosen, accuracy)
         number += 1
 
 
-FRONTS = front_search.STRATEGIES | {
-    "Optuna TPE": front_by_optuna("tpe"),
-    "Optuna NSGA-II": front_by_optuna("nsga-ii"),
-    "NNI evolution": front_by_nni,
+class NearestRow:
+    """The detectors of a benchmark as points in a grid of choices, most of which is empty."""
+
+    def __init__(self, benchmark: DetectorBenchmark) -> None:
+        self.labels = sorted({label for choices in benchmark.choices for label in choices})
+        self.rows = np.array([[str(choices.get(label, "")) for label in self.labels] for choices in benchmark.choices])
+        self.values = {label: sorted(set(self.rows[:, k])) for k, label in enumerate(self.labels)}
+        self.untrained = np.ones(len(self.rows), dtype=bool)
+
+    def take(self, choices: dict[str, str]) -> int:
+        """The nearest row that was not taken before."""
+        wanted = np.array([choices[label] for label in self.labels])
+        differing = (self.rows != wanted).sum(axis=1) + np.where(self.untrained, 0, len(self.labels) + 1)
+        row = int(differing.argmin())
+        self.untrained[row] = False
+        return row
+
+
+def detectors_by_optuna(sampler: str) -> Strategy[DetectorBenchmark]:
+    def search(benchmark: DetectorBenchmark, seed: int) -> Search:
+        grid = NearestRow(benchmark)
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=SAMPLERS[sampler](seed))
+        while grid.untrained.any():
+            trial = study.ask()
+            row = grid.take({label: trial.suggest_categorical(label, values) for label, values in grid.values.items()})
+            ap = yield Query(row, benchmark.epochs)
+            study.tell(trial, (ap, float(np.log2(benchmark.macs[row]))))
+
+    return search
+
+
+def detectors_by_nni(benchmark: DetectorBenchmark, seed: int) -> Search:
+    grid = NearestRow(benchmark)
+    tuner = nni_tuner(grid.values, seed)
+    number = 0
+    while grid.untrained.any():
+        chosen = tuner.generate_parameters(number)
+        tuner.receive_trial_result(number, chosen, (yield Query(grid.take(chosen), benchmark.epochs)))
+        number += 1
+
+
+CELLS: dict[str, Strategy[AccuracyBenchmark]] = cell_strategies.STRATEGIES | {
+    "Optuna TPE": cells_by_optuna("tpe"),
+    "Optuna NSGA-II": cells_by_optuna("nsga-ii"),
+    "NNI evolution": cells_by_nni,
+}
+DETECTORS: dict[str, Strategy[DetectorBenchmark]] = detector_strategies.STRATEGIES | {
+    "Optuna TPE": detectors_by_optuna("tpe"),
+    "Optuna NSGA-II": detectors_by_optuna("nsga-ii"),
+    "NNI evolution": detectors_by_nni,
 }
 
-detectors = functools.cache(detector_table)
 
-
-def of_front(path: Path, data: str, but: int, name: str, seed: int) -> np.ndarray:
-    """One search, in a worker process."""
+def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.disable(logging.WARNING)
-    return share(FRONTS[name], detectors(path, data, but), EPOCHS, seed)
 
 
-def fronts(path: Path, data: str, seeds: int, but: int) -> None:
-    curves = {}
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        for name in FRONTS:
-            began = time.monotonic()
-            curves[name] = np.array(list(pool.map(functools.partial(of_front, path, data, but, name), range(seeds))))
-            print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    Console(width=160).print(shares_table(curves, f"{len(detectors(path, data, but).candidates)} detectors, {data}"))
+def search_detectors(path: Path, data: str, skip_first: int, name: str, seed: int) -> np.ndarray:
+    """One search, in a worker process."""
+    quiet()
+    return share_curves(DETECTORS[name], read_detectors(path, data, skip_first), EPOCHS, seed)
 
 
 def main() -> None:
-    path, which = Path(sys.argv[1]), (sys.argv[2] if len(sys.argv) > 2 else None)
-    seeds = int(sys.argv[3]) if len(sys.argv) > 3 else 50
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, help="CSV file of cells, or folder of detectors")
+    parser.add_argument("column", nargs="?", help="accuracy column (default: the first), or digits (default) or bccd")
+    parser.add_argument("seeds", nargs="?", type=int, default=50)
+    parser.add_argument("skip_first", nargs="?", type=int, default=0, help="detectors to leave out at the start")
+    arguments = parser.parse_args()
+    path, console = arguments.path, Console(width=160)
     if path.is_dir():
-        fronts(path, which or "digits", seeds, int(sys.argv[4]) if len(sys.argv) > 4 else 0)
+        data = arguments.column or "digits"
+        search = functools.partial(search_detectors, path, data, arguments.skip_first)
+        count = len(read_detectors(path, data, arguments.skip_first).candidates)
+        console.print(shares_table(curves_of(DETECTORS, search, arguments.seeds), f"{count} detectors, {data}"))
         return
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.disable(logging.WARNING)
-    cells, column = cell_table(path, which)
-    rivals = {"Optuna TPE": by_optuna("tpe"), "Optuna NSGA-II": by_optuna("nsga-ii"), "NNI evolution": nni_evolution}
-    curves = {}
-    for name, of_cells in (STRATEGIES | rivals).items():
-        curves[name] = regrets(of_cells, cells, EVALUATIONS, seeds)
-        print(name, file=sys.stderr)
-    Console(width=160).print(regrets_table(curves, column))
+    quiet()
+    cells, column = read_cell_benchmark(path, arguments.column)
+    curves = {name: regrets(strategy, cells, EVALUATIONS, arguments.seeds) for name, strategy in CELLS.items()}
+    console.print(regrets_table(curves, column))
 
 
 if __name__ == "__main__":

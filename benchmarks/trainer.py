@@ -1,12 +1,16 @@
-"""Proxy training against a plain PyTorch loop with the same network, loss and kinds of augmentation; and memory over proxies.
+"""The speed of proxy training beside a plain PyTorch loop with the same network, loss and kinds of augmentation; memory.
 
     python benchmarks/trainer.py [DATA] [IMGSZ]          # digits 128
 
-The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters colours
-with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights tensor by tensor. Rounds alternate and are
-warm: speeds are their medians, a ratio is the median of the rounds' own. Then both run as a search runs its proxies, one to a
-core with a thread each, and their images a second are added up. Then the two ways of making augmented pixels, the processor's
-and the GPU's, both on one core. Last, 20 proxies are trained in one process and its resident memory is printed.
+The plain loop is what a person writes: a Dataset that reads a file, scales it, makes a mosaic, warps, flips and jitters
+colours with OpenCV; a DataLoader with worker processes; AdamW; an average of the weights, tensor by tensor. It prints:
+
+1. images a second of ours and of the plain loop with 1 and 2 workers. Both train by turns in several rounds; a first round
+   warms up and does not count. A speed is the median over rounds, and a ratio is the median of the rounds' ratios;
+2. the same while one training runs on each core with one thread, as in a search, summed over the cores;
+3. milliseconds for an augmented image on one core, by OpenCV's warp (as on CPUs) and by a gather (as on GPUs). For this the
+   script replaces `evaluators.data.batches.renderer_for`, which chooses between them by the device;
+4. the resident memory of one process after each of 20 proxies.
 """
 
 import copy
@@ -46,13 +50,13 @@ from gpnas.search.trial import Fidelity
 from search_spaces.gradient_path import GradientPathSpace
 
 ROUNDS, BATCH, PROXIES = 5, 8, 20
-MADE_AT = (128, 320, 640)
+RENDERED_AT = (128, 320, 640)
 NETWORKS = (60e6, 150e6)
 """FLOPs of the networks, at 192 pixels: the first sampled one within 20 % of each."""
 
 
 class Files(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Files and boxes, augmented image by image."""
+    """Reads files and augments them, image by image."""
 
     def __init__(self, files: list[Path], boxes: list[np.ndarray], classes: list[np.ndarray], size: int, flip: bool) -> None:
         self.files, self.boxes, self.classes, self.size, self.flip = files, boxes, classes, size, flip
@@ -148,8 +152,7 @@ def ours(graph: Graph, data: DetectionData, size: int, waiting: list[float]) -> 
     """One epoch of `fit`, when called: images a second."""
     bank = load_bank(data.splits["train"], size)
     recipe = for_data(Recipe(1, size, BATCH, augmentation=PROXY_AUGMENTATION, eval_every=0, device="cpu"), data)
-    # An epoch is too short to close the mosaic in.
-    recipe = replace(recipe, plain_epochs=0, lr=1e-3)
+    recipe = replace(recipe, plain_epochs=0, lr=1e-3)  # one epoch, with mosaic
     network = new_network(graph, len(data.names), size, 0)
 
     def epoch() -> float:
@@ -160,11 +163,13 @@ def ours(graph: Graph, data: DetectionData, size: int, waiting: list[float]) -> 
 
 
 def at_once(spec: str, size: int, flops: float) -> np.ndarray:
-    """Images a second of ours and of the plain loop with one worker, one to a core with a thread each, added up over the cores:
-    (rounds, 2). In a round all cores run the one, then all the other."""
+    """(rounds, 2): images a second of ours and of the plain loop with one worker, summed over the cores.
+
+    One process runs on each core with one thread. In a round all processes train ours, then all train the plain loop.
+    """
     context, count = multiprocessing.get_context("spawn"), os.cpu_count() or 1
     barrier, rates = context.Barrier(count), context.Queue()
-    processes = [context.Process(target=_one_of, args=(spec, size, flops, barrier, rates)) for _ in range(count)]
+    processes = [context.Process(target=_train_on_a_core, args=(spec, size, flops, barrier, rates)) for _ in range(count)]
     summed = np.zeros((ROUNDS, 2))
     try:
         for process in processes:
@@ -180,7 +185,7 @@ def at_once(spec: str, size: int, flops: float) -> np.ndarray:
     return summed
 
 
-def _one_of(spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
+def _train_on_a_core(spec: str, size: int, flops: float, barrier: Any, rates: Any) -> None:
     torch.set_num_threads(1)
     data = open_data(spec)
     graph = sampled(len(data.names), flops)
@@ -195,6 +200,7 @@ def _one_of(spec: str, size: int, flops: float, barrier: Any, rates: Any) -> Non
 
 
 def sampled(classes: int, flops: float) -> Graph:
+    """The first sampled network within 20 % of `flops` at 192 pixels."""
     space, rng = GradientPathSpace(classes, {"pgi.kind": ("none",)}), random.Random(0)
     while True:
         candidate = space.propose([], rng)
@@ -202,10 +208,10 @@ def sampled(classes: int, flops: float) -> Graph:
             return candidate.graph
 
 
-def making(data: DetectionData, size: int) -> dict[str, float]:
-    """Milliseconds of one core for an augmented image, by the way of a processor and by that of a GPU."""
-    bank, found = load_bank(data.splits["train"], size), {}
-    threads, cv_threads, here = torch.get_num_threads(), cv2.getNumThreads(), data_batches.renderer_for
+def milliseconds_by_renderer(data: DetectionData, size: int) -> dict[str, float]:
+    """Milliseconds for an augmented image on one core, by name of the renderer."""
+    bank, milliseconds = load_bank(data.splits["train"], size), {}
+    threads, cv_threads, original = torch.get_num_threads(), cv2.getNumThreads(), data_batches.renderer_for
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
@@ -217,12 +223,12 @@ def making(data: DetectionData, size: int) -> dict[str, float]:
                 began = time.perf_counter()
                 images = sum(len(batch.images) for batch in itertools.islice(batches, 20))
                 took.append(1000 * (time.perf_counter() - began) / images)
-            found[way] = statistics.median(took)
+            milliseconds[way] = statistics.median(took)
     finally:
-        data_batches.renderer_for = here
+        data_batches.renderer_for = original
         torch.set_num_threads(threads)
         cv2.setNumThreads(cv_threads)
-    return found
+    return milliseconds
 
 
 def resident_mib() -> float:
@@ -231,6 +237,7 @@ def resident_mib() -> float:
 
 
 def proxies(spec: str, classes: int, size: int) -> list[float]:
+    """Resident MiB of this process after each of PROXIES proxies."""
     space, rng = GradientPathSpace(classes, {"width": (16, 24, 32), "stem.width": (8, 16)}), random.Random(1)
     evaluator = ProxyEvaluator(spec, device="cpu", threads=torch.get_num_threads())
     memory = []
@@ -257,7 +264,7 @@ def main() -> None:
             ]
             speeds = [[epoch() for epoch in rivals] for _ in range(ROUNDS + 1)][1:]
         mine, one, two = np.median(speeds, axis=0).tolist()
-        ratio, waited = statistics.median(of / max(plain) for of, *plain in speeds), statistics.median(waiting)
+        ratio, waited = statistics.median(own / max(plain) for own, *plain in speeds), statistics.median(waiting)
         name = f"{flops / 1e6:.0f}M, {len(graph.layers)} layers"
         print(f"{name:26}{mine:8.1f}/s{one:16.1f}/s{two:16.1f}/s{ratio:8.2f}{100 * waited:8.1f} %")
     count = os.cpu_count()
@@ -267,11 +274,9 @@ def main() -> None:
         mine, plain = np.median(rates, axis=0).tolist()
         print(f"{f'{flops / 1e6:.0f}M':26}{mine:8.1f}/s{plain:16.1f}/s{np.median(rates[:, 0] / rates[:, 1]):8.2f}")
     print(f"\n{'milliseconds an image':26}{'warped':>10}{'gathered':>10}{'ratio':>8}")
-    for pixels in MADE_AT:
-        ways = making(data, pixels)
-        print(
-            f"{f'made at {pixels} px':26}{ways['warped']:10.2f}{ways['gathered']:10.2f}{ways['gathered'] / ways['warped']:8.1f}"
-        )
+    for pixels in RENDERED_AT:
+        ways = milliseconds_by_renderer(data, pixels)
+        print(f"{f'at {pixels} px':26}{ways['warped']:10.2f}{ways['gathered']:10.2f}{ways['gathered'] / ways['warped']:8.1f}")
     memory = proxies(spec, len(data.names), size)
     shown = ", ".join(f"{memory[k]:.0f}" for k in (0, 4, 9, 14, 19))
     print(f"resident memory after proxies 1, 5, 10, 15, 20 in one process: {shown} MiB")
