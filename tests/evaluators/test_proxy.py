@@ -18,7 +18,7 @@ from evaluators.data.bank import ImageBank
 from evaluators.data.open import open_data
 from evaluators.judge import judge_split
 from evaluators.proxy import ProxyEvaluator
-from evaluators.training.loop import FitResult
+from evaluators.training.loop import FitResult, fit, new_network
 from evaluators.training.recipe import Recipe
 from gpnas.errors import InputError, OutOfMemory, TrainingDiverged
 from gpnas.graph.network import Network
@@ -40,6 +40,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
         for folder in ("images", "labels"):
             (root / folder / split).mkdir(parents=True)
         for r in records:
+            assert r.pixels is not None
             cv2.imwrite(str(root / "images" / split / f"{r.image_id}.png"), r.pixels[..., ::-1])
             rows = [
                 f"{k} {(x1 + x2) / 2 / r.width} {(y1 + y2) / 2 / r.height} {(x2 - x1) / r.width} {(y2 - y1) / r.height}"
@@ -67,7 +68,7 @@ class Fits:
         self.starts: list[dict[str, torch.Tensor]] = []
         self.banks: list[ImageBank] = []
         self.recipes: list[Recipe] = []
-        self._fit = evaluators.proxy.fit
+        self._fit = fit
         monkeypatch.setattr(evaluators.proxy, "fit", self)
 
     def __call__(self, network: Network, train: ImageBank, val: Any, names: Any, recipe: Recipe, **options: Any) -> FitResult:
@@ -229,18 +230,16 @@ def test_a_lender_without_weights_is_an_error(spec: str, tmp_path: Path) -> None
 def fails(error: BaseException) -> Callable[..., FitResult]:
     """A `fit` that reports one epoch and raises `error` in the second."""
 
-    def fit(*arguments: Any, report: Callable[[dict[str, Any]], None], **options: Any) -> FitResult:
+    def failing_fit(*arguments: Any, report: Callable[[dict[str, Any]], None], **options: Any) -> FitResult:
         report({"epoch": 1, "loss": 3.5})
         raise error
 
-    return fit
+    return failing_fit
 
 
 def test_a_training_that_diverges_ends_with_cause_nan(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make = evaluators.proxy.new_network
-
     def spoiled(*arguments: Any) -> Network:
-        network = make(*arguments)
+        network = new_network(*arguments)
         torch.nn.init.constant_(next(network.parameters()), math.nan)
         return network
 
