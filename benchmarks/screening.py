@@ -23,7 +23,7 @@ from evaluators.zero_cost import naswot, synflow
 from gpnas.graph.cost import deployed_cost
 from gpnas.graph.network import Network
 from gpnas.paths.gradient_paths import gradient_paths
-from gpnas.search.controller import screening
+from gpnas.search.pool import garbage_collection_paused
 from gpnas.search.trial import Candidate
 from search_spaces import growth
 from search_spaces.blueprint import build_blueprint, open_catalogue
@@ -45,7 +45,7 @@ GELAN_C = {
 def median_seconds(work: Callable[[], object], times: int) -> float:
     """Median over calls of `work`, made as in a search: garbage collection is paused and all results stay alive."""
     seconds, results = [], []
-    with screening():
+    with garbage_collection_paused():
         for _ in range(times):
             began = time.perf_counter()
             results.append(work())

@@ -1,16 +1,17 @@
-"""The error tree and the exit codes of the command line.
+"""The error tree, and the exit codes of the command line.
 
-    GpnasError                 anything gpnas raises on purpose
-      InputError               the user's command, file or data is wrong        -> exit code 2
-        GenotypeError          a genotype that cannot be built
-        DataError              a dataset that cannot be trained on
-        LimitError             a limit that nothing in the space can meet
-      GraphError               an operation that does not fit its inputs
-      JournalError             a run directory that cannot be read or written   -> exit code 1
-      TrainingDiverged         a loss or gradient that is not finite, or far too large
-      OutOfMemory              a batch of two images that does not fit into memory
+    GpnasError                 every error that gpnas raises on purpose          -> exit code 1
+      InputError               the user's command, file or data is wrong         -> exit code 2
+        GenotypeError          a genotype, or its YAML, describes no network
+        DataError              a dataset cannot be read or trained on
+        LimitError             no architecture of the space is within a limit
+        TraceError             a torch module has an operation that cannot be traced into a graph
+      GraphError               an operation does not fit its inputs
+      JournalError             a run directory cannot be read or written
+      TrainingDiverged         a loss or gradient is not finite, or far too large
+      OutOfMemory              not even two images at a time fit into memory
 
-An `InputError` is one line that names the value and the remedy; `cli.py` prints it and stops.
+The message of an `InputError` is one line that names the value and the remedy. `gpnas.cli.app` prints messages and exits.
 """
 
 EXIT_DONE = 0
@@ -19,7 +20,7 @@ EXIT_BAD_INPUT = 2
 
 
 class GpnasError(Exception):
-    """Anything that gpnas raises on purpose."""
+    """An error that gpnas raises on purpose."""
 
     exit_code = EXIT_FAILED
 
@@ -31,31 +32,31 @@ class InputError(GpnasError):
 
 
 class GenotypeError(InputError):
-    """A genotype, or its YAML, that describes no network."""
+    """A genotype, or its YAML, describes no network."""
 
 
 class DataError(InputError):
-    """A dataset that cannot be trained on."""
+    """A dataset cannot be read or trained on."""
 
 
 class LimitError(InputError):
-    """A limit that no architecture of the space can meet."""
+    """No architecture of the space is within a limit."""
 
 
 class TraceError(InputError):
-    """A network with an operation before a layer that the analysis does not know; it is named with its place."""
+    """A torch module has an operation that cannot be traced into a graph; the message names it and its place."""
 
 
 class GraphError(GpnasError):
-    """An operation that does not fit its inputs."""
+    """An operation does not fit its inputs."""
 
 
 class JournalError(GpnasError):
-    """A run directory that cannot be read or written."""
+    """A run directory cannot be read or written."""
 
 
 class TrainingDiverged(GpnasError):
-    """A loss or gradient that is not finite, or far too large."""
+    """A loss or gradient is not finite, or far too large."""
 
 
 class OutOfMemory(GpnasError):
@@ -67,10 +68,8 @@ _OUT_OF_MEMORY_TEXTS = ("not enough memory", "defaultcpuallocator", "out of memo
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: Python's, a GPU's (torch.OutOfMemoryError), or torch's on a CPU, a plain RuntimeError.
-
-    Classes are compared by name, because the command line must not import torch.
-    """
+    """Whether an error says that memory ran out: MemoryError, torch.OutOfMemoryError, OutOfMemory, or the plain RuntimeError
+    that torch raises on a CPU. Classes are compared by name, because the command line must not import torch."""
     if _OUT_OF_MEMORY_CLASSES & {cls.__name__ for cls in type(error).__mro__}:
         return True
     return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)

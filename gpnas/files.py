@@ -1,4 +1,7 @@
-"""Files that a crash leaves whole: written beside and renamed, or appended line by line (JSON lines, one object a line)."""
+"""Files that stay whole when a process crashes: replaced by renaming a temporary file, or appended to line by line.
+
+JSON lines are text files with one JSON object a line.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ from gpnas.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` to write to. It takes the place of `path` when the block ends, and is removed when the
-    block raises: a reader sees the old file or the new one, never a part.
+    """The name of a temporary file beside `path`, to be written in a `with` block. At the end of the block it replaces `path`;
+    when the block raises, it is removed and `path` stays. Readers see the old file or the new one, never a part of it.
 
         with replacing(path) as temporary:
             torch.save(content, temporary)
@@ -30,15 +33,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by UTF-8 text, line ends as they are."""
+    """Replace a file by UTF-8 text. Line ends are written as they are in `text`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def read_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """The objects of a file, each with `keys`. Raises InputError that names the line."""
+    """The objects of a JSON lines file. Raises InputError when the file cannot be read, and when a line is not an object with
+    all `keys`; the message names the line."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); give a table that benchmarks/gp_bench.py builds") from None
     rows = []
@@ -54,7 +58,7 @@ def read_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row, on the disk when this returns."""
+    """Append a row to a JSON lines file. The row is on the disk when this returns."""
     with path.open("a") as file:
         file.write(_text(row))
         file.flush()
@@ -62,12 +66,12 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace a file by one line for each row."""
+    """Replace a JSON lines file."""
     write_text(path, "".join(map(_text, rows)))
 
 
 def drop_half_line(path: Path) -> None:
-    """Remove a last line that a crash cut short; a file that is not there is left so."""
+    """Remove a last line that has no line end, as a crash leaves it. A missing file stays missing."""
     if path.exists():
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gpnas.bench.accuracy_benchmark import AccuracyBenchmark, accuracy_benchmark
 from gpnas.search.acquisition import dominated_area
-from gpnas.search.controller import SIZE_RANGE
+from gpnas.search.pool import SIZE_RANGE
 from gpnas.search.surrogate import Floats
 from gpnas.search.trial import Candidate, Space
 

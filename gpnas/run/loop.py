@@ -20,7 +20,7 @@ from gpnas.run.journal import Journal, TrialRow
 from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller, Suggestion
-from gpnas.search.ladder import NOMINAL_FLOPS
+from gpnas.search.ladder import nominal_flops
 from gpnas.search.trial import CHECKPOINTS, LENDER, MEMORY_BYTES, Cause, Evaluation, TrialState
 
 POLL_SECONDS = 0.5
@@ -99,7 +99,7 @@ def search(
     the journal.
     """
     controller.adopt([(row.genotype, row.origin) for row in journal.trials()])
-    nominal = images / NOMINAL_FLOPS["cuda" if device.startswith("cuda") else "cpu"]
+    nominal = images / nominal_flops(device)
     session = _Session(controller, journal, workers, budget, run, nominal, memory, batch)
     while True:
         while started := session.affordable():

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The budget of a search, as users write it: 90s, 30m, 2h, 1d, 50trials or 400epochs."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from dataclasses import dataclass
 
 from gpnas.errors import InputError
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
 
 @dataclass(frozen=True)
 class Budget:
-    """kind: seconds (wall clock), trials (candidates trained) or epochs (over all candidates)."""
+    """kind: "seconds" (of wall clock), "trials" (candidates that are trained) or "epochs" (over all candidates)."""
 
     kind: str
     amount: int
-
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_budget(text: str) -> Budget:

@@ -1,73 +1,45 @@
-"""Which candidates to train, and how far: ask and tell.
+"""Which candidates to train, and on which rung: the decisions of a search, as ask and tell.
 
     controller = Controller(space, ladder, limits, imgsz=640, seed=0)
-    while open_suggestions := controller.ask():
-        suggestion = open_suggestions[0]
+    while suggestions := controller.ask():
+        suggestion = suggestions[0]
         controller.start(suggestion)
         controller.tell(suggestion.trial, suggestion.rung, evaluator.evaluate(...))
 
-The first candidates are random ones at sizes that spread up to the limit. From then on one decision makes one evaluation: a
-trial that its rung's results promote climbs (successive halving, asynchronous); else a new candidate starts, out of thousands
-within the limits, sampled and bred from the best. A surrogate on gradient-path features, learnt from the finished trials, says
-what may come of each: every other new candidate is the one by which the dominated area is expected to grow most, for the front;
-those between are the ones by which the best accuracy is, whatever they cost within the limits (acquisition.py).
+The first trials are random candidates of sizes that spread up to the limits. After them, each decision suggests one evaluation.
+If the results of a rung promote a trial, it is trained on the next rung (asynchronous successive halving, arXiv:1810.05934).
+Otherwise a new trial starts: the most promising candidate of the pool (pool.py, choice.py), by turns for the dominated area and
+for the best accuracy.
 
-A decision knows the results of all evaluations that were asked before it but the last `Ladder.pending`, which may still run:
-workers never wait for a whole rung, and what is asked depends on the seed and on results, never on their timing. A run
-therefore replays exactly from its results; the candidates that a journal holds are adopted, not found again.
+A decision knows all results except those of the last `Ladder.pending` evaluations, which may still run. So workers never wait
+for a whole rung, and decisions depend on the seed and on results, not on the order in which results arrive. The same results
+replay the same search. In a run that is resumed, the controller adopts the candidates of the journal; it does not choose again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gpnas.graph.cost import Cost, deployed_cost
+from gpnas.graph.cost import deployed_cost
 from gpnas.paths.features import features
 from gpnas.search.ladder import REDUCTION, Ladder, quota
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
-from gpnas.search.trial import Candidate, Evaluation, Fidelity, Origin, Space, TrialState
+from gpnas.search.pool import POOL, Pick, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
+from gpnas.search.trial import Candidate, Evaluation, Fidelity, Origin, Space, Trial, TrialState
 
-POOL, FIRST_POOL, GROWTH = 10_000, 1000, 500
-"""Candidates drawn for a decision to look at: at most, for the first one, and more for each further one. Those within the
-limits stay; where they are fewer than a quarter, as many more are bred from the smallest."""
-
-BRED = 500
-"""Candidates bred from the best that a decision looks at besides."""
-
-SIZE_RANGE = 8.0
-"""Sizes spread over this factor of MACs; below it nothing is gained by being smaller."""
-
-LIKE_SIZE = 1.25
-"""Candidates within this factor of MACs are of like size."""
+if TYPE_CHECKING:
+    from gpnas.search.choice import Fit
 
 BEST_TURN = 2
-"""One new candidate in so many is chosen for the best accuracy, the others for the dominated area."""
+"""Every BEST_TURN-th new trial is chosen for the best accuracy, the others for the dominated area."""
 
 LEAST_TRAINED = 3
-"""Finished trials from which a surrogate learns; with fewer, one of a size of its own is drawn, as at first."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A candidate that was chosen to be trained. cost: of its fused inference form on one image of the run's size. features: by
-    name, those of `gpnas.features`."""
-
-    id: int
-    candidate: Candidate
-    origin: Origin
-    features: Mapping[str, float]
-    cost: Cost
-
-    @property
-    def lender(self) -> int | None:
-        """The trial from whose weights it starts; None for one that starts from scratch."""
-        return self.origin.lender
+"""Finished trials from which a surrogate can learn. With fewer, new trials are chosen by size, as the first ones are."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +52,20 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class _Proposal:
-    """A candidate of the pool: what a decision needs of it; its graph is built again when it is chosen."""
+class Policy:
+    """What benchmarks vary in the choice of new trials (benchmarks/controller_variants.py).
 
-    genotype: str
-    hash: str
-    origin: Origin
-    cost: Cost
-    features: Mapping[str, float]
+    best_turn: as BEST_TURN. pick: picks a first trial among candidates of one size. fit: learns the surrogate (None:
+    `surrogate.fit`).
+    """
+
+    best_turn: int = BEST_TURN
+    pick: Pick = pick_at_random
+    fit: Fit | None = None
 
 
 class Controller:
-    """The state of a search; rebuilt by telling it again what was measured."""
+    """The state of a search. It is never stored: the same calls with the same results rebuild it."""
 
     def __init__(
         self,
@@ -99,132 +73,123 @@ class Controller:
         ladder: Ladder,
         limits: Limits,
         *,
-        imgsz: int,
+        imgsz: int,  # pixels, for the cost that the limits bound
         seed: int,
         max_trials: int | None = None,
-        start: Candidate | None = None,
-        pool: int = POOL,
-        describe: Callable[[Candidate], Mapping[str, float]] | None = None,
-        warm_start: bool = False,
+        start: Candidate | None = None,  # the first trial, if it is within the limits
+        pool: int = POOL,  # draws from the space, at most
+        describe: Callable[[Candidate], Mapping[str, float]] | None = None,  # features by name; None: `gpnas.paths.features`
+        warm_start: bool = False,  # children start from weights of their parent's lowest rung (`Pool.breed`)
+        policy: Policy = Policy(),
     ) -> None:
-        """describe: what is known of a candidate before training (None: gpnas.features). warm_start: bred candidates start from
-        the weights that the lowest rung gave their parent or, where that did not start from scratch, gave its lender.
-        """
         self.trials: list[Trial] = []
-        self.results: dict[tuple[int, int], Evaluation] = {}
-        self._space, self._ladder, self._limits = space, ladder, limits
-        self._imgsz, self._seed, self._pool_size = imgsz, seed, pool
+        self.results: dict[tuple[int, int], Evaluation] = {}  # by trial id and rung
+        self._space, self._ladder, self._imgsz, self._seed = space, ladder, imgsz, seed
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(ladder.wave, self._max_trials))
-        self._start = start
-        self._warm_start = warm_start
+        self._start, self._warm_start, self._policy = start, warm_start, policy
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
-        self._asked: list[Suggestion] = []
-        self._settled = 0  # evaluations known to the decisions to come, whatever else they may know
-        self._nothing = (-1, -1)  # the last decision (its number, what it knew) that found nothing to do
-        self._out: set[int] = set()
-        self._started: set[tuple[int, int]] = set()
+        self._pool = Pool(space, limits, imgsz=imgsz, seed=seed, size=pool, describe=self._describe)
+        self._first: list[Proposal] | None = None
         self._adopted: list[tuple[str, Origin]] = []
-        self._first: list[_Proposal] | None = None
-        self._sampled: dict[str, _Proposal] = {}
-        self._draws = 0
+        self._suggested: list[Suggestion] = []  # one for each decision
+        self._started: set[tuple[int, int]] = set()
+        self._known_to_all = 0  # results of so many first suggestions are known to all decisions to come
+        self._idle = (-1, -1)  # the last decision that suggested nothing: its number, and how many results it knew
+        self._dropped: set[int] = set()  # trials in the worse half of a rung
 
     def adopt(self, trials: Sequence[tuple[str, Origin]]) -> None:
-        """The first candidates will be these (genotype, origin), in order: those of a run that goes on."""
+        """Make these (genotype, origin) the first trials, in this order: those of a run that is resumed."""
         self._adopted = list(trials)
 
     def ask(self, wanted: int | None = None) -> list[Suggestion]:
-        """Evaluations that may start now, in the order of the decisions; empty while results are awaited.
+        """Suggestions that are not started, in the order of the decisions; empty while results must come in first.
 
-        No more is decided than it takes to have `wanted` of them (None: whatever can be decided): a decision takes a second.
+        It stops deciding when there are `wanted` of them (None: when no decision can be made), as a decision takes a second.
         """
-        while wanted is None or len(self._open()) < wanted:
-            if not self._advance():
+        while wanted is None or len(self._not_started()) < wanted:
+            if not self._decide_next():
                 break
-        return self._open()
-
-    def _open(self) -> list[Suggestion]:
-        return [s for s in self._asked if (s.trial.id, s.rung) not in self._started]
+        return self._not_started()
 
     def start(self, suggestion: Suggestion) -> None:
-        """It is being evaluated: do not suggest it again."""
+        """The evaluation runs: do not suggest it again."""
         self._started.add((suggestion.trial.id, suggestion.rung))
 
     def tell(self, trial: Trial, rung: int, evaluation: Evaluation) -> None:
+        """Record a result. Raises ValueError when the trial has one on this rung."""
         if (trial.id, rung) in self.results:
             raise ValueError(f"trial {trial.id} was already told at rung {rung}")
         self.results[trial.id, rung] = evaluation
 
     def promotable(self) -> set[int]:
-        """Trials that may still climb: all that are not on top, not failed, and not in the worse half of a rung. One that was
-        pruned may when the run gets a larger budget."""
+        """Ids of trials that a later decision may promote: those that did not fail, are not in the worse half of a rung and
+        are not on the top rung. Pruned trials are among them, as a run may be resumed with a larger budget."""
         failed = {i for (i, _), result in self.results.items() if result.state is TrialState.FAILED}
-        return {trial.id for trial in self.trials} - failed - self._out - self.on_top()
+        return {trial.id for trial in self.trials} - failed - self._dropped - self.on_top()
 
     def on_top(self) -> set[int]:
-        """Trials that reached the top rung."""
-        return {s.trial.id for s in self._asked if s.rung == len(self._ladder.fidelities) - 1}
+        """Ids of trials that were suggested for the top rung."""
+        return {s.trial.id for s in self._suggested if s.rung == len(self._ladder.fidelities) - 1}
 
     def lenders(self) -> set[int]:
-        """Trials from whose weights children may start, whatever becomes of them."""
+        """Ids of trials from whose weights children may start, now or later, even if they are not promotable."""
         return {trial.id for trial in self.trials if trial.lender is None} if self._warm_start else set()
-
-    def _kinds(self, points: Sequence[Point]) -> list[list[Point]]:
-        """Those that started from scratch, and those that did not: their AP is not compared."""
-        kinds: tuple[list[Point], list[Point]] = ([], [])
-        for point in points:
-            kinds[self.trials[point.id].lender is not None].append(point)
-        return [kind for kind in kinds if kind]
 
     def fidelity(self, rung: int) -> Fidelity:
         return self._ladder.fidelities[rung]
 
-    def _advance(self) -> bool:
-        """Make the next decision if the results that it knows are there; whether it asked for something."""
-        while True:
-            number = len(self._asked)
-            known = max(self._settled, 0 if number < self._first_trials else number - self._ladder.pending)
-            if not self._told(self._asked[:known]):
-                return False
-            suggestion = None if self._nothing == (number, known) else self._decide(self._asked[:known])
-            if suggestion is not None:
-                self._asked.append(suggestion)
-                return True
-            self._nothing = (number, known)
-            if self._settled == number or not self._told(self._asked):
-                return False
-            self._settled = number  # nothing to do with what is known by now: decide with everything
+    def _not_started(self) -> list[Suggestion]:
+        return [s for s in self._suggested if (s.trial.id, s.rung) not in self._started]
 
-    def _told(self, asked: Sequence[Suggestion]) -> bool:
-        return all((s.trial.id, s.rung) in self.results for s in asked)
+    def _decide_next(self) -> bool:
+        """Make the next decision if the results that it must know are there. Returns whether it suggested an evaluation."""
+        while True:
+            number = len(self._suggested)
+            known = max(self._known_to_all, 0 if number < self._first_trials else number - self._ladder.pending)
+            if not self._all_told(self._suggested[:known]):
+                return False
+            suggestion = None if self._idle == (number, known) else self._decide(self._suggested[:known])
+            if suggestion is not None:
+                self._suggested.append(suggestion)
+                return True
+            self._idle = (number, known)
+            if self._known_to_all == number or not self._all_told(self._suggested):
+                return False
+            self._known_to_all = number  # what is known leads to no suggestion: decide again with all results
+
+    def _all_told(self, suggestions: Sequence[Suggestion]) -> bool:
+        return all((s.trial.id, s.rung) in self.results for s in suggestions)
 
     def _decide(self, known: Sequence[Suggestion]) -> Suggestion | None:
-        """The next evaluation, given the results of those that are `known`."""
-        if (climber := self._promoted(known, least=0)) is not None:
-            return climber
+        """The next suggestion, given the results of those that are `known`."""
+        if (promoted := self._promote(known, least=0)) is not None:
+            return promoted
         if len(self.trials) < self._max_trials and (trial := self._new_trial(known)) is not None:
             self.trials.append(trial)
-            return self._suggest(trial, 0)
-        # With nothing new to start, the best of every rung climbs, however few there are.
-        return self._promoted(known, least=1) if len(known) == len(self._asked) else None
+            return self._suggestion(trial, 0)
+        # No new trial can start: promote the best of every rung, even if a rung has too few trials for a quota.
+        return self._promote(known, least=1) if len(known) == len(self._suggested) else None
 
-    def _suggest(self, trial: Trial, rung: int) -> Suggestion:
+    def _suggestion(self, trial: Trial, rung: int) -> Suggestion:
         return Suggestion(trial, rung, self._ladder.fidelities[rung])
 
-    def _promoted(self, known: Sequence[Suggestion], least: int) -> Suggestion | None:
-        """The best trial of the highest rung that has room above it, for `least` at least (of either kind)."""
-        asked = {(s.trial.id, s.rung) for s in self._asked}
+    def _promote(self, known: Sequence[Suggestion], least: int) -> Suggestion | None:
+        """Promote the best trial of the highest rung whose quota, or `least`, is not used up. When a rung has 2 * REDUCTION
+        trials or more, those in its worse half are dropped."""
+        suggested = {(s.trial.id, s.rung) for s in self._suggested}
         for rung in reversed(range(len(self._ladder.fidelities) - 1)):
-            for points in self._kinds(self._points(known, rung)):
+            for points in self._by_start(self._points(known, rung)):
                 order = [point.id for point in ranked(points)]
                 if len(order) >= 2 * REDUCTION:
-                    self._out |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in asked}
+                    self._dropped |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in suggested}
                 for i in order[: max(least, quota(rung, len(order)))]:
-                    if (i, rung + 1) not in asked and i not in self._out:
-                        return self._suggest(self.trials[i], rung + 1)
+                    if (i, rung + 1) not in suggested and i not in self._dropped:
+                        return self._suggestion(self.trials[i], rung + 1)
         return None
 
     def _points(self, known: Sequence[Suggestion], rung: int) -> list[Point]:
+        """AP and MACs of trials that completed the rung."""
         results = [(s.trial, self.results[s.trial.id, rung]) for s in known if s.rung == rung]
         return [
             Point(trial.id, result.metrics["ap"], trial.cost.macs)
@@ -232,190 +197,85 @@ class Controller:
             if result.state is TrialState.COMPLETE
         ]
 
+    def _by_start(self, points: Sequence[Point]) -> list[list[Point]]:
+        """Trials that started from scratch, and trials that started from weights of others: AP compares only within each."""
+        from_scratch = [point for point in points if self.trials[point.id].lender is None]
+        warm = [point for point in points if self.trials[point.id].lender is not None]
+        return [group for group in (from_scratch, warm) if group]
+
     def _new_trial(self, known: Sequence[Suggestion]) -> Trial | None:
         number = len(self.trials)
         if number < len(self._adopted):
             genotype, origin = self._adopted[number]
-            found = self._space.read(genotype)
-            return Trial(number, found, origin, self._describe(found), deployed_cost(found.graph, self._imgsz))
-        with screening():
-            chosen = self._chosen(known)
-        if chosen is None:
+            candidate = self._space.read(genotype)
+            return Trial(number, candidate, origin, self._describe(candidate), deployed_cost(candidate.graph, self._imgsz))
+        with garbage_collection_paused():
+            proposal = self._choose(known)
+        if proposal is None:
             return None
-        return Trial(number, self._space.read(chosen.genotype), chosen.origin, chosen.features, chosen.cost)
+        return Trial(number, self._space.read(proposal.genotype), proposal.origin, proposal.features, proposal.cost)
 
-    def _chosen(self, known: Sequence[Suggestion]) -> _Proposal | None:
+    def _choose(self, known: Sequence[Suggestion]) -> Proposal | None:
+        """The candidate of the next trial; None when the pool has no new one."""
         number = len(self.trials)
         used = {trial.candidate.hash for trial in self.trials}
         if number < self._first_trials:
-            if self._first is None:
-                rng = random.Random(f"{self._seed}/first")
-                self._first = _spread_by_size(self._samples(0), self._first_trials, self._start_proposal(), rng)
-            for proposal in self._first[number:]:
-                if proposal.hash not in used:  # as those of a run whose budget was smaller
+            # A run that is resumed with a larger budget may have used any of them.
+            for proposal in self._first_proposals()[number:]:
+                if proposal.hash not in used:
                     return proposal
-        values = self._values(known)
-        pool = self._samples(max(0, number + 1 - self._first_trials))
-        if values:
-            pool += self._bred(values, random.Random(f"{self._seed}/bred/{number}"))
+        aps = self._comparable_aps(known)
+        pool = self._pool.sample(max(0, number + 1 - self._first_trials))
+        if aps:
+            pool += self._bred(aps, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
-        if len(values) < LEAST_TRAINED:
-            likely = _spread_by_size(pool, self._ladder.wave, None, random.Random(f"{self._seed}/first/{number}"))
-            return likely[number % len(likely)] if likely else None
-        failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
-        awaited = [trial for trial in self.trials if trial.id not in values and trial.id not in failed]
-        return self._most_promising(pool, values, awaited) if pool else None
+        if len(aps) < LEAST_TRAINED:
+            rng = random.Random(f"{self._seed}/first/{number}")
+            spread = spread_by_size(pool, self._ladder.wave, None, rng, self._policy.pick)
+            return spread[number % len(spread)] if spread else None
+        return self._most_promising(pool, aps, known) if pool else None
 
-    def _values(self, known: Sequence[Suggestion]) -> dict[int, float]:
-        """AP of every finished trial, comparable among its kind: that of the lowest rung, handed round among those that climbed
-        so that it stands in the order of the higher rung."""
-        values = {point.id: point.ap for point in self._points(known, 0)}
+    def _first_proposals(self) -> list[Proposal]:
+        """The candidates of the first trials: of spread sizes, after the start if it is within the limits."""
+        if self._first is None:
+            sampled = self._pool.sample(0)
+            start = None if self._start is None else self._pool.proposal(self._start, Origin("start"))
+            rng = random.Random(f"{self._seed}/first")
+            self._first = spread_by_size(sampled, self._first_trials, start, rng, self._policy.pick)
+        return self._first
+
+    def _comparable_aps(self, known: Sequence[Suggestion]) -> dict[int, float]:
+        """AP of every trial that completed the lowest rung, by id. Among trials that a higher rung has trained, the APs of the
+        lowest rung are permuted to match the ranking of the higher rung."""
+        aps = {point.id: point.ap for point in self._points(known, 0)}
         for rung in range(1, len(self._ladder.fidelities)):
-            for climbed in self._kinds([point for point in self._points(known, rung) if point.id in values]):
-                order = sorted(climbed, key=lambda p: (p.ap, p.id))
-                values |= dict(zip((p.id for p in order), sorted(values[p.id] for p in order), strict=True))
-        return values
+            for points in self._by_start([point for point in self._points(known, rung) if point.id in aps]):
+                order = sorted(points, key=lambda p: (p.ap, p.id))
+                aps |= dict(zip((p.id for p in order), sorted(aps[p.id] for p in order), strict=True))
+        return aps
 
-    def _most_promising(self, pool: Sequence[_Proposal], values: Mapping[int, float], awaited: Sequence[Trial]) -> _Proposal:
-        """The candidate by which the dominated area, or in its turn the best accuracy, is expected to grow most, while the
-        `awaited` are being trained."""
-        import numpy as np  # late, with scikit-learn behind it: reading a run does without
-
-        from gpnas.search.acquisition import expected_hypervolume_improvement, expected_improvement
-        from gpnas.search.surrogate import fit, head_start, normal_scores, ranks
-
-        known = [self.trials[i] for i in values]
-        rows: list[Trial | _Proposal] = [*known, *awaited, *pool]
-        names = list(rows[0].features)
-        columns = ranks(np.array([[row.features[name] for name in names] for row in rows]))
-        none = np.zeros(len(rows))  # the score is no prior: among detectors of like FLOPs it is not better than chance
-        costs = np.array([math.log2(row.cost.macs) for row in rows])
-        largest = math.log2(_largest(self._sampled.values() or pool))
-        costs = np.maximum(costs, largest - math.log2(SIZE_RANGE))
-
-        n, m = len(known), len(rows) - len(pool)
-        scores = normal_scores(np.array(list(values.values())))
-        warm = np.array([trial.lender is not None for trial in known])
-        if warm.any():
-            scores[warm] -= head_start(columns[:n], warm, scores)
-        model = fit(columns[:n], none[:n], scores)
-        if awaited:
-            means = model.predict(columns[n:m], none[n:m])[0]
-            model = model.believing(columns[n:m])
-            scores = np.concatenate([scores, means])
-        mean, deviation = model.predict(columns[m:], none[m:])
-        if len(self.trials) % BEST_TURN == BEST_TURN - 1:
-            gain = expected_improvement(mean, deviation, float(scores.max()))
-        else:
-            measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
-            reference = max(largest, float(costs.max())) + 1  # a doubling beyond: at the limit there still is something to gain
-            gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
-        best = float(gain.max())
-        # Equals but for rounding: candidates that gradient paths cannot tell apart.
-        return min((p for p, of in zip(pool, gain, strict=True) if of >= best * (1 - 1e-9)), key=lambda p: p.hash)
-
-    def _samples(self, decisions: int) -> list[_Proposal]:
-        """Sampled candidates within the limits, for the decision after so many others; the same for the same seed."""
-        wanted = min(self._pool_size, FIRST_POOL + GROWTH * decisions)
-        while self._draws < wanted:
-            rng = random.Random(f"{self._seed}/sample/{self._draws}")
-            self._consider(self._space.propose([], rng), Origin("sample"), self._sampled)
-            self._draws += 1
-            if self._draws == min(self._pool_size, FIRST_POOL) and len(self._sampled) < self._draws // 4:
-                self._grow_from_smallest()
-        return list(self._sampled.values())
-
-    def _grow_from_smallest(self) -> None:
-        """Under a limit that few samples meet, reach the feasible corner of the space by mutation."""
-        rng = random.Random(f"{self._seed}/smallest")
-        smallest = self._space.smallest()
-        self._consider(smallest, Origin("smallest"), self._sampled)
-        family = [smallest, *(self._space.read(proposal.genotype) for proposal in self._sampled.values())]
-        for _ in range(min(self._pool_size, FIRST_POOL)):
-            child = self._space.propose([rng.choice(family)], rng)
-            if self._consider(child, Origin("mutate smallest"), self._sampled):
-                family.append(child)
-
-    def _bred(self, values: Mapping[int, float], rng: random.Random) -> list[_Proposal]:
-        """Mutations of the best third of the trials and of the start, and crossings of two of them: two to one."""
-        finished = [Point(i, value, self.trials[i].cost.macs) for i, value in values.items()]
+    def _bred(self, aps: Mapping[int, float], rng: random.Random) -> list[Proposal]:
+        """Children of the best 1/REDUCTION of the trials, and of the start."""
+        finished = [Point(i, ap, self.trials[i].cost.macs) for i, ap in aps.items()]
         parents = [
             self.trials[point.id]
-            for points in self._kinds(finished)
+            for points in self._by_start(finished)
             for point in ranked(points)[: max(2, math.ceil(len(points) / REDUCTION))]
         ]
         if self.trials[0].origin.kind == "start" and self.trials[0] not in parents:
             parents.append(self.trials[0])
-        found: dict[str, _Proposal] = {}
-        for k in range(min(BRED, self._pool_size)):
-            pair = rng.sample(parents, 2) if k % 3 == 0 and len(parents) > 1 else [rng.choice(parents)]
-            lender = None
-            if self._warm_start and pair[0].id in values:
-                lender = pair[0].id if pair[0].lender is None else pair[0].lender
-            origin = Origin("cross" if len(pair) == 2 else "mutate", tuple(parent.id for parent in pair), lender)
-            self._consider(self._space.propose([parent.candidate for parent in pair], rng), origin, found)
-        return list(found.values())
+        return self._pool.breed(parents, aps if self._warm_start else (), rng)
 
-    def _start_proposal(self) -> _Proposal | None:
-        if self._start is None:
-            return None
-        costs = deployed_cost(self._start.graph, self._imgsz)
-        known = self._describe(self._start)
-        proposal = _Proposal(self._start.genotype, self._start.hash, Origin("start"), costs, known)
-        return proposal if self._limits.allows(costs) else None
+    def _most_promising(self, pool: Sequence[Proposal], aps: Mapping[int, float], known: Sequence[Suggestion]) -> Proposal:
+        from gpnas.search.choice import most_promising  # late: it loads scikit-learn, which reading a run does without
+        from gpnas.search.surrogate import fit
 
-    def _consider(self, candidate: Candidate, origin: Origin, found: dict[str, _Proposal]) -> bool:
-        """Add a candidate to the pool when it is new and within the limits."""
-        if candidate.hash in found or candidate.hash in self._sampled:
-            return False
-        costs = deployed_cost(candidate.graph, self._imgsz)
-        if not self._limits.allows(costs):
-            return False
-        found[candidate.hash] = _Proposal(candidate.genotype, candidate.hash, origin, costs, self._describe(candidate))
-        return True
-
-
-@contextlib.contextmanager
-def screening() -> Iterator[None]:
-    """Pause the collector of reference cycles while thousands of candidates are made, which hold none: it would only scan
-    them again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _largest(pool: Iterable[_Proposal]) -> int:
-    """MACs up to which sizes spread: those of the largest candidates within the limits but for a tenth, which without a limit
-    on FLOPs are outliers."""
-    macs = sorted(p.cost.macs for p in pool)
-    return macs[int(0.9 * (len(macs) - 1))]
-
-
-def _spread_by_size(pool: Sequence[_Proposal], wanted: int, start: _Proposal | None, rng: random.Random) -> list[_Proposal]:
-    """Candidates of `wanted` sizes, spread evenly in log MACs; the start comes first."""
-    by_macs = sorted(pool, key=lambda p: (p.cost.macs, p.hash))
-    chosen = [start][:wanted] if start is not None else []
-    if not by_macs:
-        return chosen
-    largest = _largest(by_macs)
-    spread = min(SIZE_RANGE, max(LIKE_SIZE, largest / by_macs[0].cost.macs))  # a limit may leave less than SIZE_RANGE
-    steps = wanted - len(chosen)
-    for i in range(steps):
-        target = largest / spread ** (i / max(1, steps - 1)) / math.sqrt(LIKE_SIZE)
-        taken = {p.hash for p in chosen}
-        rest = [p for p in by_macs if p.hash not in taken]
-        like = [p for p in rest if 1 / LIKE_SIZE < p.cost.macs / target < LIKE_SIZE]
-        if like:
-            chosen.append(_one_of(like, chosen, rng))
-        elif rest:
-            chosen.append(min(rest, key=lambda p: abs(math.log(p.cost.macs / target))))
-    return chosen
-
-
-def _one_of(like: Sequence[_Proposal], chosen: Sequence[_Proposal], rng: random.Random) -> _Proposal:
-    """Of candidates of one size, beside those `chosen` before: by chance (what else was tried: docs/search.md)."""
-    return rng.choice(like)
+        failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
+        return most_promising(
+            pool,
+            [(self.trials[i], ap) for i, ap in aps.items()],
+            [trial for trial in self.trials if trial.id not in aps and trial.id not in failed],
+            large_macs=large_macs(self._pool.sampled or pool),
+            for_best=len(self.trials) % self._policy.best_turn == self._policy.best_turn - 1,
+            fit=self._policy.fit or fit,
+        )

@@ -1,49 +1,58 @@
-"""The ladder of a search: how far candidates are trained, and how many climb (asynchronous successive halving,
+"""The ladder of a search: the fidelity of each rung, and how many trials are promoted (asynchronous successive halving,
 arXiv:1810.05934).
 
-It is planned once, from the budget, the data, the limits and the kind and number of workers, never from measured speed: the
-same command gives the same ladder on two machines of a kind, and the slower one climbs it less often. Whoever is in the best
-third of a rung goes on to the next: as each decision sees it, so that in the end rather more than a third have climbed.
+The ladder is planned once, from the budget, the data, the limits, and the kind and number of workers. It does not depend on
+measured speed: the same command plans the same ladder on every machine with the same kind and number of workers, and a slower
+machine finishes fewer trials.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gpnas.errors import InputError
 from gpnas.search.budget import Budget
 from gpnas.search.trial import Fidelity
 
 REDUCTION: int = 3
-"""One in so many is promoted (eta of Hyperband)."""
+"""The best 1/REDUCTION of a rung are promoted (eta in the paper)."""
 
 EPOCH_GROWTH = 2
-"""Epochs from rung to rung. With the images growing too, every rung of a wave costs about the same."""
+"""Each rung trains this many times the epochs of the rung below. With larger images too, and fewer trials, all rungs of a wave
+cost about the same."""
 
 WAVES = 3
-"""Times `Ladder.wave` candidates that a budget is planned for, so that later ones can learn from earlier ones."""
+"""Waves of candidates that a budget should pay for, so that later candidates are chosen by the results of earlier ones."""
 
 WAVE_SIZES = (9, 6, 4)
-"""Candidates that start together: fewer when the budget is short."""
+"""Candidates in a wave: fewer for short budgets."""
 
 LEAST_STEPS = 200
-"""Optimiser steps on the lowest rung: after fewer a detector from scratch finds nothing, and there is nothing to compare."""
+"""Optimiser steps on the lowest rung. After fewer, a detector that starts from scratch finds no objects, and all APs are 0."""
+
+ENOUGH_EPOCHS = 30
+"""Epochs on the lowest rung that are enough even when they have fewer than LEAST_STEPS steps."""
+
+MOST_EPOCHS = 60
+"""Epochs on the lowest rung at most, however large the budget is."""
 
 PROXY_BATCH = 8
-"""Images a step of a proxy: small, for many steps in few epochs."""
+"""Images in a training step of a search. Small batches give many steps in few epochs."""
 
 NOMINAL_FLOPS = {"cpu": 1e10, "cuda": 6e12}
-"""Training FLOPs a second that one worker is taken to reach; only the plan and the first estimate read it."""
+"""Training FLOPs a second assumed for one worker, by kind of device, in the plan and in the first estimate of a duration."""
 
 EVALUATION_OVERHEAD = 4.0
-"""Seconds around a proxy's training (network, validation, checkpoint) that the plan allows for."""
+"""Seconds that the plan adds to each evaluation for building, validation and checkpoint."""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """fidelities: by rung, rising. wave: candidates that start together, before anything is known. pending: the last so many
-    evaluations may still run when the next is decided on; twice the workers keeps all of them busy."""
+    """fidelities: by rung, lowest first. wave: candidates that start together, before there are results. pending: each decision
+    lacks the results of the last `pending` evaluations, which may still run; twice the workers keep all workers busy."""
 
     fidelities: tuple[Fidelity, ...]
     wave: int
@@ -62,62 +71,78 @@ class Ladder:
 
 
 def quota(rung: int, finished: int) -> int:
-    """How many of the trials that finished `rung` are its best, which go on: one in REDUCTION, and higher up, where few are, as
-    many as that rounds to."""
+    """How many of the trials that `finished` a rung are promoted: 1/REDUCTION of them, rounded down on the lowest rung, and to
+    the nearest on higher rungs, which have few trials."""
     return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 
-def plan(budget: Budget, *, imgsz: int, images: int, typical_macs: float, slots: int, device: str) -> Ladder:
-    """The ladder for a budget.
+def nominal_flops(device: str) -> float:
+    """Training FLOPs a second assumed for one worker on "cpu", "cuda" or "cuda:N". Raises InputError for other devices."""
+    kind = device.partition(":")[0]
+    if kind not in NOMINAL_FLOPS:
+        raise InputError(f"device {device}: must be {' or '.join(NOMINAL_FLOPS)}, or one of several such as cuda:1")
+    return NOMINAL_FLOPS[kind]
 
-    imgsz: pixels, of the final detector. images: in the training split. typical_macs: for one image at `imgsz`.
-    slots: workers. A training step costs three forward passes, 2 FLOPs a MAC.
+
+def plan(
+    budget: Budget,
+    *,
+    imgsz: int,  # pixels, of the final detector
+    images: int,  # in the training split
+    typical_macs: float,  # of the fused network, for one image of `imgsz` pixels
+    slots: int,  # workers
+    device: str,  # "cpu", "cuda" or "cuda:N"
+) -> Ladder:
+    """The ladder for a budget. Raises InputError for an unknown device.
+
+    A wall-clock budget is planned by the nominal speed of the device. The ladder is the first that the budget pays for, where
+    all data come before a share of them, then large waves before small ones, then WAVES waves before fewer, then long training
+    before short.
     """
     sizes, pending = _sizes(imgsz), 2 * slots
-    waves_of = [max(size, pending) for size in WAVE_SIZES]  # what starts together must keep all workers busy
-    least = max(1, min(30, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
+    wave_sizes = [max(size, pending) for size in WAVE_SIZES]  # a wave must keep all workers busy
+    least = max(1, min(ENOUGH_EPOCHS, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
     if budget.kind == "trials":
-        return Ladder(_fidelities(least, sizes), max(1, min(waves_of[0], budget.amount)), pending)
+        return Ladder(_fidelities(least, sizes), max(1, min(wave_sizes[0], budget.amount)), pending)
     if budget.kind == "epochs":
-        wave = max(1, min(waves_of[0], budget.amount // (2 * least)))
+        wave = max(1, min(wave_sizes[0], budget.amount // (2 * least)))
         return Ladder(_fidelities(min(least, budget.amount), sizes), wave, pending)
-    epoch_flops = 6 * typical_macs * images  # at imgsz
+    epoch_flops = 6 * typical_macs * images  # at imgsz: 2 FLOPs a MAC forward, twice that backward
 
     def seconds(ladder: Ladder) -> float:
         return _wave_seconds(ladder, epoch_flops, imgsz, device) / slots
 
     share = 1.0
     while True:
-        for wave in waves_of:
-            for waves in range(WAVES, 0, -1):
-                for epochs in range(60 if share == 1 else least, least - 1, -1):
-                    ladder = Ladder(_fidelities(epochs, sizes, share), wave, pending)
-                    if seconds(ladder) <= budget.amount / waves:
-                        return ladder
+        most = MOST_EPOCHS if share == 1 else least
+        for wave, waves, epochs in itertools.product(wave_sizes, range(WAVES, 0, -1), range(most, least - 1, -1)):
+            ladder = Ladder(_fidelities(epochs, sizes, share), wave, pending)
+            if seconds(ladder) <= budget.amount / waves:
+                return ladder
         if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
-            return Ladder(_fidelities(least, sizes, share), waves_of[-1], pending)
-        share /= 2  # an epoch of the whole data is more than the budget pays for
+            return Ladder(_fidelities(least, sizes, share), wave_sizes[-1], pending)
+        share /= 2
 
 
 def _fidelities(epochs: int, sizes: tuple[int, int, int], share: float = 1.0) -> tuple[Fidelity, ...]:
-    """Twice the epochs on each higher rung, at a larger image, over a `share` of the data."""
+    """`epochs` on the lowest rung, EPOCH_GROWTH times as many on each higher one; the same `share` of the data on all."""
     return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size, share) for rung, size in enumerate(sizes))
 
 
 def _sizes(imgsz: int) -> tuple[int, int, int]:
-    """Proxy image sizes in pixels: half, three quarters and all of the final size, at most 320 and at least 64."""
+    """Image size of each rung in pixels: half, three quarters and all of the final size, at most 320 and at least 64."""
     top = min(imgsz, 320)
     low, middle = (max(64, round(top * share / 32) * 32) for share in (0.5, 0.75))
     return min(low, top), min(middle, top), top
 
 
 def _wave_seconds(ladder: Ladder, epoch_flops: float, imgsz: int, device: str) -> float:
-    """Nominal worker-seconds of one wave; a promoted trial trains only what the rung below has not."""
+    """Nominal seconds of one worker for one wave. epoch_flops: training FLOPs of an epoch of all images at `imgsz` pixels."""
     total = 0.0
     trained = 0
     for rung, fidelity in enumerate(ladder.fidelities):
-        epochs = (fidelity.epochs - trained) * fidelity.data_share
+        epochs = (fidelity.epochs - trained) * fidelity.data_share  # a promoted trial continues from the rung below
         flops = epochs * epoch_flops * (fidelity.imgsz / imgsz) ** 2
-        total += ladder.seats(rung) * (flops / NOMINAL_FLOPS[device] + EVALUATION_OVERHEAD)
+        total += ladder.seats(rung) * (flops / nominal_flops(device) + EVALUATION_OVERHEAD)
         trained = fidelity.epochs
     return total

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Hard limits on the FLOPs and parameters of the fused network. Candidates that exceed one are never trained."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from gpnas.search.trial import Space
 
 @dataclass(frozen=True)
 class Limits:
-    """What the fused network may cost on one image of the run's size; None is no limit. flops = 2 * MACs."""
+    """The most that the fused network may cost on one image of the run's size. FLOPs = 2 x MACs. None: no limit."""
 
     max_flops: float | None = None
     max_params: float | None = None
 
     def allows(self, cost: Cost) -> bool:
+        """Whether `cost` is at most equal to each limit."""
         return (self.max_flops is None or cost.flops <= self.max_flops) and (
             self.max_params is None or cost.params <= self.max_params
         )
 
 
 def check_limits(space: Space, limits: Limits, imgsz: int) -> None:
-    """Raises LimitError, naming the smallest architecture of the space, when even that exceeds a limit."""
+    """Raises LimitError when even the smallest architecture of the space exceeds a limit at `imgsz` pixels."""
     smallest = space.smallest()
-    costs = deployed_cost(smallest.graph, imgsz)
-    if limits.allows(costs):
+    cost = deployed_cost(smallest.graph, imgsz)
+    if limits.allows(cost):
         return
     over = []
-    if limits.max_flops is not None and costs.flops > limits.max_flops:
+    if limits.max_flops is not None and cost.flops > limits.max_flops:
         over.append(f"--max-flops {limits.max_flops:.4g}")
-    if limits.max_params is not None and costs.params > limits.max_params:
+    if limits.max_params is not None and cost.params > limits.max_params:
         over.append(f"--max-params {limits.max_params:.4g}")
     raise LimitError(
         f"{' and '.join(over)}: nothing in the space is that small; its smallest architecture ({smallest.hash}) has "
-        f"{costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {costs.params / 1e6:.3f}M parameters: raise the limit to at "
+        f"{cost.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {cost.params / 1e6:.3f}M parameters: raise the limit to at "
         "least that or lower --imgsz"
     )
 
 
 def typical_macs(space: Space, limits: Limits, imgsz: int, seed: int, samples: int = 200) -> float:
-    """Median MACs on one image among sampled candidates within the limits (the smallest's when none is)."""
+    """Median MACs, for one image of `imgsz` pixels, of sampled candidates within the limits; those of the smallest candidate
+    when none of the samples is within the limits."""
     rng = random.Random(f"{seed}/typical")
     costs = [deployed_cost(space.propose([], rng).graph, imgsz) for _ in range(samples)]
     macs = sorted(c.macs for c in costs if limits.allows(c))

@@ -1,7 +1,6 @@
-"""Limits, dominance, the front, hypervolume. AP is maximised, MACs are minimised.
+"""The Pareto front, non-dominated ranking and hypervolume of measured trials. AP is maximised, MACs are minimised.
 
-Limits are hard: what exceeds one is infeasible and never compared. moocore does the geometry; no NaN may reach it (it answers
-0 without a word), so a point with one is refused here.
+moocore computes ranks and areas. It silently returns an area of 0 for points with NaN, so a Point cannot hold one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other beats in AP and MACs, by rising MACs; of equal points the lowest id."""
+    """The points that no other dominates, by rising MACs; of equal points the one with the lowest id."""
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p.macs, -p.ap, p.id)):
         if not best or point.ap > best[-1].ap:
@@ -34,27 +33,31 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def ranked(points: Sequence[Point]) -> list[Point]:
-    """All points, best first: by non-dominated rank (NSGA-II's sorting); within a rank the highest AP, then by falling share of
-    the dominated area, between AP and log MACs, that is a point's alone; then by id."""
+    """All points, best first.
+
+    They are sorted by non-dominated rank (NSGA-II, Deb et al. 2002, section III-A). Within a rank the highest AP comes first,
+    then the largest exclusive hypervolume contribution between AP and log2 MACs, then the lowest id.
+    """
     if not points:
         return []
     import moocore  # late: it loads a compiled library that `gpnas --help` does without
 
     values = [[-p.ap, math.log2(p.macs)] for p in points]
     ranks = moocore.pareto_rank(values)
-    reference = [0.0, max(cost for _, cost in values) + 1.0]  # one doubling beyond the largest
+    reference = [0.0, max(log_macs for _, log_macs in values) + 1.0]  # AP 0 and twice the largest MACs
     keys: list[tuple[float, ...]] = [()] * len(points)
     for rank in set(ranks.tolist()):
         members = [i for i in range(len(points)) if ranks[i] == rank]
-        alone = moocore.hv_contributions([values[i] for i in members], ref=reference)
+        exclusive = moocore.hv_contributions([values[i] for i in members], ref=reference)
         top = max(points[i].ap for i in members)
-        for i, area in zip(members, alone.tolist(), strict=True):
+        for i, area in zip(members, exclusive.tolist(), strict=True):
             keys[i] = (rank, -math.inf if points[i].ap == top else -area, points[i].id)
     return [points[i] for i in sorted(range(len(points)), key=keys.__getitem__)]
 
 
 def hypervolume(points: Sequence[Point], max_macs: float) -> float:
-    """Area that the points dominate in AP x MACs/max_macs, between AP 0 and `max_macs`: 1 is an AP of 1 for nothing."""
+    """Area that the points dominate between AP and MACs / max_macs, above AP 0 and below `max_macs`; in [0, 1]. Only an AP of 1
+    at 0 MACs would dominate all of it."""
     inside = [p for p in points if p.macs < max_macs]
     if not inside:
         return 0.0

@@ -1,12 +1,12 @@
-"""What a search is made of: candidates, fidelities, evaluations, and the two interfaces that a search joins.
+"""What a search is made of: candidates, fidelities, evaluations, trials, and the two interfaces that a search joins.
 
     space: Space = ...                                    # search_spaces/
     evaluator: Evaluator = ...                            # evaluators/
-    child = space.propose([parent], rng)                  # no parent samples, one mutates, two cross
+    child = space.propose([parent], rng)                  # [] samples, [a] mutates a, [a, b] crosses a and b
     result = evaluator.evaluate(child, Fidelity(epochs=4, imgsz=160), Path("trials/7"), print)
     result.state, result.metrics["ap"]
 
-Only `Candidate` enters the core and only `Evaluation` comes back: the core never opens a genotype.
+A space makes candidates and an evaluator gives evaluations. `gpnas` itself never opens a genotype.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from gpnas.graph.cost import Cost
 from gpnas.graph.graph import Graph
 
 
 class TrialState(enum.StrEnum):
-    """Where one evaluation of one candidate stands. The journal keeps it."""
+    """The state of one evaluation of one trial, as the journal stores it."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -50,7 +51,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture: `genotype` (YAML text) says how to rebuild it, `hash` is the genotype's canonical hash."""
+    """An architecture. genotype: YAML text from which its space rebuilds it. hash: the canonical hash of the genotype."""
 
     genotype: str
     hash: str
@@ -80,10 +81,10 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of one evaluation. A complete one has a finite `ap` among its metrics; a failed one has a cause.
+    """The outcome of one evaluation. A complete one has the metric `ap`; a failed one has a cause.
 
-    metrics: `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large` in [0, 1] (COCO definitions); a size that the
-    data lack is absent. seconds: wall clock. epochs: epochs trained in this evaluation. message: one line for a person.
+    metrics: `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large` in [0, 1], as COCO defines them, without the sizes that
+    the data lack; all are finite. seconds: wall clock. epochs: trained in this evaluation. message: one line for a person.
     """
 
     state: TrialState
@@ -98,34 +99,16 @@ class Evaluation:
         if bad:
             raise ValueError(f"metrics must be finite, got {bad}; report a failure with cause nan instead")
         if not self.state.is_finished:
-            raise ValueError(f"an evaluation is of a finished trial, got state {self.state}")
+            raise ValueError(f"an evaluation has ended, its state cannot be {self.state}")
         if self.state is TrialState.COMPLETE and "ap" not in self.metrics:
             raise ValueError("a complete evaluation needs the metric 'ap'")
         if (self.state is TrialState.FAILED) != (self.cause is not None):
-            raise ValueError(f"a failed evaluation, and only it, has a cause: got {self.state} with cause {self.cause}")
+            raise ValueError(f"failed evaluations have a cause, others have none; got {self.state} with cause {self.cause}")
 
 
 def failure(cause: Cause, message: str, seconds: float = 0.0, epochs: int = 0) -> Evaluation:
     """An evaluation that ended without a result."""
     return Evaluation(TrialState.FAILED, {}, seconds, epochs, cause, message)
-
-
-Report = Callable[[dict[str, Any]], None]
-"""Called during an evaluation, after each epoch, with {"epoch": int, "epochs": int, "loss": float, ...}."""
-
-
-class Space(Protocol):
-    """What can be searched.
-
-    propose([], rng) samples, propose([a], rng) mutates a, propose([a, b], rng) crosses two; read(text) rebuilds a candidate
-    from its YAML and raises GenotypeError; smallest() is the candidate with the fewest MACs (what an impossible limit names).
-    """
-
-    def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate: ...
-
-    def read(self, text: str) -> Candidate: ...
-
-    def smallest(self) -> Candidate: ...
 
 
 _PARENTS = {"sample": 0, "smallest": 0, "start": 0, "mutate smallest": 0, "mutate": 1, "cross": 2}
@@ -172,12 +155,50 @@ class Origin:
             raise ValueError(f"not an origin: {text!r}; {error}") from None
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A candidate that a search trains. Trials are numbered from 0.
+
+    cost: of its fused inference form on one image of the run's size. features: by name, as of `gpnas.paths.features`.
+    """
+
+    id: int
+    candidate: Candidate
+    origin: Origin
+    features: Mapping[str, float]
+    cost: Cost
+
+    @property
+    def lender(self) -> int | None:
+        """Id of the trial from whose weights it starts; None when it starts from scratch."""
+        return self.origin.lender
+
+
+Report = Callable[[dict[str, Any]], None]
+"""Called during an evaluation, after each epoch, with {"epoch": int, "epochs": int, "loss": float, ...}."""
+
+
+class Space(Protocol):
+    """The candidates that can be searched.
+
+    propose([], rng) samples one, propose([a], rng) mutates a, propose([a, b], rng) crosses a and b. read(genotype) rebuilds a
+    candidate and raises GenotypeError. smallest() is the candidate with the fewest MACs, which the message about an impossible
+    limit names.
+    """
+
+    def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate: ...
+
+    def read(self, text: str) -> Candidate: ...
+
+    def smallest(self) -> Candidate: ...
+
+
 LENDER = "lender"
-"""The link in a trial's folder to the folder of the trial from whose weights it starts."""
+"""Name of the link, in a trial's folder, to the folder of the trial from whose weights it starts."""
 
 CHECKPOINTS = "checkpoint*.pt"
-"""Names, in a trial's folder, of the files from which a higher fidelity continues. A search removes them once the trial cannot
-be promoted any more."""
+"""Pattern of the files, in a trial's folder, from which a higher fidelity continues. A search removes them when the trial
+cannot be promoted any more."""
 
 
 def checkpoint_name(epochs: int) -> str:
@@ -192,17 +213,17 @@ def checkpoint_epochs(name: str) -> int | None:
 
 
 MEMORY_BYTES = "memory_bytes"
-"""The metric by which an evaluator reports the peak of the GPU memory that its tensors took, in bytes."""
+"""Name of the metric by which an evaluator reports its peak of allocated GPU memory, in bytes."""
 
 
 class Evaluator(Protocol):
-    """How good a candidate is. Picklable: it runs in worker processes.
+    """How good a candidate is. An evaluator can be pickled: it runs in worker processes.
 
-    evaluate(candidate, fidelity, trial_dir, report) trains or looks up `candidate`. `trial_dir` exists and belongs to the
-    candidate alone: what a lower fidelity left there (a checkpoint) may be continued. Where a search lets children start from
-    a parent's weights, `trial_dir / LENDER` leads to the folder of the trial whose they are, which had this fidelity.
-    Expected failures (out of memory, NaN) come back as an Evaluation with a cause; anything raised is recorded by the caller
-    with cause error.
+    evaluate(candidate, fidelity, trial_dir, report) trains `candidate` or looks it up. The folder `trial_dir` exists and
+    belongs to this candidate; an evaluation may continue from the checkpoint that a lower fidelity left there. When the trial
+    starts from weights of another, `trial_dir / LENDER` links to the folder of that trial, which completed this fidelity.
+    Expected failures (out of memory, NaN) are returned as an Evaluation with a cause. The caller records any exception with
+    the cause "error".
     """
 
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation: ...

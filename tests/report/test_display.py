@@ -13,8 +13,8 @@ from gpnas.run.journal import TrialRow
 from gpnas.run.loop import Finished, Progressed, Started, Waiting
 from gpnas.run.results import TrialResult
 from gpnas.search.budget import Budget
-from gpnas.search.controller import Suggestion, Trial
-from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
+from gpnas.search.controller import Suggestion
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
 from tests.grid import grid_candidate
 
 

@@ -9,11 +9,12 @@ import pytest
 from gpnas.errors import LimitError
 from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.search.acquisition import dominated_area
-from gpnas.search.controller import SIZE_RANGE, Controller, _Proposal, _spread_by_size
+from gpnas.search.controller import Controller
 from gpnas.search.ladder import Ladder, quota
 from gpnas.search.limits import Limits, check_limits, typical_macs
 from gpnas.search.pareto import Point, ranked
-from gpnas.search.trial import Cause, Evaluation, Fidelity, TrialState, failure
+from gpnas.search.pool import SIZE_RANGE, Proposal, spread_by_size
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 from tests.grid import GridSpace, true_ap
 
 LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
@@ -264,15 +265,15 @@ def test_an_outlier_does_not_make_every_other_size_count_as_smallest():
 def test_the_first_candidates_spread_over_sizes_and_are_drawn_by_the_seed():
     """Five chains of one depth at each of 2, 4, 8 and 16 units of MACs, all of them in the pool of every seed."""
     pool = [
-        _Proposal("{}", f"{size}-{k}", "sample", Cost(1, size * 1_000_000 + k, 1), {})
+        Proposal("{}", f"{size}-{k}", Origin("sample"), Cost(1, size * 1_000_000 + k, 1), {})
         for size in (2, 4, 8, 16)
         for k in range(5)
     ]
-    drawn = [[p.hash for p in _spread_by_size(pool, 4, None, random.Random(seed))] for seed in (0, 0, 1, 2)]
+    drawn = [[p.hash for p in spread_by_size(pool, 4, None, random.Random(seed))] for seed in (0, 0, 1, 2)]
     assert all([name.split("-")[0] for name in names] == ["16", "8", "4", "2"] for names in drawn)
     assert drawn[0] == drawn[1] and len(set(map(tuple, drawn))) == 3
-    start = _Proposal("{}", "start", "start", Cost(1, 5_000_000, 1), {})
-    assert [p.hash.split("-")[0] for p in _spread_by_size(pool, 3, start, random.Random(0))] == ["start", "16", "2"]
+    start = Proposal("{}", "start", Origin("start"), Cost(1, 5_000_000, 1), {})
+    assert [p.hash.split("-")[0] for p in spread_by_size(pool, 3, start, random.Random(0))] == ["start", "16", "2"]
 
 
 def test_a_limit_that_few_samples_meet_is_reached_from_the_smallest():

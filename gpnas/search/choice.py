@@ -1,0 +1,62 @@
+"""The choice of a new candidate: the one whose training is expected to gain most.
+
+A surrogate (surrogate.py) learns from the finished trials and predicts the accuracy of every proposal of the pool. The choice
+is the proposal with the largest expected growth of the area that measured trials dominate between accuracy and log MACs or,
+when it is `for_best`, with the largest expected improvement of the best accuracy (acquisition.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gpnas.search.acquisition import expected_hypervolume_improvement, expected_improvement
+from gpnas.search.pool import SIZE_RANGE, Proposal
+from gpnas.search.surrogate import Floats, Surrogate, head_start, normal_scores, ranks
+from gpnas.search.surrogate import fit as fit_surrogate
+from gpnas.search.trial import Trial
+
+Fit = Callable[[Floats, Floats, Floats], Surrogate]
+"""Learns a surrogate from features, prior and scores, as `surrogate.fit` does."""
+
+
+def most_promising(
+    proposals: Sequence[Proposal],
+    trained: Sequence[tuple[Trial, float]],  # with the AP that each reached, comparable among those with and without a lender
+    running: Sequence[Trial],  # no AP yet: each counts as if it will reach the AP that is predicted for it
+    *,
+    large_macs: float,  # on one image; costs count from large_macs / SIZE_RANGE up
+    for_best: bool,
+    fit: Fit = fit_surrogate,
+) -> Proposal:
+    """The proposal with the largest expected gain; of equal ones that with the first hash."""
+    trials = [trial for trial, _ in trained]
+    rows: list[Trial | Proposal] = [*trials, *running, *proposals]
+    n, m = len(trials), len(trials) + len(running)
+    names = list(rows[0].features)
+    features = ranks(np.array([[row.features[name] for name in names] for row in rows]))
+    no_prior = np.zeros(len(rows))  # among detectors of like FLOPs the score predicts no better than chance: docs/search.md
+    costs = np.array([math.log2(row.cost.macs) for row in rows])
+    costs = np.maximum(costs, math.log2(large_macs) - math.log2(SIZE_RANGE))
+
+    scores = normal_scores(np.array([ap for _, ap in trained]))
+    warm = np.array([trial.lender is not None for trial in trials])
+    if warm.any():
+        scores[warm] -= head_start(features[:n], warm, scores)
+    model = fit(features[:n], no_prior[:n], scores)
+    if running:
+        expected, _ = model.predict(features[n:m], no_prior[n:m])
+        model = model.believing(features[n:m])
+        scores = np.concatenate([scores, expected])
+    mean, deviation = model.predict(features[m:], no_prior[m:])
+    if for_best:
+        gain = expected_improvement(mean, deviation, float(scores.max()))
+    else:
+        measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
+        reference = max(math.log2(large_macs), float(costs.max())) + 1  # twice the MACs: the largest still gain some area
+        gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
+    # Proposals that gradient paths cannot tell apart differ by rounding errors alone.
+    best = float(gain.max()) * (1 - 1e-9)
+    return min((p for p, value in zip(proposals, gain, strict=True) if value >= best), key=lambda p: p.hash)

@@ -1,0 +1,182 @@
+"""The candidates among which the controller chooses: sampled from the space, bred from trials, all within the limits.
+
+Sampled candidates stay in the pool for the whole search, and it grows by GROWTH draws for each new trial. Under limits that few
+samples meet, mutants of the space's smallest candidate join them. Children of good trials are bred for one decision. The seed
+decides every draw: the same seed, limits and parents give the same pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import random
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from gpnas.graph.cost import Cost, deployed_cost
+from gpnas.search.limits import Limits
+from gpnas.search.trial import Candidate, Origin, Space, Trial
+
+POOL = 10_000
+"""Draws from the space in a whole search, at most."""
+
+FIRST_POOL, GROWTH = 1000, 500
+"""Draws from the space before the first decision, and for each new trial after the first ones."""
+
+RARE = 4
+"""When fewer than 1/RARE of the first draws are new and within the limits, mutants of the smallest candidate join the pool."""
+
+BRED = 500
+"""Children that are bred for one decision."""
+
+SIZE_RANGE = 8.0
+"""Candidates spread over this factor of MACs. Below the largest MACs / SIZE_RANGE a smaller candidate is not better."""
+
+LIKE_SIZE = 1.25
+"""Candidates whose MACs differ by less than this factor count as equal in size."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate of the pool. It holds no graph: a pool has thousands, and `Space.read` rebuilds the one that is chosen.
+
+    cost: of its fused inference form on one image of the run's size. features: by name, as of a `Trial`.
+    """
+
+    genotype: str
+    hash: str
+    origin: Origin
+    cost: Cost
+    features: Mapping[str, float]
+
+
+Pick = Callable[[Sequence[Proposal], Sequence[Proposal], random.Random], Proposal]
+"""Picks one of several proposals of like size: (proposals, those that are chosen already, random numbers)."""
+
+
+def pick_at_random(proposals: Sequence[Proposal], chosen: Sequence[Proposal], rng: random.Random) -> Proposal:
+    """Any of them. docs/search.md compares other ways (`python benchmarks/controller_variants.py`)."""
+    return rng.choice(proposals)
+
+
+class Pool:
+    """Proposals within the limits. `size` is POOL or, for small spaces and tests, less."""
+
+    def __init__(
+        self,
+        space: Space,
+        limits: Limits,
+        *,
+        imgsz: int,  # pixels, for the cost that the limits bound
+        seed: int,
+        size: int,
+        describe: Callable[[Candidate], Mapping[str, float]],
+    ) -> None:
+        self._space, self._limits, self._imgsz, self._seed, self._size = space, limits, imgsz, seed, size
+        self._describe = describe
+        self._sampled: dict[str, Proposal] = {}
+        self._draws = 0
+
+    @property
+    def sampled(self) -> list[Proposal]:
+        """What has been sampled so far, without bred children."""
+        return list(self._sampled.values())
+
+    def sample(self, trials: int) -> list[Proposal]:
+        """`sampled` after FIRST_POOL draws and GROWTH more for each of so many `trials`."""
+        draws = min(self._size, FIRST_POOL + GROWTH * trials)
+        while self._draws < draws:
+            rng = random.Random(f"{self._seed}/sample/{self._draws}")
+            self._add(self._sampled, self._space.propose([], rng), Origin("sample"))
+            self._draws += 1
+            if self._draws == min(self._size, FIRST_POOL) and len(self._sampled) < self._draws // RARE:
+                self._grow_from_smallest()
+        return self.sampled
+
+    def breed(self, parents: Sequence[Trial], lending: Container[int], rng: random.Random) -> list[Proposal]:
+        """New children of `parents`: two mutants to one cross of two parents.
+
+        A child whose first parent is one of the trials `lending` (ids) starts from that parent's weights; where the parent did
+        not start from scratch itself, from those of the parent's lender.
+        """
+        children: dict[str, Proposal] = {}
+        for k in range(min(BRED, self._size)):
+            chosen = rng.sample(parents, 2) if k % 3 == 0 and len(parents) > 1 else [rng.choice(parents)]
+            first = chosen[0]
+            lender = (first.id if first.lender is None else first.lender) if first.id in lending else None
+            origin = Origin("cross" if len(chosen) == 2 else "mutate", tuple(parent.id for parent in chosen), lender)
+            self._add(children, self._space.propose([parent.candidate for parent in chosen], rng), origin)
+        return list(children.values())
+
+    def proposal(self, candidate: Candidate, origin: Origin) -> Proposal | None:
+        """The candidate as a proposal; None when it exceeds a limit."""
+        cost = deployed_cost(candidate.graph, self._imgsz)
+        if not self._limits.allows(cost):
+            return None
+        return Proposal(candidate.genotype, candidate.hash, origin, cost, self._describe(candidate))
+
+    def _grow_from_smallest(self) -> None:
+        """Reach small candidates by mutation where limits are so tight that sampling rarely meets them."""
+        rng = random.Random(f"{self._seed}/smallest")
+        smallest = self._space.smallest()
+        self._add(self._sampled, smallest, Origin("smallest"))
+        family = [smallest, *(self._space.read(proposal.genotype) for proposal in self.sampled)]
+        for _ in range(min(self._size, FIRST_POOL)):
+            child = self._space.propose([rng.choice(family)], rng)
+            if self._add(self._sampled, child, Origin("mutate smallest")):
+                family.append(child)
+
+    def _add(self, proposals: dict[str, Proposal], candidate: Candidate, origin: Origin) -> bool:
+        """Add a candidate to `proposals` (by hash) if it is new and within the limits; returns whether it was added."""
+        if candidate.hash in proposals or candidate.hash in self._sampled:
+            return False
+        proposal = self.proposal(candidate, origin)
+        if proposal is None:
+            return False
+        proposals[candidate.hash] = proposal
+        return True
+
+
+def large_macs(proposals: Iterable[Proposal]) -> int:
+    """The 90th percentile of their MACs on one image. The largest tenth are outliers where no limit bounds the FLOPs."""
+    macs = sorted(proposal.cost.macs for proposal in proposals)
+    return macs[int(0.9 * (len(macs) - 1))]
+
+
+def spread_by_size(
+    proposals: Sequence[Proposal], count: int, start: Proposal | None, rng: random.Random, pick: Pick = pick_at_random
+) -> list[Proposal]:
+    """`count` proposals whose MACs spread evenly on a logarithmic scale, largest first; before them `start`, if there is one.
+
+    The sizes reach from `large_macs` down to the smallest proposal, over a factor of SIZE_RANGE at most.
+    """
+    by_macs = sorted(proposals, key=lambda p: (p.cost.macs, p.hash))
+    chosen = [start][:count] if start is not None else []
+    if not by_macs:
+        return chosen
+    large = large_macs(by_macs)
+    spread = min(SIZE_RANGE, max(LIKE_SIZE, large / by_macs[0].cost.macs))
+    steps = count - len(chosen)
+    for i in range(steps):
+        target = large / spread ** (i / max(1, steps - 1)) / math.sqrt(LIKE_SIZE)
+        taken = {p.hash for p in chosen}
+        rest = [p for p in by_macs if p.hash not in taken]
+        like = [p for p in rest if 1 / LIKE_SIZE < p.cost.macs / target < LIKE_SIZE]
+        if like:
+            chosen.append(pick(like, chosen, rng))
+        elif rest:
+            chosen.append(min(rest, key=lambda p: abs(math.log(p.cost.macs / target))))
+    return chosen
+
+
+@contextlib.contextmanager
+def garbage_collection_paused() -> Iterator[None]:
+    """Thousands of candidates hold no reference cycles. The collector would scan them over and over while they are made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
