@@ -265,3 +265,81 @@ def test_the_gradient_timeline_of_the_best_is_drawn_when_its_graph_is_given(run:
     assert all(graph.ops[i].name in text for i in graph.layers)
     assert not Page(text).open
     assert "How gradients reach" not in write_report(run).read_text()
+
+
+def drawn(text: str, title: str) -> ET.Element:
+    """The drawing of a page whose title begins so."""
+    start = text.index(f"<title>{title}")
+    return parsed(text[text.rindex("<svg", 0, start) : text.index("</svg>", start) + len("</svg>")])
+
+
+def circles(root: ET.Element) -> dict[str, tuple[float, float]]:
+    """Centres of the marks by their titles, without those of the legend."""
+    named = {c.findtext(f"{SVG}title") or "": c for c in root.iter(f"{SVG}circle")}
+    return {name: (float(c.get("cx", "nan")), float(c.get("cy", "nan"))) for name, c in named.items() if "AP" in name}
+
+
+def test_progress_is_drawn_over_the_time_in_which_something_was_evaluated(run: Path) -> None:
+    """Evaluations take a minute each with a minute's pause after it: they end after 1, 2 and 4 minutes of search."""
+    fill(run)
+    root = drawn(write_report(run).read_text(), "AP over time")
+    marks = circles(root)
+    first = marks["trial 0: AP 0.250 at rung 0"]
+    second, last = marks["trial 1: AP 0.125 at rung 0"], marks["trial 1: AP 0.375 at rung 1"]
+    assert last[0] - first[0] == pytest.approx(3 * (second[0] - first[0]), abs=0.3)
+    assert second[1] - first[1] == pytest.approx(first[1] - last[1], abs=0.2)
+    best = next(path.get("d") for path in root.iter(f"{SVG}path") if path.get("class") == "front" and "V" in path.get("d", ""))
+    assert best == f"M{first[0]} {first[1]}H{last[0]}V{last[1]}H736.0"
+    assert root.findtext(f"{SVG}desc") == "best AP 0.375 after 3 complete evaluations"
+    assert "minutes of search" in "".join(root.itertext())
+
+
+def fill_scores(run: Path, trials: int) -> None:
+    """APs of trials on rung 0 whose ranks swap two pairs of scores, one trial that climbed, a warm start and a failure."""
+    aps = [0.25, 0.125, 0.5, 0.375, 0.625][:trials]
+    with Journal.create(run, run_settings().to_json()) as journal:
+        for i in range(trials + 2):
+            origin = Origin("mutate", (0,), 0) if i == trials else Origin("sample")
+            journal.add_trial(TrialRow(i, f"hash{i}", "", origin, i / 4, 1000, 10**9 * (1 + i)))
+            journal.start_evaluation(i, 0, LOW)
+        for i, ap in enumerate([*aps, 0.9]):
+            journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+        journal.finish_evaluation(trials + 1, 0, failure(Cause.NAN, "loss is nan"))
+        journal.start_evaluation(1, 1, HIGH)
+        journal.finish_evaluation(1, 1, Evaluation(TrialState.COMPLETE, {"ap": 0.75}))
+
+
+def test_the_score_is_compared_with_ap_on_the_lowest_rung_without_warm_starts(run: Path) -> None:
+    fill_scores(run, 5)
+    # Ranks 1 2 3 4 5 against 2 1 4 3 5: rho = 1 - 6 (1 + 1 + 1 + 1 + 0) / (5 (25 - 1)) = 0.8.
+    root = drawn(write_report(run).read_text(), "Score against AP: Spearman correlation 0.80 over 5 trials")
+    marks = circles(root)
+    assert list(marks) == [
+        f"trial {i}: score {score:.3f}, AP {ap:.3f}"
+        for i, score, ap in [(0, 0, 0.25), (1, 0.25, 0.125), (2, 0.5, 0.5), (3, 0.75, 0.375), (4, 1, 0.625)]
+    ]
+    xs, ys = zip(*marks.values(), strict=True)
+    assert [b - a for a, b in itertools.pairwise(xs)] == pytest.approx([xs[1] - xs[0]] * 4, abs=0.2)
+    assert ys[0] - ys[1] == pytest.approx(ys[2] - ys[3], abs=0.2)
+    styles = [c.get("class") for c in root.iter(f"{SVG}circle") if "AP" in (c.findtext(f"{SVG}title") or "")]
+    assert styles == ["on-front", "on-front", "dot", "dot", "dot"]  # trial 1 climbed to AP 0.75 at 2 GMACs
+
+
+def test_few_trials_have_no_correlation(run: Path) -> None:
+    fill_scores(run, 4)
+    root = drawn(write_report(run).read_text(), "Score against AP")
+    assert root.findtext(f"{SVG}title") == "Score against AP"
+    assert root.findtext(f"{SVG}desc") == "4 trials at rung 0"
+
+
+def test_a_report_needs_no_graph_of_a_run_without_results(run: Path) -> None:
+    Journal.create(run, run_settings().to_json()).close()
+    text = write_report(run, lambda genotype: pytest.fail("there is no best trial")).read_text()
+    assert "no evaluation is complete" in text and "<p>None yet.</p>" in text and "no trial was measured" in text
+
+
+def test_the_settings_are_a_table(run: Path) -> None:
+    fill(run)
+    rows = Page(write_report(run).read_text()).rows
+    assert ["budget", '{"text": "2h", "kind": "seconds", "amount": 7200}'] in rows
+    assert ["space", "gradient-path"] in rows and ["imgsz", "128"] in rows

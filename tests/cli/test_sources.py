@@ -1,0 +1,139 @@
+"""The sources of an architecture: catalogue names, YAML files, runs and their trials."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gpnas.cli import sources
+from gpnas.errors import InputError, LimitError
+from gpnas.graph.cost import deployed_cost
+from gpnas.run.journal import Journal, TrialRow
+from gpnas.search.limits import Limits
+from gpnas.search.trial import Evaluation, Fidelity, Origin, TrialState
+from search_spaces.architecture import build, classes_of, has_anchors, read_architecture
+from search_spaces.blueprint import Blueprint, open_catalogue
+from search_spaces.gradient_path import open_space
+from search_spaces.neighbourhood import Neighbourhood
+from tests.settings import run_settings
+
+
+@pytest.fixture
+def genotype() -> str:
+    return open_space("gradient-path", classes=2).smallest().genotype
+
+
+@pytest.fixture
+def run(tmp_path: Path, genotype: str) -> Path:
+    """A run with trial 0 measured at AP 0.25, trial 1 at 0.5, and trial 2 not measured."""
+    run = tmp_path / "run"
+    with Journal.create(run, run_settings(imgsz=96).to_json()) as journal:
+        for i in range(3):
+            journal.add_trial(TrialRow(i, f"hash{i}", genotype, Origin("sample"), i / 7, 10, 20 + i))
+        for i, ap in ((0, 0.25), (1, 0.5)):
+            journal.start_evaluation(i, 0, Fidelity(2, 64 + 32 * i))
+            journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    for i in range(4):
+        (run / "trials" / str(i)).mkdir(parents=True)
+    return run
+
+
+def test_an_architecture_is_named_in_four_ways(run: Path, genotype: str, tmp_path: Path) -> None:
+    expected = read_architecture(genotype).hash
+    (tmp_path / "own.yaml").write_text(genotype)
+    (run / "best.yaml").write_text(genotype)
+    for source in (tmp_path / "own.yaml", run, run / "trials" / "2"):
+        assert sources.read_source(str(source)).hash == expected
+        assert sources.candidate_of(str(source)).hash == expected
+    assert sources.read_source("yolov9-t").hash == open_catalogue("yolov9-t").hash
+
+
+def test_a_file_comes_before_a_catalogue_name(tmp_path: Path, genotype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolov9-t").write_text(genotype)
+    assert sources.read_source("yolov9-t").hash == read_architecture(genotype).hash
+
+
+def test_what_is_no_source_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing: no such file, run or architecture; the catalogue has darknet53, "):
+        sources.read_source("nothing")
+    with pytest.raises(InputError, match=r"3: the run has no trial 3"):
+        sources.read_source(str(run / "trials" / "3"))
+    (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(InputError, match=r"image.yaml: cannot be read as an architecture YAML"):
+        sources.read_source(str(tmp_path / "image.yaml"))
+
+
+def test_the_yaml_of_a_run_is_that_of_its_best_or_of_a_measured_trial(run: Path) -> None:
+    best, other = (read_architecture(sources.trial_yaml(run, trial_id)) for trial_id in (None, 0))
+    assert best.found is not None and other.found is not None
+    assert (best.found["trial"], best.found["measured"]) == (1, {"ap": 0.5, "epochs": 2, "imgsz": 96})
+    assert (other.found["trial"], other.found["measured"]) == (0, {"ap": 0.25, "epochs": 2, "imgsz": 64})
+    assert sources.searched_imgsz(best) == 96
+    with pytest.raises(InputError, match=r"run: no measured trial 2; measured trials: 0, 1"):
+        sources.trial_yaml(run, 2)
+
+
+def test_a_run_without_results_has_no_best(tmp_path: Path) -> None:
+    Journal.create(tmp_path / "empty", run_settings().to_json()).close()
+    with pytest.raises(InputError, match=r"empty: no measured trial; measured trials: none"):
+        sources.trial_yaml(tmp_path / "empty", None)
+
+
+def test_an_architecture_that_no_search_found_is_for_640_pixels(genotype: str) -> None:
+    assert sources.searched_imgsz(read_architecture(genotype)) == 640
+
+
+def test_a_blueprint_is_narrowed_to_limits_with_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = open_catalogue("yolov9-t")
+    full = deployed_cost(build(tiny), 64)
+    assert sources.narrowed(tiny, "yolov9-t", Limits(full.flops, full.params), 64) is tiny
+    assert capsys.readouterr() == ("", "")
+    small = sources.narrowed(tiny, "yolov9-t", Limits(full.flops / 2, None), 64, stderr=True)
+    assert isinstance(small, Blueprint)
+    cost = deployed_cost(build(small), 64)
+    assert 0.3 * full.flops < cost.flops <= full.flops / 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"yolov9-t has {full.flops / 1e9:.3f}G FLOPs at 64 pixels and {full.params / 1e6:.3f}M parameters; at width_multiple "
+        f"{small.width_multiple} it has {cost.flops / 1e9:.3f}G and {cost.params / 1e6:.3f}M\n"
+    )
+    sources.narrowed(tiny, "yolov9-t", Limits(full.flops / 2, None), 64)
+    assert capsys.readouterr() == (err, "")
+
+
+def test_a_genotype_beyond_the_limits_is_refused(genotype: str) -> None:
+    with pytest.raises(LimitError, match=r"mine: has .*G FLOPs at 64 pixels and .*M parameters, beyond the limits; raise them"):
+        sources.narrowed(read_architecture(genotype), "mine", Limits(None, 5.0), 64)
+
+
+def test_a_head_is_changed_to_the_classes_of_the_data_with_a_message(genotype: str, capsys: pytest.CaptureFixture[str]) -> None:
+    two = read_architecture(genotype)
+    assert sources.for_classes(two, 2) is two
+    assert capsys.readouterr() == ("", "")
+    assert classes_of(sources.for_classes(two, 5)) == 5
+    message = "the architecture has a head for 2 classes; it gets one for the 5 classes of the data\n"
+    assert capsys.readouterr() == (message, "")
+    sources.for_classes(two, 5, stderr=True)
+    assert capsys.readouterr() == ("", message)
+
+
+def test_heads_with_anchors_are_replaced_even_for_the_same_classes(capsys: pytest.CaptureFixture[str]) -> None:
+    anchors = open_catalogue("yolov5l")
+    assert has_anchors(anchors)
+    decoupled = sources.for_classes(anchors, classes_of(anchors))
+    assert not has_anchors(decoupled) and classes_of(decoupled) == classes_of(anchors)
+    assert capsys.readouterr().out == (
+        f"the published heads with anchors are replaced by a decoupled head for {classes_of(anchors)} classes\n"
+    )
+
+
+def test_a_blueprint_is_searched_in_its_neighbourhood_and_nothing_else(genotype: str) -> None:
+    assert isinstance(sources.space_around("gradient-path", open_catalogue("yolov9-t"), 3), Neighbourhood)
+    space = sources.space_around("elan", read_architecture(genotype), 3)
+    assert json.loads(space.smallest().genotype)["head"]["classes"] == 3
+    with pytest.raises(InputError, match="--space elan: a published architecture is searched in its own neighbourhood"):
+        sources.space_around("elan", open_catalogue("yolov9-t"), 3)
