@@ -29,11 +29,9 @@ def automatic_batch(graph: Graph, classes: int, imgsz: int, device: torch.device
 
     def peak(images: int) -> int:
         gc.collect()  # the optimizer of an earlier call may be part of a reference cycle
-        network = new_network(graph, classes, imgsz, 0).train()
-        network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = new_optimizer(network, "adamw", lr=1e-3, momentum=0.9, weight_decay=0.0)
+        gradients = new_accumulator(graph, classes, imgsz, device, precision)
         torch.cuda.reset_peak_memory_stats(device)
-        GradientAccumulator(network, optimizer, classes, precision).backward_in(1, _batch(images, imgsz, device), graph.outputs)
+        gradients.backward_in(1, noise_batch(images, imgsz, device), graph.outputs)
         return torch.cuda.max_memory_allocated(device)
 
     batch = largest_batch(peak, int(_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]))
@@ -41,11 +39,19 @@ def automatic_batch(graph: Graph, classes: int, imgsz: int, device: torch.device
     return batch
 
 
-def _batch(images: int, imgsz: int, device: torch.device) -> Batch:
-    """Noise, with eight boxes of class 0 in each image."""
+def new_accumulator(graph: Graph, classes: int, imgsz: int, device: torch.device, precision: str) -> GradientAccumulator:
+    """An untrained network on `device`, ready for a backward pass as in a training."""
+    network = new_network(graph, classes, imgsz, 0).train()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = new_optimizer(network, "adamw", lr=1e-3, momentum=0.9, weight_decay=0.0)
+    return GradientAccumulator(network, optimizer, classes, precision)
+
+
+def noise_batch(images: int, imgsz: int, device: torch.device) -> Batch:
+    """Noise of `imgsz` x `imgsz` pixels, with eight boxes of class 0 in each image."""
     pixels = torch.rand(images, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)
-    boxes = torch.tensor([imgsz / 4, imgsz / 4, imgsz / 2, imgsz / 2], device=device).expand(images, 8, 4)
-    return Batch(pixels, boxes, torch.zeros(images, 8, dtype=torch.int64, device=device), images)
+    box = torch.tensor([imgsz / 4, imgsz / 4, imgsz / 2, imgsz / 2], device=device)
+    return Batch(pixels, box.expand(images, 8, 4), torch.zeros(images, 8, dtype=torch.int64, device=device), images)
 
 
 def largest_batch(peak: Callable[[int], int], memory: int) -> int:

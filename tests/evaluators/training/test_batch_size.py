@@ -1,7 +1,17 @@
+import math
+
 import pytest
 import torch
 
-from evaluators.training.batch_size import CPU_BATCH, MAX_BATCH, automatic_batch, largest_batch
+from evaluators.training.batch_size import (
+    CPU_BATCH,
+    MAX_BATCH,
+    automatic_batch,
+    largest_batch,
+    new_accumulator,
+    noise_batch,
+)
+from evaluators.training.optimizer import check_views
 from tests.small_detector import small_graph
 
 
@@ -36,6 +46,25 @@ def test_only_two_and_eight_images_are_measured() -> None:
 
 def test_a_cpu_has_a_fixed_batch() -> None:
     assert automatic_batch(small_graph(8), 3, 64, torch.device("cpu")) == CPU_BATCH == 16
+
+
+def test_the_measured_batch_is_noise_with_eight_boxes_in_each_image() -> None:
+    batch = noise_batch(3, 64, torch.device("cpu"))
+    assert batch.images.shape == (3, 3, 64, 64) and batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert 0 <= batch.images.min() < 0.01 and 0.99 < batch.images.max() <= 1 and batch.full_size == 3
+    assert batch.boxes.tolist() == [[[16.0, 16.0, 32.0, 32.0]] * 8] * 3
+    assert batch.classes.tolist() == [[0] * 8] * 3
+
+
+def test_the_measured_step_is_that_of_a_training() -> None:
+    graph = small_graph(8, classes=2, auxiliary=0.5)
+    gradients = new_accumulator(graph, 2, 64, torch.device("cpu"), "bf16")
+    losses = gradients.backward_in(1, noise_batch(2, 64, torch.device("cpu")), graph.outputs)
+    assert all(map(math.isfinite, losses)) and losses.loss > 1
+    assert gradients.network.training and gradients.precision == "bf16" and gradients.classes == 2
+    [kernel, *_] = gradients.network.parameters()
+    assert kernel.is_contiguous(memory_format=torch.channels_last)
+    check_views(gradients.network, gradients.optimizer)  # the optimizer's vectors take memory too
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="measures a GPU's memory")
