@@ -19,14 +19,11 @@ read_detectors = functools.cache(read_detector_benchmark)
 
 
 def curves_of(names: Iterable[str], search: Callable[[str, int], np.ndarray], seeds: int) -> dict[str, np.ndarray]:
-    """{name: array of search(name, seed) for the seeds 0, 1, ...}.
-
-    search: must be picklable. The processes of one name run no other name, so it may change modules of gpnas for its name.
-    """
+    """{name: array of search(name, seed) for the seeds 0, 1, ...}. `search` must be picklable."""
     curves = {}
-    for name in names:
-        began = time.monotonic()
-        with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for name in names:
+            began = time.monotonic()
             curves[name] = np.array(list(pool.map(functools.partial(search, name), range(seeds))))
-        print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+            print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     return curves

@@ -16,7 +16,7 @@ import numpy as np
 
 from gpnas.bench.detector_benchmark import DetectorBenchmark
 from gpnas.bench.strategies import TOURNAMENT, Query, Search, Strategy, evolve, in_order, replay
-from gpnas.search.controller import Controller
+from gpnas.search.controller import Controller, Policy
 from gpnas.search.ladder import EPOCH_GROWTH, WAVE_SIZES, Ladder
 from gpnas.search.limits import Limits
 from gpnas.search.surrogate import Floats
@@ -45,8 +45,15 @@ def without_paths(benchmark: DetectorBenchmark, seed: int) -> Search:
     yield from controlled(benchmark, seed, benchmark.encoding())
 
 
-def controlled(benchmark: DetectorBenchmark, seed: int, features: Sequence[Mapping[str, float]], pending: int = 0) -> Search:
-    """The controller, with `features` of each row. Each decision lacks the results of the last `pending` evaluations."""
+def controlled(
+    benchmark: DetectorBenchmark,
+    seed: int,
+    features: Sequence[Mapping[str, float]],  # of each row, by name
+    *,
+    pending: int = 0,
+    policy: Policy | None = None,
+) -> Search:
+    """The controller. Each decision lacks the results of the last `pending` evaluations."""
     rows = {candidate.hash: i for i, candidate in enumerate(benchmark.candidates)}
     fidelities = tuple(Fidelity(max(1, benchmark.epochs // EPOCH_GROWTH**k), benchmark.imgsz) for k in (2, 1, 0))
     ladder = Ladder(fidelities, WAVE_SIZES[0], pending)
@@ -55,7 +62,16 @@ def controlled(benchmark: DetectorBenchmark, seed: int, features: Sequence[Mappi
     def describe(candidate: Candidate) -> Mapping[str, float]:
         return features[rows[candidate.hash]]
 
-    controller = Controller(benchmark.space, ladder, Limits(), imgsz=benchmark.imgsz, seed=seed, pool=pool, describe=describe)
+    controller = Controller(
+        benchmark.space,
+        ladder,
+        Limits(),
+        imgsz=benchmark.imgsz,
+        seed=seed,
+        pool=pool,
+        describe=describe,
+        policy=policy or Policy(),
+    )
     while suggestions := controller.ask(1):
         suggestion = suggestions[0]
         controller.start(suggestion)
