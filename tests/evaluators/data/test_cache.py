@@ -105,3 +105,20 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_bank([record(tmp_path, 90)], 32).pixels.shape == (1, 32, 32, 3)
+
+
+def test_the_folder_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == Path(os.environ["XDG_CACHE_HOME"]) / "gpnas/images"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/gpnas/images"
+
+
+def test_a_split_larger_than_half_of_the_cache_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = 32 * 32 * 3
+    monkeypatch.setattr(cache, "MOST_BYTES", 2 * pixels - 1)
+    load_bank([record(tmp_path, 90)], 32)
+    assert not cache_folder().exists()
+    monkeypatch.setattr(cache, "MOST_BYTES", 2 * pixels)
+    load_bank([record(tmp_path, 90)], 32)
+    assert len(list(cache_folder().glob("*.npz"))) == 1

@@ -85,6 +85,10 @@ def test_a_truncated_image_is_refused_by_name(tmp_path: Path, kind: str, share: 
         read_image(path)
 
 
+def test_other_formats_are_left_to_the_decoder(tmp_path: Path) -> None:
+    assert np.array_equal(read_image(write_picture(tmp_path / "a.tiff", picture())), picture())
+
+
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\xff\xd8"])
 def test_what_is_no_image_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.jpg").write_bytes(content)

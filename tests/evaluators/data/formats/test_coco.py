@@ -70,6 +70,8 @@ Change = Callable[[dict[str, Any]], object]
         (lambda c: c["annotations"][0].update(bbox=[41.5, 5, 20, 30]), ["annotation 1", "[41.5, 5, 61.5, 35]", "60x40"]),
         (lambda c: c["annotations"][0].update(bbox=[-2, 5, 20, 30]), ["annotation 1", "outside", "60x40"]),
         (lambda c: c["annotations"][0].update(bbox=[60.5, 5, 0.4, 30]), ["annotation 1", "outside", "60x40"]),
+        (lambda c: c["annotations"][0].update(bbox=[60, 5, 0.4, 30]), ["annotation 1", "outside", "60x40"]),
+        (lambda c: c["annotations"][0].update(bbox=[5, -0.5, 20, 0.5]), ["annotation 1", "outside", "60x40"]),
         (lambda c: c["annotations"][1].update(bbox=[3, 3, 0, 4]), ["annotation 2", "width 0", "remove"]),
         (lambda c: c["annotations"][1].update(bbox=[3, 3, 4, -2]), ["annotation 2", "height -2", "remove"]),
         (lambda c: c["annotations"][1].update(bbox=[3, 3, 4]), ["annotation 2", "[3, 3, 4]", "four numbers"]),
@@ -102,6 +104,14 @@ def test_a_coco_file_that_is_wrong_is_refused_by_name(tmp_path: Path, change: Ch
     file.write_text(json.dumps(content))
     message = refusal(root)
     assert all(word in message for word in said), message
+
+
+def test_an_unknown_category_is_refused_with_ten_known_ones(tmp_path: Path) -> None:
+    content = coco_content(1)
+    categories = [{"id": i, "name": f"class {i}"} for i in range(1, 15)]
+    content["annotations"][0]["category_id"] = 30
+    root = write_coco(tmp_path, train=content | {"categories": categories}, val=coco_content(5) | {"categories": categories})
+    assert "category_id 30, unknown to the train file (1, 2, 3, 4, 5, 6, 7, 8, 9, 10);" in refusal(root)
 
 
 def test_broken_json_is_refused_by_file(tmp_path: Path) -> None:

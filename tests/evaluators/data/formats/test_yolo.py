@@ -53,6 +53,18 @@ def test_a_label_file_lies_beside_its_image_where_no_folder_is_called_images(tmp
     assert open_data(str(tmp_path / "data.yaml")).splits["val"][0].boxes.tolist() == [[0, 0, 60, 40]]
 
 
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [("images", "labels"), ("images/train", "labels/train"), ("images/old/images/train", "images/old/labels/train")],
+)
+def test_the_last_folder_called_images_becomes_labels(tmp_path: Path, images: str, labels: str) -> None:
+    write_picture(tmp_path / images / "a.png", picture())
+    (tmp_path / labels).mkdir(parents=True, exist_ok=True)
+    (tmp_path / labels / "a.txt").write_text("0 0.4 0.55 0.25 0.5")
+    (tmp_path / "data.yaml").write_text(f"train: {images}\nval: {images}\nnames: [cat]")
+    assert open_data(str(tmp_path / "data.yaml")).splits["val"][0].boxes.tolist() == [[16.5, 12, 31.5, 32]]
+
+
 def test_a_polygon_line_counts_as_its_box(tmp_path: Path) -> None:
     file = write_data_yaml(tmp_path)
     (tmp_path / "labels/val/b.txt").write_text("1 0.5 0.25 0.75 0.5 0.25 0.9\n")
@@ -71,6 +83,8 @@ def test_a_roboflow_data_yaml_with_paths_as_from_a_folder_beside_it(tmp_path: Pa
         ("train: images/train\nnames: [cat, dog]", ["no val split", "'val'"]),
         ("val: images/val\nnames: [cat, dog]", ["no train split"]),
         ("train: images/train\nval: images/vla\nnames: [cat, dog]", ["val is", "images/vla", "correct"]),
+        ("train: images/train\nval: images/val/a.png\nnames: [cat, dog]", ["images/val/a.png, no folder and no .txt list"]),
+        ("train: images/train\nval: gone.txt\nnames: [cat, dog]", ["gone.txt, no folder and no .txt list"]),
         ("train: images/train\nval: labels\nnames: [cat, dog]", ["split 'val' has no images"]),
         ("path: nowhere\ntrain: images/train\nval: images/val\nnames: [cat, dog]", ["nowhere/images/train", "'path'"]),
         ("train: images/train\nval: images/val", ["names None", "list of class names"]),
