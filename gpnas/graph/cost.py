@@ -1,7 +1,7 @@
-"""What a network costs: parameters, multiply-accumulates, activation bytes; read off the graph, without torch.
+"""What a network costs: parameters, multiply-accumulates (MACs) and activation bytes, counted on the graph without torch.
 
-Published figures count the fused form at inference; FLOPs are 2 x MACs. Only weighted layers have MACs: additions,
-normalisations, activations and poolings are not counted, here as in the papers.
+Published figures count the fused form at inference. FLOPs are 2 x MACs. Only weighted layers have MACs: as in the papers,
+additions, normalisations, activations and poolings are not counted.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """params: count. macs: multiply-accumulates for one image. activation_bytes: float32 outputs of all operations that
-    make a new tensor, for one image (what training keeps)."""
+    """params: number of parameters. macs: multiply-accumulates for one image. activation_bytes: bytes of the float32
+    outputs of all operations except slices, which are views, for one image: an estimate of what training keeps."""
 
     params: int
     macs: int
@@ -29,26 +29,24 @@ class Cost:
 
 
 def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
-    """Cost of `graph` as it stands on one image of `height` x `width` pixels.
+    """Cost of all operations of `graph` on one image of `height` x `width` pixels. See `deployed_cost` for inference.
 
-    fused: count the inference form of each layer (normalisation folded, RepConv merged), else the train form. Call it on
-    `graph.inference()` for what a deployed network costs. Raises GraphError when an operation shrinks to nothing or joins
-    tensors of different sizes.
+    fused: count the inference form of each layer (normalisation folded, RepConv merged), else the train form.
+    Raises GraphError when no pixel of a tensor is left, or when tensors of different sizes are joined.
     """
     sizes: list[tuple[int, int]] = [(height, width)]
     macs = elements = 0
     ops = graph.ops
     for op in ops[1:]:
         kind, inputs, channels, _, kernel, stride, padding, groups = op[:8]
-        across = op.window[0]
         size = read = sizes[inputs[0]]
         if kind in _RESIZING:
-            if kind != "conv" or stride != 1 or 2 * padding != kernel - 1 or op.dilation != 1 or across:
+            if kind != "conv" or stride != 1 or 2 * padding != kernel - 1 or op.dilation != 1 or op.window:
                 size = output_size(op, *size)
                 if size[0] < 1 or size[1] < 1:
                     raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
         elif kind in ("stack", "broadcast"):
-            size = _joined(op, [sizes[j] for j in inputs])
+            size = _joined_size(op, [sizes[j] for j in inputs])
         elif len(inputs) > 1:
             for j in inputs:
                 if sizes[j] != size:
@@ -61,7 +59,7 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
             if kind == "linear" and read != (1, 1):
                 raise GraphError(f"{op.name}: a linear layer reads one pixel, not {_text(read)}; pool first")
             in_channels = ops[inputs[0]].channels // groups
-            weights = kernel * (across or kernel) * in_channels * channels
+            weights = kernel * (op.window[0] if op.window else kernel) * in_channels * channels
             if op.rep and not fused:
                 weights += in_channels * channels
             # A transposed convolution applies its kernel to each pixel of its input.
@@ -75,12 +73,12 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
 
 
 def deployed_cost(graph: Graph, imgsz: int) -> Cost:
-    """Cost of the fused inference form (auxiliary branches removed) on one square image of `imgsz` pixels."""
+    """Cost of the fused inference form, without auxiliary branches, on one image of `imgsz` x `imgsz` pixels."""
     return cost(graph.inference(), imgsz, imgsz)
 
 
 def convolution_weights(graph: Graph) -> int:
-    """Weights of convolutions and linear layers alone, without biases (what the gradient-path paper's Table 2 counts)."""
+    """Number of weights of convolutions and linear layers, without biases, as in the gradient-path paper's Table 2."""
     return sum(
         count - op.channels * (op.norm or op.bias) for op, count in zip(graph.ops, graph.parameters, strict=True) if op.weighted
     )
@@ -90,8 +88,8 @@ def _only_in_training(op: Op, in_channels: int) -> int:
     return parameters(op, in_channels, fused=False) - parameters(op, in_channels)
 
 
-def _joined(op: Op, sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """Pixels side by side, or the larger of two sizes of which one is repeated."""
+def _joined_size(op: Op, sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """stack: all pixels in one column. broadcast: the smaller size is repeated to the larger one."""
     if op.kind == "stack":
         return sum(h * w for h, w in sizes), 1
     return max(h for h, _ in sizes), max(w for _, w in sizes)

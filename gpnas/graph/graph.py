@@ -1,7 +1,7 @@
 """One description of a network: a list of operations in topological order.
 
-Everything reads this graph (gradient paths, cost, the torch module, export), and nothing else describes a network, so
-nothing can disagree with it. A graph knows channels and strides but no image size: sizes belong to whoever asks for a cost.
+Gradient paths, cost, the torch module and the drawings all read this graph. No second description of a network exists, so
+nothing can disagree with it. A graph holds channels and strides but no image size: `cost` takes the image size.
 
     b = GraphBuilder(channels=3)
     x = b.conv(b.image, 16, kernel=3, stride=2)
@@ -9,8 +9,8 @@ nothing can disagree with it. A graph knows channels and strides but no image si
     b.output(b.masked_add(y, x, kept=8), name="p1", stride=2)
     graph = b.build()
 
-The operations are those of the gradient-path paper (arXiv:2211.04800): weighted layers, and around them the moves that
-decide where gradients go: concatenate, slice, add, masked add (section 2.2, Figure 3), stop gradient (section 3.3, Figure 9).
+The operations are those of the gradient-path paper (arXiv:2211.04800): weighted layers, and between them the operations
+that route gradients: concatenate, slice, add, masked add (section 2.2, Figure 3), stop gradient (section 3.3, Figure 9).
 """
 
 from __future__ import annotations
@@ -32,29 +32,26 @@ WEIGHTED = frozenset({"conv", "linear", "conv_transpose"})
 """Kinds that are layers: a weighted operation with its normalisation and activation."""
 
 POOLINGS = frozenset({"max_pool", "avg_pool", "global_avg_pool"})
-"""Kinds that summarise pixels: they keep channel runs but are no identity for a gradient."""
+"""Kinds that summarise pixels: channels stay apart, but a gradient is spread over pixels."""
 
-_MOVES = frozenset({"upsample", "concat", "slice", "add", "masked_add", "stop_gradient", "zero", "norm"})
+_UNWEIGHTED = frozenset({"act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient", "zero", "norm"})
 
-KINDS = POOLINGS | _MOVES | {"image", "conv", "linear", "act"}
-"""Kinds that `GraphBuilder` makes and `network.py` runs."""
-
-TRACED_KINDS = frozenset({"conv_transpose", "gain", "join", "broadcast", "fit", "shuffle", "stack"})
-"""Kinds that only `trace.py` makes, of networks that were written elsewhere."""
+KINDS = POOLINGS | _UNWEIGHTED | {"image", "conv", "linear"}
+"""Kinds that `GraphBuilder` makes and `network.py` runs. `trace.py` makes others too, for analysis only."""
 
 
 class Branch(enum.StrEnum):
-    """Which loss an output carries: the detector's own, or one that exists only while training (PGI)."""
+    """Which loss an output carries: the detector's main loss, or an auxiliary loss that exists only in training (PGI)."""
 
     MAIN = "main"
     AUXILIARY = "auxiliary"
 
 
 class Op(NamedTuple):
-    """One operation. A NamedTuple, not a dataclass: the search builds millions, and it is several times faster to build.
+    """One operation. It is a NamedTuple because a search builds millions, and a dataclass is several times slower to build.
 
-    `channels` is the number of output channels. Fields that a kind does not use keep their defaults, so that equal
-    operations are equal tuples.
+    `channels` is the number of output channels. Fields that a kind does not use keep their defaults, so equal operations
+    are equal tuples.
     """
 
     kind: str
@@ -65,42 +62,50 @@ class Op(NamedTuple):
     stride: int = 1
     padding: int = 0
     groups: int = 1
+    """conv, conv_transpose: groups of a grouped layer. shuffle: groups whose channels are interleaved."""
     bias: bool = False
     norm: bool = False
     act: str = ""
+    """Activation of a layer, or of an `act` operation; "" for none."""
     rep: bool = False
     """RepConv: a parallel 1x1 convolution with its own normalisation, merged into the kernel for inference."""
     start: int = 0
-    """slice: the first channel taken."""
+    """slice: the first channel of the input that is kept."""
     kept: int = 0
     """masked_add: channels [0, kept) of the second input are added to those of the first."""
     scale: int = 1
-    """upsample: nearest-neighbour factor. shuffle: groups whose channels are interleaved."""
+    """upsample: nearest-neighbour factor."""
     dilation: int = 1
-    window: tuple[int, int, int] = (0, 0, 0)
-    """Kernel, stride and padding along the width where they are not those along the height; kernel 0 where they are.
-    fit: the last two are the rows and columns that pixels are cut, repeated or padded to."""
+    window: tuple[int, int, int] | None = None
+    """Kernel, stride and padding along the width, when they differ from those along the height; None when they do not."""
     output_padding: tuple[int, int] = (0, 0)
     """conv_transpose: rows and columns added to the output."""
+    size: tuple[int, int] = (0, 0)
+    """fit: rows and columns of the output, to which pixels are cut, repeated or padded."""
     learned: int = 0
-    """gain: learned parameters that multiply or shift features."""
+    """norm, gain, act: number of learned parameters."""
     tied: bool = False
-    """A layer whose weights belong to an earlier operation, which counts them."""
+    """The layer shares the weights of an earlier layer, whose parameters count them."""
 
     @property
     def weighted(self) -> bool:
         return self.kind in WEIGHTED
 
+    @property
+    def window_along_width(self) -> tuple[int, int, int]:
+        """Kernel, stride and padding along the width."""
+        return self.window or (self.kernel, self.stride, self.padding)
+
 
 class Output(NamedTuple):
-    """A tensor that carries a loss."""
+    """A tensor that a loss is computed from."""
 
     op: int
     name: str
     branch: Branch
     stride: int
     weight: float = 1.0
-    """Share of this output's loss in the sum that is minimised."""
+    """Factor of this output's loss in the sum that training minimises."""
 
 
 @dataclass(frozen=True)
@@ -112,26 +117,29 @@ class Graph:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits that two graphs share only when they compute the same function of weights (names do not count)."""
+        """16 hex digits: graphs with equal operations and outputs share them. Names do not count.
+
+        Graphs made by `GraphBuilder` that share a hash compute the same function of image and weights. A traced graph does
+        not hold all that its operations compute.
+        """
         rows: list[Any] = [[*op[:3], *op[4:]] for op in self.ops]
         rows.append([[out.op, out.branch.value, out.stride, out.weight] for out in self.outputs])
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
 
     @cached_property
     def parameters(self) -> list[int]:
-        """For each operation, the parameters of its fused form (kernel and bias). A normalisation that follows no layer, and
-        cannot be folded, has two a channel; what is neither has none."""
+        """For each operation, the number of parameters of its fused form: kernel and bias of a layer, `learned` of others."""
         ops = self.ops
         counts = []
         for op in ops:
             kind, inputs, channels, _, kernel, _, _, groups, bias, norm = op[:10]
-            if kind == "conv" and not (op.tied or op.window[0]):  # `parameters`, without a call for the commonest kind
+            if kind == "conv" and not (op.tied or op.window):  # as `parameters` below, without a call for the commonest kind
                 weights = kernel * kernel * (ops[inputs[0]][2] // groups) * channels
                 counts.append(weights + channels if norm or bias else weights)
             elif kind in WEIGHTED:
                 counts.append(parameters(op, ops[inputs[0]].channels))
             else:
-                counts.append(2 * channels if kind == "norm" else op.learned)
+                counts.append(op.learned)
         return counts
 
     @property
@@ -140,7 +148,7 @@ class Graph:
         return [i for i, op in enumerate(self.ops) if op.weighted]
 
     def reaching(self, branch: Branch | None = None) -> list[bool]:
-        """For each operation, whether an output of `branch` (any branch when None) is computed from it."""
+        """For each operation, whether an output of `branch` (of any branch when None) is computed from it."""
         ops = self.ops
         reach = [False] * len(ops)
         for out in self.outputs:
@@ -153,7 +161,7 @@ class Graph:
         return reach
 
     def inference(self) -> Graph:
-        """The graph without its auxiliary outputs and whatever then computes nothing."""
+        """The graph that is deployed: without auxiliary outputs and without operations that no main output needs."""
         kept = self.reaching(Branch.MAIN)
         if all(kept) and all(out.branch == Branch.MAIN for out in self.outputs):
             return self
@@ -165,35 +173,31 @@ class Graph:
 
 
 def output_size(op: Op, height: int, width: int) -> tuple[int, int]:
-    """Height and width, in pixels, after `op` on an input of `height` x `width`."""
-    if op.kind in _WINDOWED:
-        reduce, stride = 2 * op.padding - op.kernel, op.stride
-        if op.window[0] or op.dilation != 1:
-            kernel, across, padding = op.window if op.window[0] else (op.kernel, op.stride, op.padding)
-            reduce -= (op.dilation - 1) * (op.kernel - 1)
-            return (height + reduce) // stride + 1, (width + 2 * padding - op.dilation * (kernel - 1) - 1) // across + 1
-        return (height + reduce) // stride + 1, (width + reduce) // stride + 1
-    if op.kind == "upsample":
+    """Height and width, in pixels, of the output of `op` when its input has `height` x `width` pixels."""
+    kind = op.kind
+    if kind in _WINDOWED:
+        kernel, stride, padding = op.window_along_width
+        rows = (height + 2 * op.padding - op.dilation * (op.kernel - 1) - 1) // op.stride + 1
+        return rows, (width + 2 * padding - op.dilation * (kernel - 1) - 1) // stride + 1
+    if kind == "upsample":
         return height * op.scale, width * op.scale
-    if op.kind in ("global_avg_pool", "linear"):
+    if kind in ("global_avg_pool", "linear"):
         return 1, 1
-    if op.kind == "conv_transpose":
-        kernel, across, padding = op.window if op.window[0] else (op.kernel, op.stride, op.padding)
+    if kind == "conv_transpose":
+        kernel, stride, padding = op.window_along_width
         rows = (height - 1) * op.stride - 2 * op.padding + op.dilation * (op.kernel - 1) + 1
-        columns = (width - 1) * across - 2 * padding + op.dilation * (kernel - 1) + 1
+        columns = (width - 1) * stride - 2 * padding + op.dilation * (kernel - 1) + 1
         return rows + op.output_padding[0], columns + op.output_padding[1]
-    if op.kind == "fit":
-        return op.window[1], op.window[2]
-    return height, width
+    return op.size if kind == "fit" else (height, width)
 
 
 _WINDOWED = frozenset({"conv", "max_pool", "avg_pool"})
 
 
 class GraphBuilder:
-    """Appends operations and checks each as it comes; tensors are the indices it returns.
+    """Builds a graph operation by operation. Each method returns the index of its operation, which stands for its output.
 
-    Raises GraphError, with the operation's name and the offending numbers, as soon as an operation does not fit.
+    Every method checks its arguments and raises GraphError with the operation's name and the numbers that do not fit.
     """
 
     image = 0
@@ -207,14 +211,14 @@ class GraphBuilder:
         self._seen: dict[str, int] = {}
 
     def scope(self, name: str) -> AbstractContextManager[None]:
-        """Prefix the names of the operations built inside with `name.`"""
+        """A context manager: the names of operations that are built inside it start with `name.`"""
         return _Scope(self, f"{self._scope}{name}.")
 
     def channels(self, x: int) -> int:
         return self._ops[x].channels
 
     def stride(self, x: int) -> int:
-        """Input pixels between neighbouring pixels of `x`."""
+        """The distance, in pixels of the image, between neighbouring pixels of `x`."""
         reduced = enlarged = 1
         while x:
             op = self._ops[x]
@@ -238,9 +242,10 @@ class GraphBuilder:
         rep: bool = False,
         name: str = "conv",
     ) -> int:
-        """Convolution, then normalisation, then activation (the builder's unless given; "" for none).
+        """A layer: convolution, normalisation, activation.
 
-        Padding keeps the size at stride 1 unless given.
+        act: "" for none; None for the builder's activation. padding: None keeps the size at stride 1.
+        rep: RepConv, a 3x3 convolution that trains with a parallel 1x1 convolution.
         """
         have = self._ops[x][2]
         if act is None:
@@ -273,11 +278,11 @@ class GraphBuilder:
             raise GraphError(f"{where}: a RepConv is a normalised 3x3 convolution, got kernel {kernel}, norm {norm}")
 
     def linear(self, x: int, channels: int, *, bias: bool = True, act: str = "", name: str = "linear") -> int:
-        """Fully connected layer on a tensor of one pixel."""
+        """A fully connected layer. Its input has one pixel."""
         return self._append("linear", (x,), channels, name, bias=bias, act=act)
 
     def act(self, x: int, act: str | None = None, name: str = "act") -> int:
-        """An activation that belongs to no layer (the builder's unless given)."""
+        """An activation that belongs to no layer; None for the builder's activation."""
         act = self._act if act is None else act
         if act not in ACTIVATIONS[1:]:
             raise GraphError(f"{self._scope}{name}: activation must be one of {', '.join(ACTIVATIONS[1:])}, got {act!r}")
@@ -312,11 +317,11 @@ class GraphBuilder:
         if stop - start == have:
             return x
         values = ("slice", (x,), stop - start, self._unique(name), *_BEFORE_START, start, *_AFTER_START)
-        self._ops.append(_new(Op, values))  # as `conv`: a split is the commonest operation after it
+        self._ops.append(_new(Op, values))  # fast, as in `conv`: slices are the next most frequent operation
         return len(self._ops) - 1
 
     def split(self, x: int, first: int, name: str = "split") -> tuple[int, int]:
-        """The first `first` channels of `x`, and the rest."""
+        """Two slices: the first `first` channels of `x`, and the rest."""
         return self.slice(x, 0, first, name), self.slice(x, first, self.channels(x), name)
 
     def add(self, x: int, y: int, name: str = "add") -> int:
@@ -328,9 +333,10 @@ class GraphBuilder:
         return self._append("add", (x, y), channels, name)
 
     def masked_add(self, block: int, identity: int, kept: int, name: str = "masked_add") -> int:
-        """`block`, with the first `kept` channels of `identity` added to its first `kept` channels.
+        """Add the first `kept` channels of `identity` to the first `kept` channels of `block`.
 
-        PRN's masked residual layer (paper, section 2.2, Figure 3); with unequal channels, its asymmetric residual layer.
+        This is PRN's masked residual layer (gradient-path paper, section 2.2, Figure 3). When the channels differ, it is
+        PRN's asymmetric residual layer.
         """
         most = min(self.channels(block), self.channels(identity))
         if not 0 <= kept <= most:
@@ -345,24 +351,28 @@ class GraphBuilder:
         return self._append("stop_gradient", (x,), self.channels(x), name)
 
     def norm(self, x: int, name: str = "norm") -> int:
-        """A normalisation that follows no layer, and so is part of none."""
-        return self._append("norm", (x,), self.channels(x), name)
+        """A normalisation that belongs to no layer."""
+        return self._append("norm", (x,), self.channels(x), name, learned=2 * self.channels(x))
 
     def zero(self, x: int, name: str = "zero") -> int:
-        """Zeros of the shape of `x`: what follows does not see the image."""
+        """Zeros in the shape of `x`, which do not depend on the image."""
         return self._append("zero", (x,), self.channels(x), name)
 
     def output(self, x: int, name: str, *, stride: int, branch: Branch = Branch.MAIN, weight: float = 1.0) -> None:
-        """Attach a loss of `branch` to `x`, whose pixels stand `stride` input pixels apart."""
+        """Attach a loss of `branch` to `x`. stride: distance of neighbouring pixels of `x`, in pixels of the image."""
         self._outputs.append(Output(x, self._scope + name, branch, stride, weight))
 
     def build(self) -> Graph:
-        """Raises GraphError when the network has no main output, or a name has a slash (module keys use it for a dot)."""
+        """The finished graph.
+
+        Raises GraphError when the network has no main output, or a name contains a slash (torch module names use it in
+        place of a dot).
+        """
         if not any(out.branch == Branch.MAIN for out in self._outputs):
             raise GraphError("a graph needs at least one main output; call output()")
         slashed = next((name for name in self._taken if "/" in name), None)
         if slashed is not None:
-            raise GraphError(f"{slashed}: an operation's name may hold no '/'")
+            raise GraphError(f"{slashed}: an operation's name must not contain '/'")
         return Graph(tuple(self._ops), tuple(self._outputs))
 
     def _append(self, kind: str, inputs: tuple[int, ...], channels: int, name: str, **fields: Any) -> int:
@@ -372,7 +382,7 @@ class GraphBuilder:
         return len(self._ops) - 1
 
     def _unique(self, name: str) -> str:
-        """`name` in the scope, with a number when it is taken."""
+        """`name` with its scope, and with a number when another operation has that name."""
         unique, taken = self._scope + name, self._taken
         if unique in taken:
             unique = self._numbered(unique)
@@ -388,7 +398,7 @@ class GraphBuilder:
 
 
 class _Scope(AbstractContextManager[None]):
-    """Written out, as contextlib's decorator takes five times as long, and a detector has dozens of scopes."""
+    """A class, because contextlib's decorator takes five times as long and a detector has dozens of scopes."""
 
     def __init__(self, builder: GraphBuilder, scope: str) -> None:
         self._builder, self._outer, self._inner = builder, builder._scope, scope
@@ -400,7 +410,7 @@ class _Scope(AbstractContextManager[None]):
         self._builder._scope = self._outer
 
 
-_new = tuple.__new__  # of a NamedTuple: half the time of calling its class, for what a search makes a million times
+_new = tuple.__new__  # builds a NamedTuple in half the time that its class takes
 
 _AFTER_NAME = tuple(Op._field_defaults.values())
 _AFTER_REP = _AFTER_NAME[list(Op._field_defaults).index("rep") + 1 :]
@@ -409,11 +419,14 @@ _AFTER_START = _AFTER_NAME[len(_BEFORE_START) + 1 :]
 
 
 def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:
-    """Parameters of a layer: in the fused form kernel and bias; else those that are trained (RepConv branch, normalisation)."""
+    """Number of parameters of a layer.
+
+    fused: kernel and bias of the form that infers; else all that training learns, with normalisation and RepConv branch.
+    """
     if op.tied:
         return 0
     # A linear layer has kernel 1 and one group.
-    weights = op.kernel * (op.window[0] or op.kernel) * (in_channels // op.groups) * op.channels
+    weights = op.kernel * op.window_along_width[0] * (in_channels // op.groups) * op.channels
     if fused:
         return weights + op.channels if op.norm or op.bias else weights
     weights += op.channels * (op.bias + 2 * op.norm)

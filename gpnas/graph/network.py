@@ -1,9 +1,9 @@
-"""Graph -> torch.nn.Module, in the form that trains and in the fused form that infers.
+"""The torch.nn.Module of a graph: a form to train, and a fused form for inference.
 
     network = Network(graph)              # train form: normalisation, RepConv branches, auxiliary outputs
-    fast = network.fused()                # inference form: one convolution a layer, main outputs only
+    deployed = network.fused()            # inference form: one convolution for each layer, main outputs only
 
-Fusing folds each normalisation into its convolution and the 1x1 branch of a RepConv into its 3x3 kernel
+Fusing folds each normalisation into its convolution, and the 1x1 branch of a RepConv into its 3x3 kernel
 (RepVGG, arXiv:2101.03697, section 3.3).
 """
 
@@ -18,14 +18,14 @@ from torch.nn import functional
 from gpnas.errors import GraphError
 from gpnas.graph.graph import KINDS, Branch, Graph, Op
 
-# The values that the YOLO family trains with; torch's defaults (1e-5, 0.1) follow small batches too closely.
+# The values of the YOLO family. With torch's defaults (1e-5, 0.1) running statistics follow small batches too closely.
 NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.03
 
 
 def _activation(name: str, fused: bool = False) -> nn.Module | None:
     if name == "silu":
-        # Its gradient needs its input: in place, a training would copy that first, and be 4 to 7 % slower (a CPU thread).
+        # Only where nothing trains: the gradient of SiLU needs its input, which autograd would have to copy first.
         return nn.SiLU(inplace=fused)
     if name == "relu":
         return nn.ReLU(inplace=True)
@@ -39,7 +39,7 @@ def _convolution(op: Op, in_channels: int, kernel: int, padding: int, bias: bool
 
 
 class Convolution(nn.Module):
-    """One layer: convolution, normalisation, activation; with `op.rep`, a parallel 1x1 branch before the activation."""
+    """One layer: convolution, normalisation, activation. `op.rep` adds a normalised 1x1 branch before the activation."""
 
     def __init__(self, op: Op, in_channels: int, fused: bool) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Convolution(nn.Module):
         return y
 
     def fused_weights(self) -> tuple[Tensor, Tensor | None]:
-        """Kernel and bias of the one convolution that computes the same at inference."""
+        """Kernel and bias of the single convolution that computes the same at inference."""
         kernel, bias = _folded(self.conv, self.norm)
         if self.rep_conv is not None:
             rep_kernel, rep_bias = _folded(self.rep_conv, self.rep_norm)
@@ -84,7 +84,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tenso
 
 
 class Linear(nn.Module):
-    """A fully connected layer on a tensor of shape (batch, channels, 1, 1), whose shape it keeps."""
+    """A fully connected layer from a tensor of shape (batch, in channels, 1, 1) to one of (batch, out channels, 1, 1)."""
 
     def __init__(self, op: Op, in_channels: int) -> None:
         super().__init__()
@@ -99,11 +99,10 @@ class Linear(nn.Module):
 
 
 class Network(nn.Module):
-    """The torch module of a graph.
+    """The torch module of a graph. Its parameters are named after the graph's operations.
 
-    forward(images: Tensor of shape (batch, channels, height, width)) returns one tensor of shape
-    (batch, output channels, height / stride, width / stride) for each output: all of `graph.outputs` in training mode,
-    the main ones only in evaluation mode. Parameters are named after the graph's operations.
+    In training mode it computes all of `graph.outputs`, in evaluation mode the main ones. Raises GraphError for operations
+    that only `trace` makes.
     """
 
     def __init__(self, graph: Graph, *, is_fused: bool = False) -> None:
@@ -112,34 +111,39 @@ class Network(nn.Module):
         self.is_fused = is_fused
         self.layers = nn.ModuleDict()
         for op in graph.ops:
-            if op.kind not in KINDS or op.tied or op.window[0] or op.dilation != 1:
-                raise GraphError(f"{op.name}: a traced {op.kind} is for analysis; only what gpnas built can be rebuilt")
+            if op.kind not in KINDS or op.tied or op.window or op.dilation != 1:
+                raise GraphError(
+                    f"{op.name}: this {op.kind} comes from a traced network, which can be analysed but not built again; "
+                    "build the graph with GraphBuilder"
+                )
             if op.kind == "norm":
                 self.layers[_key(op)] = nn.BatchNorm2d(op.channels, NORM_EPS, NORM_MOMENTUM)
             if op.weighted:
                 in_channels = graph.ops[op.inputs[0]].channels
                 layer = Linear(op, in_channels) if op.kind == "linear" else Convolution(op, in_channels, is_fused)
                 self.layers[_key(op)] = layer
-        # Auxiliary operations are not run in evaluation mode, and tensors are dropped after their last use.
+        # By training mode: evaluation runs no auxiliary operation.
         self._plans = {mode: _plan(graph, mode) for mode in (True, False)}
 
-    def forward(self, images: Tensor) -> list[Tensor]:
+    def forward(
+        self,
+        images: Tensor,  # (batch, channels, height, width)
+    ) -> list[Tensor]:  # for each output (batch, output channels, height / stride, width / stride)
         values: list[Tensor | None] = [None] * len(self.graph.ops)
         values[0] = images
-        plan, results = self._plans[self.training]
-        for i, dead in plan:
+        steps, results = self._plans[self.training]
+        for i, last_used in steps:
             values[i] = self._run(self.graph.ops[i], values)
-            for j in dead:
+            for j in last_used:
                 values[j] = None
         return [values[i] for i in results]  # type: ignore[misc]  # results are never dropped
 
     def fused(self) -> Network:
-        """A copy in inference form, in evaluation mode: fused weights, no auxiliary branch."""
-        graph = self.graph.inference()
-        network = Network(graph, is_fused=True)
-        mine = next(self.parameters(), None)
-        if mine is not None:
-            network.to(device=mine.device, dtype=mine.dtype)
+        """A copy in inference form and evaluation mode: fused weights, no auxiliary branch."""
+        network = Network(self.graph.inference(), is_fused=True)
+        parameter = next(self.parameters(), None)
+        if parameter is not None:
+            network.to(device=parameter.device, dtype=parameter.dtype)
         with torch.no_grad():
             for key, layer in network.layers.items():
                 source = self.layers[key]
@@ -154,7 +158,7 @@ class Network(nn.Module):
         return network.eval()
 
     def layer(self, op: int) -> nn.Module:
-        """The module of the weighted operation `graph.ops[op]`."""
+        """The torch module of the layer `graph.ops[op]`."""
         return self.layers[_key(self.graph.ops[op])]
 
     def _run(self, op: Op, values: list[Tensor | None]) -> Tensor:
@@ -194,18 +198,18 @@ _FUNCTIONS: dict[str, Callable[[Op, list[Tensor]], Tensor]] = {
 
 
 def _key(op: Op) -> str:
-    return op.name.replace(".", "/")  # a module's name may hold no dot, an operation's no slash
+    return op.name.replace(".", "/")  # a torch module's name must not contain a dot, an operation's name no slash
 
 
 def _plan(graph: Graph, with_auxiliary: bool) -> tuple[list[tuple[int, tuple[int, ...]]], list[int]]:
-    """The operations to run, each with the tensors that die after it, and the operations that are results."""
+    """Steps, each with the tensors that no later step reads; and the operations whose tensors are returned."""
     branch = None if with_auxiliary else Branch.MAIN
     needed = graph.reaching(branch)
     results = [out.op for out in graph.outputs if with_auxiliary or out.branch == Branch.MAIN]
     last_use = {j: i for i, op in enumerate(graph.ops) if needed[i] for j in op.inputs}
-    dying: dict[int, list[int]] = {}
+    last_used: dict[int, list[int]] = {}
     for j, i in last_use.items():
         if j not in results:
-            dying.setdefault(i, []).append(j)
-    plan = [(i, tuple(dying.get(i, ()))) for i in range(1, len(graph.ops)) if needed[i]]
-    return plan, results
+            last_used.setdefault(i, []).append(j)
+    steps = [(i, tuple(last_used.get(i, ()))) for i in range(1, len(graph.ops)) if needed[i]]
+    return steps, results

@@ -1,4 +1,4 @@
-"""Gradient paths against every path walked one by one, against cases worked out by hand, and against torch.autograd."""
+"""Gradient paths against an oracle that walks every path, against cases worked out by hand, and against torch.autograd."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gpnas.graph.graph import Branch, Graph, GraphBuilder
 from gpnas.graph.network import Network
+from gpnas.paths.flows import POOLING_DISCOUNT
 from gpnas.paths.gradient_paths import (
     FIGURES,
-    POOLING_DISCOUNT,
     GradientPaths,
     LayerPaths,
     distinct_combinations,
@@ -31,9 +31,9 @@ searching = settings(
 
 
 def random_graph(seed: int) -> Graph:
-    """A graph of about 9 operations, of which at most 5 are layers, all of one resolution, with one or two losses.
+    """A graph of about 9 operations, of which at most 5 are layers, with one resolution and one or two losses.
 
-    Activations are nowhere flat, so that a gradient that can pass does pass.
+    No activation has a zero derivative, so a gradient that can pass does pass.
     """
     rng = random.Random(seed)
     b = GraphBuilder(channels=rng.randint(1, 4), act=rng.choice(("", "silu")))
@@ -85,7 +85,7 @@ def _gather(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> 
 
 
 def _part_through_a_layer(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
-    """Some channels pass one more layer than the others: what reads them sees different timestamps."""
+    """Some channels pass one more layer than the others, so they have other timestamps."""
     if b.channels(x) < 2:
         return x
     first, second = b.split(x, rng.randint(1, b.channels(x) - 1))
@@ -150,7 +150,7 @@ def test_agrees_with_every_path_walked_one_by_one(graph: Graph, branch: Branch |
 
 @settings(searching, max_examples=100)
 @given(graphs())
-def test_autograd_is_exactly_zero_where_no_gradient_arrives_and_nowhere_else(graph: Graph) -> None:
+def test_autograd_has_a_zero_gradient_exactly_where_none_arrives(graph: Graph) -> None:
     torch.manual_seed(0)
     network = Network(graph).double()
     values: dict[int, torch.Tensor] = {}
@@ -333,6 +333,37 @@ def test_poolings_are_counted_per_path() -> None:
     assert [layer.poolings_per_path for layer in layers] == [1.0, 0.0]  # of two paths one passes two poolings
 
 
+def test_poolings_are_averaged_over_paths_not_over_readers() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    pool = b.max_pool(stem, 3)
+    first = gradient_paths(finished(b, b.add(stem, b.add(pool, pool)))).layers[0]
+    assert first.poolings_per_path == pytest.approx(2 / 3)  # of three paths two pass a pooling
+    assert first.sharpness == pytest.approx(1 / 3 + 2 / 3 * POOLING_DISCOUNT)
+
+
+def test_a_grouped_layer_weighs_the_paths_of_its_channels_by_their_number() -> None:
+    b = bare()
+    stem = conv(b, b.image, 4)
+    grouped = b.conv(stem, 4, groups=2, norm=False)
+    # Three paths from one channel of `grouped`, one from the other three: 1.5 on average, through no pooling.
+    # One path from the stem that passes a pooling: 1 / (1 + 1.5) of all.
+    one = b.slice(grouped, 0, 1)
+    graph = finished(b, b.concat([b.add(one, b.add(one, one)), b.slice(grouped, 1, 4), b.max_pool(stem, 3)]))
+    assert gradient_paths(graph).layers[0].poolings_per_path == pytest.approx(1 / 2.5)
+
+
+def test_channels_that_share_a_source_count_it_once_for_the_layer() -> None:
+    b = bare()
+    stem = conv(b, b.image, 2)
+    first, second = b.split(stem, 1)
+    reader = b.add(first, second)  # both channels of the stem land on its only channel
+    graph = finished(b, b.concat([reader, second]))
+    layer = gradient_paths(graph).layers[0]
+    assert [[s.offset for s in group.sources] for group in layer.groups] == [[0], [0, 1]]
+    assert (layer.combinations, layer.sources) == (3, 2)
+
+
 def test_poolings_of_channels_that_part_count_by_their_width() -> None:
     b = bare()
     stem = conv(b, b.image, 4)
@@ -342,7 +373,7 @@ def test_poolings_of_channels_that_part_count_by_their_width() -> None:
     assert first.sharpness == pytest.approx(0.25 + 0.75 * POOLING_DISCOUNT)
 
 
-def test_layers_that_are_added_are_handed_the_same_gradients_and_no_others() -> None:
+def test_layers_that_are_added_receive_the_same_gradients() -> None:
     b = bare()
     stem = conv(b, b.image, 4)
     twins = [conv(b, stem, 4), conv(b, stem, 4), b.max_pool(conv(b, stem, 4), 3)]
@@ -351,9 +382,9 @@ def test_layers_that_are_added_are_handed_the_same_gradients_and_no_others() -> 
     assert a.gradients == c.gradients != pooled.gradients
 
 
-def test_a_long_residual_chain_is_followed_whole() -> None:
-    """1000 blocks of two layers: the stem is reached after 2, 4, ... 2002 layers, from the prediction and every block."""
+def test_a_residual_chain_of_1000_blocks_of_two_layers() -> None:
     paths = gradient_paths(residual_chain(kept=8, blocks=1000))
+    # Gradients reach the stem after 2, 4, ... 2002 layers, from the prediction and from every block.
     first = paths.layers[0]
     assert (first.shortest, first.longest, first.timestamps.bit_count()) == (2, 2002, 1001)
     assert paths.layers[0].sources == 1001
