@@ -98,6 +98,14 @@ def test_boxes_are_drawn_in_the_colour_of_their_class_and_the_best_on_top() -> N
     assert colours_at(image, [(5, 85), (95, 85), (30, 70), (70, 50)]) == [(128, 128, 128)] * 4
 
 
+def test_seven_classes_have_colours_of_their_own_and_further_ones_repeat_them() -> None:
+    names = [str(i) for i in range(9)]
+    grey = np.full((40, 300, 3), 128, np.uint8)
+    rows = np.array([[30.0 * i + 5, 20, 30.0 * i + 25, 35, 0.9, i] for i in range(9)])
+    colours = colours_at(drawn(grey, rows, names), [(30 * i + 5, 28) for i in range(9)])
+    assert len(set(colours[:7])) == 7 and colours[7:] == colours[:2]
+
+
 def test_the_label_lies_above_the_box_or_inside_the_image() -> None:
     grey = np.full((200, 300, 3), 128, np.uint8)
     colour = (22, 128, 86)
