@@ -1,11 +1,57 @@
-"""Which errors mean that memory ran out; the exit codes of the command line."""
+"""The drawn error tree is the tree of classes; which errors mean that memory ran out."""
 
 from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from gpnas.errors import GpnasError, InputError, OutOfMemory, TrainingDiverged, is_out_of_memory
+import evaluators
+import gpnas
+import search_spaces
+from gpnas import errors
+from gpnas.errors import EXIT_BAD_INPUT, EXIT_FAILED, GpnasError, OutOfMemory, TrainingDiverged, is_out_of_memory
+
+
+def drawn() -> list[tuple[str, int, str, int | None]]:
+    """(name, depth, description, exit code) of each class in the drawing, from top to bottom."""
+    lines = re.findall(r"^    ( *)(\w+) {2,}(.*?)(?: +-> exit code (\d))?$", errors.__doc__ or "", re.MULTILINE)
+    return [(name, len(indent) // 2, text, int(code) if code else None) for indent, name, text, code in lines]
+
+
+def defined(error: type[GpnasError] = GpnasError, depth: int = 0) -> Iterator[tuple[type[GpnasError], int]]:
+    """Each class of the tree with its depth, parents first."""
+    yield error, depth
+    for child in error.__subclasses__():
+        yield from defined(child, depth + 1)
+
+
+def test_the_drawing_shows_every_error_class_in_its_place() -> None:
+    for package in (gpnas, evaluators, search_spaces):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    assert [(name, depth) for name, depth, _, _ in drawn()] == [(error.__name__, depth) for error, depth in defined()]
+
+
+def test_the_drawing_says_what_each_class_is() -> None:
+    for name, _, text, _ in drawn():
+        if name not in ("GpnasError", "InputError"):
+            assert (getattr(errors, name).__doc__ or "").lower().startswith(text.lower())
+
+
+def test_the_drawing_shows_where_the_exit_code_changes() -> None:
+    codes = {error.__name__: error.exit_code for error, _ in defined()}
+    assert {name: code for name, _, _, code in drawn() if code is not None} == {"GpnasError": 1, "InputError": 2}
+    assert codes == {
+        **dict.fromkeys(("GpnasError", "GraphError", "JournalError", "TrainingDiverged", "OutOfMemory"), EXIT_FAILED),
+        **dict.fromkeys(("InputError", "GenotypeError", "DataError", "LimitError", "TraceError"), EXIT_BAD_INPUT),
+    }
+    assert (errors.EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT) == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +74,3 @@ def test_errors_that_mean_memory_ran_out(error: BaseException) -> None:
 )
 def test_errors_that_do_not(error: BaseException) -> None:
     assert not is_out_of_memory(error)
-
-
-def test_only_the_users_errors_exit_with_2() -> None:
-    assert (InputError.exit_code, GpnasError.exit_code, OutOfMemory.exit_code, TrainingDiverged.exit_code) == (2, 1, 1, 1)
