@@ -1,33 +1,43 @@
 """Fixtures that run the command line in this process."""
 
-import json
+from __future__ import annotations
+
 import sys
+from pathlib import Path
+from typing import Protocol
 
 import pytest
-import yaml
 
 from gpnas.cli.app import main
 
 
-@pytest.fixture
-def gpnas(monkeypatch, capsys):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
+class Gpnas(Protocol):
+    """Runs `gpnas` with these arguments: (exit code, stdout, stderr)."""
 
-    def run(*arguments):
+    def __call__(self, *arguments: object) -> tuple[int, str, str]: ...
+
+
+class Refused(Protocol):
+    """Runs `gpnas` with arguments that must be refused by exit code 2 and exactly one line on stderr, which is returned."""
+
+    def __call__(self, *arguments: object) -> str: ...
+
+
+@pytest.fixture
+def gpnas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Gpnas:
+    def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["gpnas", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
         captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
 
     return run
 
 
 @pytest.fixture
-def refused(gpnas):
-    """Run what must be refused: exit code 2 and exactly one line on stderr, which is returned."""
-
-    def run(*arguments):
+def refused(gpnas: Gpnas) -> Refused:
+    def run(*arguments: object) -> str:
         code, _, err = gpnas(*arguments)
         assert code == 2, err
         assert err.count("\n") == 1 and err.startswith("gpnas: ")
@@ -36,12 +46,19 @@ def refused(gpnas):
     return run
 
 
-@pytest.fixture
-def architecture(tmp_path):
-    """A small architecture, as YAML."""
+@pytest.fixture(scope="session")
+def genotype() -> str:
+    """The smallest architecture of the space for two classes."""
     from search_spaces.gradient_path import open_space
 
+    return open_space("gradient-path", classes=2).smallest().genotype
+
+
+@pytest.fixture
+def architecture(tmp_path: Path, genotype: str) -> Path:
+    """A YAML of `genotype`."""
+    from search_spaces.architecture import read_architecture
+
     path = tmp_path / "small.yaml"
-    space = open_space("gradient-path", classes=1)
-    path.write_text(yaml.safe_dump(json.loads(space.smallest().genotype)))
+    path.write_text(read_architecture(genotype).to_yaml())
     return path

@@ -15,14 +15,8 @@ from gpnas.search.limits import Limits
 from gpnas.search.trial import Evaluation, Fidelity, Origin, TrialState
 from search_spaces.architecture import build, classes_of, has_anchors, read_architecture
 from search_spaces.blueprint import Blueprint, open_catalogue
-from search_spaces.gradient_path import open_space
 from search_spaces.neighbourhood import Neighbourhood
 from tests.settings import run_settings
-
-
-@pytest.fixture
-def genotype() -> str:
-    return open_space("gradient-path", classes=2).smallest().genotype
 
 
 @pytest.fixture

@@ -1,47 +1,130 @@
 """`gpnas train`, `val` and `predict`."""
 
+from __future__ import annotations
+
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from tests.cli.conftest import Gpnas, Refused
 from tests.cli.pictures import write_coco
 
 
-def test_a_missing_checkpoint(refused, tmp_path):
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_coco(tmp_path_factory.mktemp("coco") / "data", images=8)
+
+
+def train(gpnas: Gpnas, architecture: Path, data: Path, folder: Path, epochs: int, *options: object) -> str:
+    common = ("--data", data, "--imgsz", "64", "--batch", "4", "--device", "cpu", "--out", folder)
+    code, out, err = gpnas("train", architecture, "--epochs", epochs, *common, *options)
+    assert code == 0, err
+    return out
+
+
+def test_a_missing_checkpoint(refused: Refused, tmp_path: Path) -> None:
     assert "best.pt" in refused("val", tmp_path / "best.pt")
 
 
-def test_a_trained_detector_is_measured_as_coco_does_and_predicts_with_boxes_drawn(gpnas, refused, architecture, tmp_path):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "0"], "--epochs 0 --patience 0: must be at least 1 and 0"),
+        (["--patience", "-1"], "--epochs 300 --patience -1: must be at least 1 and 0"),
+        (["--batch", "0"], "--batch 0: must be auto or a number of at least 1"),
+        (["--batch", "many"], "--batch many: must be auto or a number of at least 1"),
+        (["--imgsz", "65"], "--imgsz 65: must be a positive multiple of 32; try 64"),
+        (["--resume"], "--resume: name the folder of the training with --out"),
+    ],
+)
+def test_options_of_a_training_are_checked(
+    refused: Refused, architecture: Path, data: Path, options: list[str], message: str
+) -> None:
+    assert message in refused("train", architecture, "--data", data, *options)
 
-    data, folder, file = write_coco(tmp_path / "data", images=8), tmp_path / "full", tmp_path / "results.json"
-    options = ("--data", data, "--imgsz", "64", "--batch", "4", "--out", folder)
-    code, out, _ = gpnas("train", architecture, "--epochs", "40", *options)
-    assert code == 0 and "report.html" in out
+
+def test_all_processes_of_torchrun_need_one_folder(
+    refused: Refused, architecture: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert "--out is needed under torchrun" in refused("train", architecture, "--data", data)
+
+
+def test_a_short_training_is_resumed_measured_and_predicts(
+    gpnas: Gpnas, refused: Refused, architecture: Path, data: Path, tmp_path: Path
+) -> None:
+    folder, file, seen = tmp_path / "full", tmp_path / "results.json", tmp_path / "seen"
+    out = train(gpnas, architecture, data, folder, 1)
+    assert f"training {architecture} on {data} for 1 epochs at 64 px into {folder}" in out
+    assert "the architecture has a head for 2 classes; it gets one for the 1 classes of the data" in out
+    assert re.search(r"^\[0:\d\d\] epoch 1/1  loss \d+\.\d{3}  AP 0\.\d{3}  AP50 0\.\d{3}$", out, re.MULTILINE)
+    assert re.search(r"^best epoch 1 of 1, after 0:\d\d$", out, re.MULTILINE)
+    assert f"results: {folder}/best.pt, {folder}/results.csv, {folder}/report.html" in out
     page = (folder / "report.html").read_text()
-    assert all(text in page for text in ("AP on val", "Precision over recall at IoU 0.5", "Losses", "square", "image/jpeg"))
+    assert all(text in page for text in ("AP on val", "Precision over recall at IoU 0.5", "Losses", "bar", "image/jpeg"))
+    assert page.count("<figure>") == 8
+
+    code, out, err = gpnas("val", folder / "best.pt", "--data", data, "--device", "cpu", "--save", file)
+    assert code == 0 and re.search(r"^  bar                  AP 0\.\d{3}  AP50 0\.\d{3}$", out, re.MULTILINE), err
+    assert isinstance(json.loads(file.read_text()), list) and f"detections: {file}" in out
+    assert f"--split test: {data} has train, val" in refused("val", folder / "best.pt", "--data", data, "--split", "test")
+    assert "best.pt detects bar; " in refused("val", folder / "best.pt", "--data", "digits")
+
+    code, out, err = gpnas("predict", folder / "best.pt", data / "images", "--score", "0", "--out", seen, "--device", "cpu")
+    rows = json.loads((seen / "predictions.json").read_text())
+    assert code == 0 and len(rows) == 16, err
+    objects = sum(len(row["boxes"]) for row in rows)
+    assert f"16 images, {objects} objects: {seen}, {seen}/predictions.json" in out
+    assert f"0.png: {len(rows[0]['boxes'])} objects" in out
+    assert sorted(path.name for path in seen.glob("*.jpg")) == sorted(f"{i}.png.jpg" for i in range(16))
+    assert not list(seen.glob("*.tmp"))
+
+
+def test_images_that_cannot_be_predicted_on(
+    gpnas: Gpnas, refused: Refused, architecture: Path, data: Path, tmp_path: Path
+) -> None:
+    train(gpnas, architecture, data, tmp_path / "full", 1)
+    best, images = tmp_path / "full" / "best.pt", data / "images"
+    nested = tmp_path / "nested" / "deep"
+    nested.mkdir(parents=True)
+    for suffix in ("png", "bmp"):
+        cv2.imwrite(str(nested / f"a.{suffix}"), np.zeros((48, 80, 3), np.uint8))
+    assert gpnas("predict", best, tmp_path / "nested", "--out", tmp_path / "seen", "--device", "cpu")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "seen" / "deep").iterdir()) == ["a.bmp.jpg", "a.png.jpg"]
+    assert gpnas("predict", best, images / "0.png", "--out", tmp_path / "one", "--device", "cpu")[0] == 0
+    assert (tmp_path / "one" / "0.png.jpg").is_file()
+    assert "no image or folder" in refused("predict", best, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in refused("predict", best, tmp_path / "empty")
+    assert "--score 2.0: must lie in [0, 1]" in refused("predict", best, images, "--score", "2")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert "not a readable image" in refused("predict", best, tmp_path / "broken.png")
+
+
+@pytest.mark.slow
+def test_a_trained_detector_is_measured_as_coco_does_and_finds_its_objects(
+    gpnas: Gpnas, architecture: Path, data: Path, tmp_path: Path
+) -> None:
+    folder, file = tmp_path / "full", tmp_path / "results.json"
+    train(gpnas, architecture, data, folder, 40)
     code, out, _ = gpnas("val", folder / "best.pt", "--data", data, "--save", file)
-    assert code == 0 and "square" in out
     truth = COCO(str(data / "annotations" / "instances_val.json"))
     judge = COCOeval(truth, truth.loadRes(str(file)), "bbox")
     judge.evaluate()
     judge.accumulate()
     judge.summarize()
-    assert f"val: AP {judge.stats[0]:.3f}  AP50 {judge.stats[1]:.3f}" in out and judge.stats[1] > 0.3
-    images = data / "images"
-    code, out, _ = gpnas("predict", folder / "best.pt", images, "--score", "0.1", "--out", tmp_path / "seen")
-    rows = json.loads((tmp_path / "seen" / "predictions.json").read_text())
-    assert code == 0 and "16 images" in out and len(rows) == 16
-    found = [row for row in rows if row["boxes"]]
-    assert found and all(box["class"] == "square" and box["score"] >= 0.1 for row in found for box in row["boxes"])
-    drawn = cv2.imread(str(tmp_path / "seen" / f"{Path(found[0]['file']).name}.jpg"))
+    assert code == 0 and f"val: AP {judge.stats[0]:.3f}  AP50 {judge.stats[1]:.3f}" in out and judge.stats[1] > 0.3
+    code, out, _ = gpnas("predict", folder / "best.pt", data / "images", "--score", "0.1", "--out", tmp_path / "seen")
+    rows: list[dict[str, Any]] = json.loads((tmp_path / "seen" / "predictions.json").read_text())
+    hits = [row for row in rows if row["boxes"]]
+    assert code == 0 and hits
+    assert all(box["class"] == "bar" and box["score"] >= 0.1 for row in hits for box in row["boxes"])
+    drawn = cv2.imread(str(tmp_path / "seen" / f"{Path(hits[0]['file']).name}.jpg"))
     assert drawn.shape == (64, 64, 3) and (drawn.std(axis=2) > 20).any()  # colours on a grey image
-    assert gpnas("predict", folder / "best.pt", images / "0.png", "--out", tmp_path / "one")[0] == 0
-    assert "no image or folder" in refused("predict", folder / "best.pt", tmp_path / "nowhere")
-    (tmp_path / "empty").mkdir()
-    assert "holds no images" in refused("predict", folder / "best.pt", tmp_path / "empty")
-    assert "--score 2.0" in refused("predict", folder / "best.pt", images, "--score", "2")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    assert "not a readable image" in refused("predict", folder / "best.pt", tmp_path / "broken.png")
