@@ -81,6 +81,6 @@ def test_only_a_gpu_has_memory_to_share_out(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_new_folder_is_named_after_the_kind_and_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(options.time, "strftime", lambda form: form.replace("%Y%m%d-%H%M%S", "20261121-160018"))
+    monkeypatch.setattr("gpnas.cli.options.time.strftime", lambda form: form.replace("%Y%m%d-%H%M%S", "20261121-160018"))
     assert options.new_run_folder() == Path("runs/search-20261121-160018")
     assert options.new_run_folder("train") == Path("runs/train-20261121-160018")

@@ -57,7 +57,7 @@ def test_all_processes_of_torchrun_need_one_folder(
     assert "--out is needed under torchrun" in refused("train", architecture, "--data", data)
 
 
-def test_a_short_training_is_resumed_measured_and_predicts(
+def test_a_short_training_is_reported_measured_and_predicts(
     gpnas: Gpnas, refused: Refused, architecture: Path, data: Path, tmp_path: Path
 ) -> None:
     folder, file, seen = tmp_path / "full", tmp_path / "results.json", tmp_path / "seen"
@@ -75,7 +75,10 @@ def test_a_short_training_is_resumed_measured_and_predicts(
     assert code == 0 and re.search(r"^  bar                  AP 0\.\d{3}  AP50 0\.\d{3}$", out, re.MULTILINE), err
     assert isinstance(json.loads(file.read_text()), list) and f"detections: {file}" in out
     assert f"--split test: {data} has train, val" in refused("val", folder / "best.pt", "--data", data, "--split", "test")
-    assert "best.pt detects bar; " in refused("val", folder / "best.pt", "--data", "digits")
+    other = write_coco(tmp_path / "other")
+    for document in (other / "annotations").iterdir():
+        document.write_text(document.read_text().replace('"bar"', '"rod"'))
+    assert f"best.pt detects bar; {other} has rod" in refused("val", folder / "best.pt", "--data", other)
 
     code, out, err = gpnas("predict", folder / "best.pt", data / "images", "--score", "0", "--out", seen, "--device", "cpu")
     rows = json.loads((seen / "predictions.json").read_text())

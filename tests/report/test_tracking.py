@@ -19,8 +19,8 @@ from gpnas.report.tracking import Tracker, evaluation_row, front_row
 from gpnas.run.journal import TrialRow
 from gpnas.run.loop import Finished
 from gpnas.run.results import TrialResult
-from gpnas.search.controller import Suggestion, Trial
-from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
+from gpnas.search.controller import Suggestion
+from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
 from tests.grid import grid_candidate
 
 KEY = "x" * 40

@@ -57,7 +57,7 @@ def test_a_writer_waits_for_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyP
     RunLock.exclusive(tmp_path).release()
     reader = RunLock.shared(tmp_path)
     monkeypatch.setattr(lock, "LOCK_PATIENCE", 60.0)
-    monkeypatch.setattr(lock.time, "sleep", lambda seconds: reader.release())
+    monkeypatch.setattr("gpnas.run.lock.time.sleep", lambda seconds: reader.release())
     RunLock.exclusive(tmp_path).release()
 
 
