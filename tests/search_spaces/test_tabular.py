@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from search_spaces.tabular import NEAREST, TabularSpace, coded
+from search_spaces.tabular import NEAREST, TabularSpace, choice_codes
 from tests.grid import grid_candidate
 
 
@@ -30,5 +30,5 @@ def test_a_crossing_is_another_row(space: TabularSpace) -> None:
 
 
 def test_codes_differ_where_choices_differ() -> None:
-    codes = coded([{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"a": 1, "b": 3}])
+    codes = choice_codes([{"a": 1, "b": 2}, {"b": 3, "c": 4}, {"a": 1, "b": 3}])
     assert [int((codes[0] != other).sum()) for other in codes] == [0, 3, 1]
