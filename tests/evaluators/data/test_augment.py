@@ -19,3 +19,8 @@ from evaluators.data.augment import Augmentation
 def test_an_augmentation_that_cannot_be_is_refused(change: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         Augmentation(**change)
+
+
+def test_the_default_strengths() -> None:
+    defaults = Augmentation(mosaic=1.0, scale=0.5, translate=0.1, flip=0.5, hue=0.015, saturation=0.7, value=0.4)
+    assert Augmentation() == defaults
