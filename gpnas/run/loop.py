@@ -183,23 +183,12 @@ class _Session:
         self._broken_in_a_row = 0
 
     def affordable(self) -> list[Suggestion]:
-        """Suggestions that the budget still pays for, as many as free workers and free memory allow.
-
-        A promotion that would take longer than the time left is pruned, so that the controller can decide on.
-        """
+        """Suggestions that the budget still pays for, as many as free workers and free memory allow."""
         self.keep_time()
         left = self.time_left()
-        while True:
-            # While all workers are busy, one decision is made ahead.
-            suggestions = _replay(self.controller, self.journal, max(1, self.workers.free))
-            too_long = [s for s in suggestions if s.rung and left is not None and self._estimate(s) > left]
-            if not too_long:
-                break
-            for suggestion in too_long:
-                self._prune(suggestion)
         promised = sum(self._new_epochs(s) for s in self.running.values())
         chosen: list[Suggestion] = []
-        for suggestion in suggestions:
+        for suggestion in self._suggestions(left):
             if len(chosen) == self.workers.free:
                 break
             if left is not None and self._estimate(suggestion) > left:
@@ -213,7 +202,20 @@ class _Session:
             chosen.append(suggestion)
         return chosen
 
+    def _suggestions(self, left: float | None) -> list[Suggestion]:
+        """Suggestions of the controller. A promotion that takes longer than the time left is pruned, so that the controller
+        can decide what comes after it."""
+        while True:
+            # While all workers are busy, one decision is made ahead.
+            suggestions = _replay(self.controller, self.journal, max(1, self.workers.free))
+            too_long = [s for s in suggestions if s.rung and left is not None and self._estimate(s) > left]
+            if not too_long:
+                return suggestions
+            for suggestion in too_long:
+                self._prune(suggestion)
+
     def start(self, suggestion: Suggestion) -> None:
+        """Hand an evaluation to a free worker, in the folder of its trial."""
         trial = suggestion.trial
         trial_dir = self.run / "trials" / str(trial.id)
         trial_dir.mkdir(parents=True, exist_ok=True)
@@ -230,6 +232,7 @@ class _Session:
         self.workers.submit(Job(key, trial.candidate, suggestion.fidelity, trial_dir, timeout))
 
     def receive(self, message: Done | Progress) -> Progressed | Finished:
+        """Handle a message of a worker: a finished evaluation goes into the journal and to the controller."""
         suggestion = self.running[message.key]
         if isinstance(message, Progress):
             return Progressed(suggestion, message.data)
@@ -269,6 +272,7 @@ class _Session:
         return self.budget.amount - self.journal.elapsed() if self.budget.kind == "seconds" else None
 
     def keep_time(self) -> None:
+        """Add the time since the last call to the journal, in steps of at least POLL_SECONDS."""
         now = time.monotonic()
         if now - self._last >= POLL_SECONDS:
             self.journal.add_elapsed(now - self._last)

@@ -30,7 +30,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     by 2; 4 runs; 5 waits."""
     evaluations = [
         (0, 0, complete(0.125)),
-        (1, 0, complete(0.1875, 2.5)),
+        (1, 0, complete(0.18754321, 2.5)),
         (0, 1, complete(0.25, 3.0)),
         (2, 0, complete(0.5, ap50=0.75)),
         (3, 0, complete(0.4375)),
@@ -52,7 +52,7 @@ def test_a_trial_counts_with_its_highest_complete_rung(journal: Journal) -> None
     results = trial_results(journal)
     assert [(r.trial.id, r.rung, r.fidelity, r.ap) for r in results] == [
         (0, 2, FIDELITIES[2], 0.3125),
-        (1, 0, FIDELITIES[0], 0.1875),
+        (1, 0, FIDELITIES[0], 0.18754321),
         (2, 0, FIDELITIES[0], 0.5),
         (3, 0, FIDELITIES[0], 0.4375),
     ]
@@ -88,7 +88,7 @@ def test_the_front_is_a_table_and_the_best_a_yaml(journal: Journal) -> None:
     write_results(journal.run, journal, lambda genotype, found: f"{genotype}{json.dumps(found)}")
     assert (journal.run / "pareto.csv").read_text().splitlines() == [
         "id,ap,ap50,flops,params,epochs,imgsz,score,hash,origin",
-        "1,0.1875,0.0,200,11,2,64,0.1429,hash1,mutate 0",
+        "1,0.18754,0.0,200,11,2,64,0.1429,hash1,mutate 0",
         "0,0.3125,0.12346,600,10,8,128,0.0,hash0,sample",
         "2,0.5,0.75,1000,12,2,64,0.2857,hash2,mutate 1",
     ]
@@ -126,7 +126,7 @@ def test_the_summary_holds_every_trial_with_its_latest_state(journal: Journal) -
     columns = ("id", "hash", "rung", "state", "cause", "ap", "flops", "params", "seconds")
     assert [tuple(row[name] for name in columns) for row in told.pop("trials")] == [
         (0, "hash0", 2, "complete", None, 0.3125, 600, 10, 8.25),
-        (1, "hash1", 1, "failed", "nan", 0.1875, 200, 11, 3.0),
+        (1, "hash1", 1, "failed", "nan", 0.18754321, 200, 11, 3.0),
         (2, "hash2", 0, "complete", None, 0.5, 1000, 12, 1.25),
         (3, "hash3", 0, "complete", None, 0.4375, 1400, 13, 1.25),
         (4, "hash4", 0, "running", None, None, 1800, 14, 0.0),
