@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from evaluators.data.batches import Batch
 from evaluators.detector.loss import network_loss
@@ -39,6 +40,22 @@ def test_synflow_of_two_layers_by_hand() -> None:
     assert synflow(network, torch.zeros(1, 3, 2, 2)) == pytest.approx(math.log(2 * 4 * 0.5 * 6))
     kernels = [p for p in network.parameters() if p.ndim == 4]
     assert kernels[1].item() == -0.5  # a copy was changed
+
+
+def test_synflow_uses_the_statistics_of_normalisation_not_those_of_its_image() -> None:
+    b = GraphBuilder()
+    x = b.conv(b.image, 1, 1, act="")
+    b.output(b.conv(x, 1, 1, act="", norm=False), "output", stride=1)
+    network = Network(b.build())
+    kernels = [p for p in network.parameters() if p.ndim == 4]
+    [norm] = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norm.running_var is not None
+    norm.running_var.fill_(9 - norm.eps)  # a deviation of 3
+    with torch.no_grad():
+        kernels[0].copy_(torch.tensor([1.0, -2.0, 3.0]).view(1, 3, 1, 1))
+        kernels[1].fill_(-0.5)
+    # Each of 6 pixels is 0.5 * 6 / 3. The two kernels and the scale of the normalisation count; its shift is 0.
+    assert synflow(network, torch.zeros(1, 3, 2, 3)) == pytest.approx(math.log(3 * 6 * 0.5 * 6 / 3))
 
 
 def test_naswot_counts_equal_signs_of_pairs_of_images() -> None:
