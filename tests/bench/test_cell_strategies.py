@@ -39,7 +39,7 @@ def scripted(rows: list[int]) -> Search:
 
 def test_regret_by_hand() -> None:
     accuracy = np.array([4.0, 9, 6, 7, 1])
-    benchmark = AccuracyBenchmark([(str(k),) for k in range(5)], *(np.zeros((5, 1)) for _ in range(2)), np.zeros(5), accuracy)
+    benchmark = AccuracyBenchmark([(str(k),) for k in range(5)], np.zeros((5, 1)), np.eye(5), np.zeros(5), accuracy)
     scripts = [[4, 2, 4, 2, 0, 3], [0, 1, 2, 3, 4]]
     curves = regrets(lambda benchmark, seed: scripted(scripts[seed]), benchmark, evaluations=4, seeds=2)
     assert curves.tolist() == [[8, 3, 3, 2], [5, 0, 0, 0]]  # a second query for 4 and for 2 does not count

@@ -31,12 +31,12 @@ class FixedPredictions:
 
 
 def test_skill_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predictions are the truth for the even candidates and far off, in the same order, for the odd ones."""
+    """Predictions are the truth, without doubt, for the even candidates and far off for the odd ones."""
     monkeypatch.setattr(surrogate_skill, "fit", lambda features, prior, scores: FixedPredictions())
     accuracy = np.arange(40.0)
     truth = normal_scores(accuracy)
     odd = np.arange(40) % 2 == 1
-    features = np.column_stack([truth + np.where(odd, 9.0, 0.0), np.ones(40)])
+    features = np.column_stack([truth + np.where(odd, 9.0, 0.0), np.where(odd, 1.0, 0.0)])
     benchmark = AccuracyBenchmark([()] * 40, accuracy[:, None], features, np.zeros(40), accuracy)
     drawn = [np.random.default_rng(seed).choice(40, 10, replace=False) for seed in range(3)]
     coverages = [(20 - sum(row % 2 == 0 for row in rows)) / 30 for rows in drawn]
@@ -44,6 +44,7 @@ def test_skill_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     features[:, 0] = -truth
     assert skill(features, np.zeros(40), benchmark, 10, draws=3).spearman == pytest.approx(-1)
     # 1.2816 deviations on either side hold 80 %.
+    features[:, 1] = 1.0
     features[:, 0] = truth + np.where(odd, 1.29, -1.27)
     assert skill(features, np.zeros(40), benchmark, 10, draws=3).coverage == pytest.approx(np.mean(coverages))
 

@@ -108,6 +108,14 @@ def test_columns_of_shares_end_with_the_shortest_curve() -> None:
     assert rows[4] == "a over 100 -"
 
 
+def test_columns_stand_at_fixed_numbers_of_epochs_and_evaluations() -> None:
+    shares = {name: np.full((2, 2, 800), 0.5) for name in ("a", "b")}
+    epochs = " ".join(f"after {n} epochs" for n in (50, 100, 200, 400, 800))
+    assert lines(shares_table(shares, "t"))[0] == f"share of the area, t {epochs}"
+    regrets = {name: np.zeros((2, 100)) for name in ("a", "b")}
+    assert lines(regrets_table(regrets, "acc"))[0] == "mean regret, acc after 10 after 20 after 50 after 100"
+
+
 def test_skills_are_shown_by_encoding_and_number_of_trained_candidates() -> None:
     skills = {"one-hot": [Skill(0.5, 0.1, 0.78), Skill(0.625, 0.05, 0.8)]}
     assert lines(skills_table(skills, (20, 50), "c10")) == [
