@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from gpnas.errors import GenotypeError
+from gpnas.errors import GenotypeError, GraphError
 from gpnas.graph.graph import GraphBuilder
 from gpnas.graph.network import Network
 from search_spaces import families, genotype, pieces
@@ -23,7 +23,7 @@ TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 def test_the_example_of_a_new_piece_can_be_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     function, line = (dedent(part) for part in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
     document = dedent(re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)[0])
-    names: dict[str, Any] = {"GraphBuilder": GraphBuilder}
+    names: dict[str, Any] = {"GraphBuilder": GraphBuilder, "GraphError": GraphError}
     exec(function, names)
     for name, piece in eval("{" + line + "}", names).items():
         monkeypatch.setitem(pieces.PIECES, name, piece)
@@ -38,7 +38,7 @@ def test_the_example_of_a_new_piece_can_be_followed(monkeypatch: pytest.MonkeyPa
         ]
     with pytest.raises(GenotypeError, match="unknown key 'scale'"):
         read_blueprint(document.replace("block: res2, width: 64", "block: res2, width: 64, scale: 2"))
-    with pytest.raises(GenotypeError, match=r"blocks\[3\] \(p3r\): p3r"):
+    with pytest.raises(GenotypeError, match=r"blocks\[3\] \(p3r\): res2: scales must divide the width, got 5 and 64"):
         build_blueprint(read_blueprint(document.replace("block: res2, width: 64", "block: res2, width: 64, scales: 5")))
 
 

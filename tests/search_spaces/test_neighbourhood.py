@@ -2,102 +2,232 @@
 
 from __future__ import annotations
 
+import functools
 import random
 
 import pytest
 import torch
 
-from gpnas.errors import LimitError
+from gpnas.errors import GenotypeError, LimitError
 from gpnas.graph.cost import cost
 from gpnas.graph.graph import Branch
 from gpnas.graph.network import Network
 from gpnas.search.trial import Candidate
-from search_spaces.architecture import build, candidate, with_classes
-from search_spaces.blueprint import Blueprint, catalogue, open_catalogue, read_blueprint, scaled_width
+from search_spaces.architecture import build, candidate, deployed_macs, with_classes
+from search_spaces.blueprint import Blueprint, catalogue, open_catalogue, read_blueprint
+from search_spaces.choice_values import STAGE_VALUES
 from search_spaces.families import FAMILIES
+from search_spaces.genotype import stage_fields
 from search_spaces.neighbourhood import Neighbourhood, widest_within
 
 DETECTORS = [name for name in catalogue() if name.startswith(("gelan", "yolo", "vovnet"))]
+OF_EACH_KIND = ("gelan-t", "yolor-csp", "yolor-elan-2-1", "yolor-prn", "yolov9-c", "yolov9-e", "yolov9-s")
+
+TINY = """
+schema: 1
+name: tiny
+blocks:
+- {block: conv, width: 16, kernel: 3, stride: 2}
+- {block: conv, width: 16, kernel: 3, stride: 2}
+- {name: p3, block: conv, width: 24, kernel: 3, stride: 2}
+- {name: p4, block: aconv, width: 32}
+- {name: wide, block: gelan, width: 32, depth: 2, repeats: 3, unit: plain, split_ratio: 1.5, hidden_ratio: 0.75}
+- {name: p5, block: adown, width: 40}
+- {block: detect, from: [p3, wide, p5], classes: 2, box_width: 16, class_width: 16}
+"""
 
 
-def around(name: str) -> Neighbourhood:
-    return Neighbourhood(widest_within(blueprint(name), 100e6, None, 64), 3)
-
-
+@functools.cache
 def blueprint(name: str) -> Blueprint:
     changed = with_classes(open_catalogue(name), 3)
     assert isinstance(changed, Blueprint)
     return changed
 
 
-def flops(found: Candidate, imgsz: int) -> int:
-    return cost(found.graph.inference(), imgsz, imgsz).flops
+@functools.cache
+def around(name: str) -> Neighbourhood:
+    """Around the entry, narrowed to 100 MFLOPs on 64 x 64 pixels."""
+    return Neighbourhood(widest_within(blueprint(name), 100e6, None, 64), 3)
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+def tiny() -> Neighbourhood:
+    return Neighbourhood(read_blueprint(TINY), 2)
+
+
+def flops(proposed: Candidate, imgsz: int) -> int:
+    return cost(proposed.graph.inference(), imgsz, imgsz).flops
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in OF_EACH_KIND else pytest.param(name, marks=pytest.mark.slow) for name in DETECTORS]
+)
 def test_children_of_every_detector_build_run_and_predict_on_three_levels(name: str) -> None:
     space, rng = around(name), random.Random(0)
-    parents = [space.propose([], rng) for _ in range(4)]
-    children = [space.propose([parent], rng) for parent in parents] + [space.propose(parents[:2], rng)]
-    for found in [*parents, *children]:
-        main = [out for out in found.graph.outputs if out.branch is Branch.MAIN]
+    parents = [space.propose([], rng) for _ in range(2)]
+    children = [space.propose([parent], rng) for parent in parents] + [space.propose(parents, rng)]
+    for proposed in [*parents, *children]:
+        main = [out for out in proposed.graph.outputs if out.branch is Branch.MAIN]
         assert [out.stride for out in main] == [8, 16, 32]
         with torch.no_grad():
-            assert len(Network(found.graph).eval()(torch.zeros(1, 3, 64, 64))) == 3
-    assert len({found.hash for found in parents}) > 1
+            outputs = Network(proposed.graph).eval()(torch.zeros(1, 3, 64, 32))
+        assert [tuple(out.shape) for out in outputs] == [(1, 67, 64 // s, 32 // s) for s in (8, 16, 32)]
+    assert len({parent.hash for parent in parents}) == 2
 
 
 def test_a_mutation_changes_one_to_three_things_and_keeps_what_blocks_read() -> None:
     space, rng = around("gelan-c"), random.Random(1)
     parent = candidate(space.start)
+    counts = set()
     for _ in range(100):
         before, after = space.start, read_blueprint(space.propose([parent], rng).genotype)
         pairs = list(zip(before.blocks, after.blocks, strict=False))
         different = sum(a != b for a, b in pairs) + (before.width_multiple != after.width_multiple)
-        assert 1 <= different + abs(len(before.blocks) - len(after.blocks)) <= 3
+        counts.add(different + abs(len(before.blocks) - len(after.blocks)))
         assert all((a.name, a.sources) == (b.name, b.sources) for a, b in pairs)
+    assert counts == {1, 2, 3}
 
 
-def test_families_units_downsamplings_and_supervision_are_reached() -> None:
+def test_families_units_downsampling_and_supervision_are_reached() -> None:
     space, rng = around("yolov9-c"), random.Random(0)
     blocks = [block for _ in range(300) for block in read_blueprint(space.propose([], rng).genotype).blocks]
     assert {block.block for block in blocks} >= {*FAMILIES, "strided", "max_pool", "aconv", "adown"}
+    assert {block.options.get("unit") for block in blocks} >= set(STAGE_VALUES["unit"])
     assert {block.options.get("weight") for block in blocks if block.options.get("branch") == "auxiliary"} == {0.1, 0.25, 0.5}
-    space = around("yolor-csp")
-    names = [block.name for _ in range(200) for block in read_blueprint(space.propose([], rng).genotype).blocks]
-    assert "deep_supervision" in names
+
+
+def test_deep_supervision_reads_the_levels_with_the_options_of_the_main_head() -> None:
+    space, rng = around("yolor-csp"), random.Random(0)
+    while True:
+        child = read_blueprint(space.propose([], rng).genotype)
+        if child.blocks[-1].name == "deep_supervision":
+            break
+    head = next(block for block in child.blocks if block.block == "detect")
+    options = child.blocks[-1].options
+    assert child.blocks[-1].sources == ["p3", "p4", "p5"]
+    assert options.pop("weight") in (0.1, 0.25, 0.5) and options.pop("branch") == "auxiliary"
+    assert options == head.options
+
+
+def test_deep_supervision_may_be_removed_and_its_weight_changed_but_no_other_branch_is_removed() -> None:
+    rng = random.Random(0)
+    supervised = TINY + (
+        "- {name: deep_supervision, block: detect, from: [p3, p4, p5], classes: 2, box_width: 16, class_width: 16, "
+        "branch: auxiliary, weight: 0.25}\n"
+    )
+    for name, may_go in (("deep_supervision", True), ("another", False)):
+        space = Neighbourhood(read_blueprint(supervised.replace("name: deep_supervision", f"name: {name}")), 2)
+        parent = candidate(space.start)
+        children = [read_blueprint(space.propose([parent], rng).genotype) for _ in range(300)]
+        weights = [child.blocks[-1].options.get("weight") for child in children if child.blocks[-1].name == name]
+        assert set(weights) == {0.1, 0.25, 0.5}
+        assert (len(weights) < len(children)) == may_go
+
+
+def test_choices_that_another_family_has_too_keep_their_values() -> None:
+    """A split ratio above 1, which only a blueprint may have, becomes 1 in another family or with another unit."""
+    space, rng = tiny(), random.Random(0)
+    parent = candidate(space.start)
+    kept: list[bool] = []
+    families = set()
+    for _ in range(800):
+        stage = read_blueprint(space.propose([parent], rng).genotype).blocks[4]
+        assert set(stage.options) == {"width", *stage_fields(stage.block, stage.options.get("unit"))}
+        if stage.block != "gelan" or stage.options["unit"] != "plain":
+            assert stage.options.get("split_ratio", 1.0) <= 1
+            families.add(stage.block)
+            kept.append((stage.options["width"], stage.options["depth"]) == (32, 2))
+    assert families == set(FAMILIES)
+    assert sum(kept) > 0.8 * len(kept)  # the others had a second change
+
+
+def test_a_downsampling_block_becomes_any_other_with_the_same_width() -> None:
+    space, rng = tiny(), random.Random(0)
+    parent = candidate(space.start)
+    seen: dict[int, set[str]] = {2: set(), 3: set(), 5: set()}
+    for _ in range(400):
+        child = read_blueprint(space.propose([parent], rng).genotype)
+        for i, kinds in seen.items():
+            before, after = space.start.blocks[i], child.blocks[i]
+            if after != before:
+                kinds.add(after.block)
+                assert (after.name, after.options) == (before.name, {"width": before.options["width"]})
+    assert seen[2] >= {"max_pool", "aconv", "adown"}
+    assert seen[3] >= {"strided", "max_pool", "adown"}
+    assert seen[5] >= {"strided", "max_pool", "aconv"}
 
 
 def test_a_cross_takes_each_block_from_either_parent() -> None:
     space, rng = around("yolov9-s"), random.Random(2)
-    for _ in range(30):
+    mixed = 0
+    for _ in range(10):
         a, b = space.propose([], rng), space.propose([], rng)
         child = read_blueprint(space.propose([a, b], rng).genotype)
         parents = read_blueprint(a.genotype), read_blueprint(b.genotype)
         if child.width_multiple in {parent.width_multiple for parent in parents}:
             kept = sum(any(block in parent.blocks for parent in parents) for block in child.blocks)
-            assert kept >= len(child.blocks) - 3  # a child of near twins is a mutation
+            assert kept >= len(child.blocks) - 3  # a child of parents that hardly differ is a mutation
+            mixed += all(any(block not in parent.blocks for block in child.blocks) for parent in parents)
+    assert mixed >= 3
+
+
+def test_the_smallest_has_fewer_macs_than_any_sample_and_the_cheapest_choices() -> None:
+    space, rng = tiny(), random.Random(0)
+    smallest = space.smallest()
+    assert deployed_macs(smallest) < min(deployed_macs(space.propose([], rng)) for _ in range(50))
+    narrowest = read_blueprint(smallest.genotype)
+    assert narrowest.width_multiple == 1 / 64
+    stage = {"width": 32, "depth": 1, "repeats": 1, "unit": "plain", "split_ratio": 0.25, "hidden_ratio": 0.25}
+    assert narrowest.blocks[4].options == stage
+    assert [narrowest.blocks[i].block for i in (0, 1, 2, 3, 5)] == ["max_pool"] * 5
 
 
 @pytest.mark.parametrize("limit", [80e6, 300e6, 1e9, 1e12])
-def test_fitted_is_the_widest_that_meets_the_limit(limit: float) -> None:
+def test_the_widest_within_a_limit_meets_it_and_the_next_does_not(limit: float) -> None:
     start = blueprint("yolov9-t")
-    small = widest_within(start, limit, None, 320)
-    assert flops(candidate(small), 320) <= limit
-    wider = small.model_copy(update={"width_multiple": (small.width_multiple or 1) + 1 / 64})
-    assert small == start or flops(candidate(wider), 320) > limit or build(wider).hash == build(small).hash
-    few = widest_within(start, None, 300e3, 320)
-    assert cost(build(few).inference(), 320, 320).params <= 300e3
+    narrowed = widest_within(start, limit, None, 320)
+    assert flops(candidate(narrowed), 320) <= limit
+    if limit == 1e12:
+        assert narrowed is start
+    else:
+        graphs = [
+            build(start.model_copy(update={"width_multiple": k / 64})).inference()
+            for k in range(round((narrowed.width_multiple or 1) * 64) + 1, 64)
+        ]
+        assert all(cost(graph, 320, 320).flops > limit for graph in graphs)
 
 
-def test_fitted_refuses_what_no_width_meets() -> None:
-    with pytest.raises(LimitError, match="even at its narrowest it has"):
+def test_the_widest_within_a_limit_of_parameters() -> None:
+    narrowed = widest_within(blueprint("yolov9-t"), None, 300e3, 320)
+    wider = narrowed.model_copy(update={"width_multiple": (narrowed.width_multiple or 1) + 1 / 64})
+    assert cost(build(narrowed).inference(), 320, 320).params <= 300e3
+    assert cost(build(wider).inference(), 320, 320).params > 300e3
+
+
+def test_a_multiple_of_its_own_is_the_widest_that_is_tried() -> None:
+    half = blueprint("yolov9-t").model_copy(update={"width_multiple": 0.5})
+    assert widest_within(half, 1e12, None, 320) is half
+    assert (widest_within(half, 300e6, None, 320).width_multiple or 1) < 0.5
+
+
+def test_a_limit_that_no_width_meets_is_an_error() -> None:
+    with pytest.raises(LimitError, match=r"yolov9-t: even at its narrowest it has 0\.\d{3}G FLOPs at 320 pixels and 0\.\d{3}M"):
         widest_within(blueprint("yolov9-t"), 1e3, None, 320)
 
 
-def test_half_the_widths_is_half_of_every_width_by_hand() -> None:
-    assert [scaled_width(width, 0.5) for width in (8, 16, 24, 100, 256)] == [8, 8, 16, 48, 128]
+def test_half_the_widths_is_half_of_every_width() -> None:
     half = build(blueprint("gelan-c").model_copy(update={"width_multiple": 0.5}))
     whole = build(blueprint("gelan-c"))
     pairs = [(a.channels, b.channels) for a, b in zip(whole.ops, half.ops, strict=True) if a.weighted]
     assert all(b == a // 2 for a, b in pairs if a not in (3, 64))  # 64: the distributions of the four sides
+    assert {b for a, b in pairs if a in (3, 64)} == {3, 32, 64}
+
+
+def test_a_blueprint_without_anything_to_change_is_an_error() -> None:
+    class AlwaysSupervision(random.Random):
+        def random(self) -> float:
+            return 0.12  # `_changed` then changes the supervision, which needs levels p3, p4 and p5
+
+    bare = Neighbourhood(read_blueprint(TINY.replace("name: p5", "name: last").replace(", p5]", ", last]")), 2)
+    parent = candidate(bare.start)
+    with pytest.raises(GenotypeError, match="tiny: no other architecture around it in 1000 draws"):
+        bare.propose([parent, parent], AlwaysSupervision(0))
