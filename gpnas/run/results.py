@@ -125,7 +125,7 @@ def summary(run: Path, journal: Journal) -> dict[str, Any]:
     latest: dict[int, EvaluationRow] = {}
     seconds: dict[int, float] = {}
     for row in journal.evaluations():
-        if row.trial_id not in latest or row.rung >= latest[row.trial_id].rung:
+        if row.trial_id not in latest or row.rung > latest[row.trial_id].rung:
             latest[row.trial_id] = row
         seconds[row.trial_id] = seconds.get(row.trial_id, 0.0) + (row.evaluation.seconds if row.evaluation else 0.0)
     aps = {result.trial.id: result.ap for result in results}

@@ -94,7 +94,17 @@ def test_a_frame_has_a_grid_line_and_a_label_for_each_tick() -> None:
         *(("64", "736", y_, y_) for y_ in ("352.0", "198.0", "44.0")),
         *((x_, x_, "44", "352") for x_ in ("232.0", "400.0")),
     ]
-    assert [text.text for text in root.iter("text")] == ["0.0", "0.5", "1.0", "1", "2", "FLOPs & more", "AP"]
+    assert [(t.text, t.get("x"), t.get("y"), t.get("transform"), t.get("text-anchor")) for t in root.iter("text")] == [
+        ("0.0", "56", "356.0", None, "end"),
+        ("0.5", "56", "202.0", None, "end"),
+        ("1.0", "56", "48.0", None, "end"),
+        ("1", "232.0", "370", None, "middle"),
+        ("2", "400.0", "370", None, "middle"),
+        ("FLOPs & more", "400.0", "390", None, "middle"),
+        ("AP", None, None, "translate(16 198.0) rotate(-90)", "middle"),
+    ]
+    (bottom,) = [g for g in root.iter("line") if g.get("class") == "axis"]
+    assert [bottom.get(name) for name in ("x1", "x2", "y1", "y2")] == ["64", "736", "352", "352"]
 
 
 def test_a_legend_stands_at_the_right_in_order() -> None:

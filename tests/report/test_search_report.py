@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gpnas.errors import InputError
-from gpnas.report.search_report import FrontPoint, _busy_time, front_svg, write_report
+from gpnas.report.search_report import FrontPoint, _busy_time, _spearman, front_svg, write_report
 from gpnas.run.journal import Journal, TrialRow
 from gpnas.search.budget import Budget
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
@@ -332,9 +332,36 @@ def test_few_trials_have_no_correlation(run: Path) -> None:
     assert root.findtext(f"{SVG}desc") == "4 trials at rung 0"
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "rho"),
+    [
+        ([1, 1, 1, 2, 2], [1, 2, 3, 4, 5], 7.5 / 75**0.5),  # mean ranks 2, 2, 2, 4.5, 4.5
+        ([5, 4, 3, 2, 1], [1, 2, 3, 4, 9], -1.0),
+        ([1, 1, 1, 1, 1], [1, 2, 3, 4, 5], None),
+        ([1, 2, 3, 4, 5], [7, 7, 7, 7, 7], None),
+        ([1, 2, 3, 4], [1, 2, 3, 4], None),
+    ],
+)
+def test_the_rank_correlation_is_spearman_s(a: list[float], b: list[float], rho: float | None) -> None:
+    assert _spearman(a, b) == (None if rho is None else pytest.approx(rho))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unit"), [(179.0, "seconds"), (180.0, "minutes"), (10799.0, "minutes"), (10800.0, "hours"), (1.0, "seconds")]
+)
+def test_time_is_drawn_in_the_largest_unit_that_fits_three_times(run: Path, seconds: float, unit: str) -> None:
+    moments = iter([0.0, 50.0, 50.0 + seconds])
+    with Journal.create(run, run_settings().to_json(), clock=lambda: next(moments)) as journal:
+        journal.add_trial(TrialRow(0, "hash0", "", Origin("sample"), 0.0, 1, 1))
+        journal.start_evaluation(0, 0, LOW)
+        journal.finish_evaluation(0, 0, Evaluation(TrialState.COMPLETE, {"ap": 0.5}))
+    assert f">{unit} of search<" in write_report(run).read_text()
+
+
 def test_a_report_needs_no_graph_of_a_run_without_results(run: Path) -> None:
     Journal.create(run, run_settings().to_json()).close()
     text = write_report(run, lambda genotype: pytest.fail("there is no best trial")).read_text()
+    assert "<dt>best AP</dt><dd>none</dd><dd class=note>no trial was measured</dd>" in text
     assert "no evaluation is complete" in text and "<p>None yet.</p>" in text and "no trial was measured" in text
 
 

@@ -128,11 +128,12 @@ def test_online_without_a_login_names_the_remedy(logged_out: None, tmp_path: Pat
     with pytest.raises(InputError, match="run `wandb login`, or use --wandb offline"):
         Tracker("online", tmp_path / "run", {}, run_id="abcd1234")
     (tmp_path / "netrc").write_text(f"machine elsewhere.example login user password {KEY}\n")
+    (tmp_path / ".netrc").write_text("this is no netrc file\n")
     with pytest.raises(InputError, match="nobody is logged in"):
         Tracker("online", tmp_path / "run", {}, run_id="abcd1234")
 
 
-@pytest.mark.parametrize("where", ["environment", "netrc"])
+@pytest.mark.parametrize("where", ["environment", "token file", "netrc", "home", "own server"])
 def test_a_login_is_found(
     logged_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,10 +141,21 @@ def test_a_login_is_found(
         raise ConnectionError("no network")
 
     monkeypatch.setattr("gpnas.report.tracking._start", refuse)
-    if where == "netrc":
-        (tmp_path / "netrc").write_text(f"machine api.wandb.ai\n  login user\n  password {KEY}\n")
-    else:
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    login = f"machine api.wandb.ai\n  login user\n  password {KEY}\n"
+    match where:
+        case "environment":
+            monkeypatch.setenv("WANDB_API_KEY", KEY)
+        case "token file":
+            monkeypatch.setenv("WANDB_IDENTITY_TOKEN_FILE", "/a/file")
+        case "netrc":
+            (tmp_path / "netrc").write_text(login)
+        case "home":
+            monkeypatch.delenv("NETRC")
+            (tmp_path / "_netrc").write_text(login)
+        case "own server":
+            monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example:8080/path")
+            (tmp_path / "netrc").write_text(login.replace("api.wandb.ai", "wandb.example"))
     errors: list[str] = []
     tracker = Tracker("online", tmp_path / "run", {}, run_id="abcd1234", on_error=errors.append)
     tracker.trial({"ap": 0.5})
