@@ -87,7 +87,7 @@ def test_yaml_in_either_style_and_json_are_the_same(text: str) -> None:
     ["a: 1\nb: 2\na: 1\n", "{a: 1, b: 2, a: 3}", '{"b": 2, "a": 1, "a": 3}', "c: {a: 1, a: 2}", '{"c": {"a": 1, "a": 2}}'],
 )
 def test_a_key_given_twice_is_an_error(text: str) -> None:
-    with pytest.raises(GenotypeError, match="t.yaml: not valid YAML: .*key 'a' is given twice"):
+    with pytest.raises(GenotypeError, match=r"t\.yaml: not valid YAML: .*key 'a' is given twice"):
         parse_yaml(text, "t.yaml")
 
 
