@@ -51,8 +51,8 @@ def test_correlation_at_equal_size_is_weighted_by_the_sizes_of_the_groups(monkey
     constant on one side."""
     monkeypatch.setattr(correlation, "SMALLEST_GROUP", 3)
     parameters = np.array([10.0] * 5 + [20] * 3 + [30] * 2 + [40] * 3 + [50] * 4)
-    values = np.array([1.0, 2, 3, 4, 5, 1, 2, 3, 1, 2, 1, 2, 3, 6, 6, 6, 6])
-    accuracy = np.array([2.0, 1, 4, 3, 5, 3, 1, 2, 2, 1, 7, 7, 7, 1, 2, 3, 4])
+    values = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 1, 2, 3, 1, 2, 1, 2, 3, 6, 6, 6, 6])
+    accuracy = np.array([2.0, 1, 4, 3, 5, 0.3, 0.1, 0.2, 2, 1, 7, 7, 7, 1, 2, 3, 4])
     assert at_equal_size(values, accuracy, parameters) == pytest.approx((5 * 0.8 + 3 * -0.5) / 8)
     shuffled = np.random.default_rng(0).permutation(17)
     assert at_equal_size(values[shuffled], accuracy[shuffled], parameters[shuffled]) == pytest.approx(0.3125)
@@ -68,6 +68,10 @@ def test_a_group_counts_from_30_members_on() -> None:
 
 def test_regret_of_candidates_that_share_the_highest_value_is_their_mean() -> None:
     assert regret(np.array([0.0, 2, 2, 1]), np.array([5.0, 1, 4, 3]), seed=0) == pytest.approx(5 - (1 + 4) / 2)
+
+
+def test_regret_is_that_of_1_in_1000_as_the_tables_say() -> None:
+    assert (correlation.POOL, correlation.DRAWS) == (1000, 200)
 
 
 def test_regret_is_a_mean_over_draws(monkeypatch: pytest.MonkeyPatch) -> None:

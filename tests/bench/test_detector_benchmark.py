@@ -45,7 +45,7 @@ class ListedSpace:
 def benchmark() -> DetectorBenchmark:
     candidates = [grid_candidate(4 * k, k) for k in (1, 2, 3)]
     known = [dict.fromkeys(SURROGATE_FEATURES, float(value)) for value in (5, 1, 3)]
-    curves = np.array([[0.05, 0.1], [0.4, 0.3], [0.1, 0.2]])
+    curves = np.array([[0.05, 0.02, 0.1], [0.4, 0.6, 0.3], [0.1, 0.5, 0.2]])
     return DetectorBenchmark(ListedSpace, candidates, CHOICES, known, [2**20, 2**22, 2**24], curves, 64)
 
 
@@ -67,7 +67,7 @@ def test_dominated_area_by_hand(benchmark: DetectorBenchmark, rows: list[int], a
 
 def test_the_best_ap_is_that_of_full_training(benchmark: DetectorBenchmark) -> None:
     assert (benchmark.best_ap([0, 2]), benchmark.best_ap([2, 1]), benchmark.best_ap([0])) == (0.2, 0.3, 0.1)
-    assert benchmark.epochs == 2
+    assert benchmark.epochs == 3
 
 
 def test_a_subset_keeps_the_columns_of_its_rows(benchmark: DetectorBenchmark) -> None:
@@ -75,7 +75,7 @@ def test_a_subset_keeps_the_columns_of_its_rows(benchmark: DetectorBenchmark) ->
     assert subset.candidates == [benchmark.candidates[2], benchmark.candidates[0]]
     assert subset.choices == [CHOICES[2], CHOICES[0]] and subset.macs == [2**24, 2**20]
     assert [row["score"] for row in subset.features] == [3.0, 5.0]
-    assert subset.curves.tolist() == [[0.1, 0.2], [0.05, 0.1]] and subset.imgsz == 64
+    assert subset.curves.tolist() == [[0.1, 0.5, 0.2], [0.05, 0.02, 0.1]] and subset.imgsz == 64
     space = subset.space
     assert isinstance(space, ListedSpace) and space is subset.space
     assert (space.candidates, space.choices) == (subset.candidates, subset.choices)
