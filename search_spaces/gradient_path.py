@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpnas.errors import GenotypeError
+from gpnas.errors import GenotypeError, InputError
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate, deployed_macs
 from search_spaces.choice_values import SPACES, Values, narrow, read_space_file, union_values
@@ -167,8 +167,11 @@ class GradientPathSpace:
 
 
 def _declare(values: Values) -> MutableDict:
-    # nni.mutable takes seconds to import; `gpnas show` and `gpnas --help` do without it.
-    from nni.mutable import Categorical, ExpressionConstraint, MutableDict
+    try:
+        # Late: nni.mutable takes seconds to import, and `gpnas show` and `gpnas --help` do without it.
+        from nni.mutable import Categorical, ExpressionConstraint, MutableDict
+    except ImportError as error:
+        raise InputError("a search needs nni, which is not installed; run `pip install 'gpnas[nni]'`") from error
 
     choices: dict[str, Any] = {label: Categorical(list(options), label=label) for label, options in values.items()}
     for i in range(3):

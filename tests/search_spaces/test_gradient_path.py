@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import random
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from gpnas.errors import GenotypeError
+from gpnas.errors import GenotypeError, InputError
 from gpnas.graph.cost import cost
 from gpnas.graph.graph import Branch
 from gpnas.search.trial import Candidate
@@ -266,3 +267,10 @@ def test_smallest_exists_wherever_a_sample_does() -> None:
     # 4 channels cannot be split with fusion last: its crossing path takes all of them.
     thin = GradientPathSpace(3, {"width": (4, 16), "head.width": (16,), "family": ("csp",), "fusion": ("last",)})
     assert macs(thin.smallest()) <= macs(thin.propose([], random.Random(0)))
+
+
+def test_a_space_without_nni_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("nni", "nni.mutable"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=r"^a search needs nni, which is not installed; run `pip install 'gpnas\[nni\]'`$"):
+        open_space("gradient-path", classes=2)
