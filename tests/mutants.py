@@ -226,7 +226,7 @@ def main() -> int:
         there = Path(folder, "main")
         for name in COPIED:
             shutil.copytree(root / name, there / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for file in root.glob("*.*"):
+        for file in root.glob("*"):
             if file.is_file():
                 shutil.copy(file, there)
         if (root.parent / "shared").exists():

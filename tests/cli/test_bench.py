@@ -43,3 +43,14 @@ def test_bench_surrogate_reads_the_shipped_detectors(gpnas, refused):
 def test_bench_published_prints_kendall_for_every_recipe(gpnas):
     code, out, _ = gpnas("bench", "published")
     assert code == 0 and out.count("Kendall with box AP") == 4
+
+
+def test_bench_growth_prints_the_table_and_draws_the_pictures_of_the_docs(gpnas, tmp_path):
+    code, out, err = gpnas("bench", "growth", "--out", tmp_path / "pictures")
+    assert (code, err) == (0, "")
+    docs = Path(__file__).parents[2] / "docs"
+    assert out in (docs / "gradient-paths.md").read_text()
+    drawn = sorted((tmp_path / "pictures").iterdir())
+    names = ("densenet", "prn", "resnet", "sparsenet")
+    assert [file.name for file in drawn] == [f"{kind}-{name}.svg" for kind in ("sources", "timeline") for name in names]
+    assert all(file.read_text() == (docs / file.name).read_text() for file in drawn)
