@@ -1,8 +1,8 @@
-"""An oracle for gradient paths: a graph exploded into single channels, and every path from a layer to a loss walked.
+"""An oracle for gradient paths: it takes a graph apart into single channels and walks every path from a layer to a loss.
 
-It shares no code and no idea with gpnas/gradient_paths.py: no channel runs, no bit sets, no dynamic programming. A node is
-(operation, channel); an edge is one way for a gradient to travel, drawn by the definition of the operation (design.md,
-section 3). The paths are those of `networkx.all_simple_paths`, so only tiny graphs can be asked for.
+It shares no code and no idea with gpnas/paths: it has no segments, no bit sets and no dynamic programming. A node is
+(operation, channel). An edge is one way for a gradient to travel, by the definition of the operation (design.md, section 3).
+The paths are those of `networkx.all_simple_paths`, so graphs must be tiny.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Arrival = tuple[int, int, int]
 """(consumer, input channel of the consumer, path length): one gradient that reaches one output channel of a layer."""
 
 Signature = frozenset[tuple[int, int, int]]
-"""Arrivals with the input channel relative to the output channel: equal over a channel group."""
+"""Arrivals whose input channel is relative to the output channel. All channels of a channel group have the same."""
 
 Source = tuple[int, int, frozenset[int]]
-"""(consumer, input channel where the group's first channel lands, path lengths)."""
+"""(consumer, its input channel that reads the group's first channel, path lengths)."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ def brute_force(graph: Graph, branch: Branch | None = None) -> Paths:
         channels: list[set[Arrival]] = [set() for _ in range(graph.ops[layer].channels)]
         if not _sees_image(graph, layer):
             continue
-        for channel, found in enumerate(channels):
-            found.update(_arrival(graph, path) for path in nx.all_simple_paths(network, (layer, channel), losses))
+        for channel, arrived in enumerate(channels):
+            arrived.update(_arrival(graph, path) for path in nx.all_simple_paths(network, (layer, channel), losses))
         if any(channels):
             arrivals[layer] = channels
     return Paths(arrivals)
 
 
 def exploded(graph: Graph) -> nx.DiGraph:
-    """Single channels, with an edge in forward direction wherever a gradient can travel backwards."""
+    """A graph of single channels, with a forward edge wherever a gradient can travel backwards."""
     network = nx.DiGraph()
     for i, op in enumerate(graph.ops):
         for channel in range(op.channels):
@@ -98,7 +98,7 @@ def _read_by(graph: Graph, op: Op, channel: int) -> list[tuple[int, int]]:
         return [(first, c) for c in range(graph.ops[first].channels)]
     if op.kind == "conv":
         group = [c * op.groups // graph.ops[first].channels for c in range(graph.ops[first].channels)]
-        return [(first, c) for c, its in enumerate(group) if its == channel * op.groups // op.channels]
+        return [(first, c) for c, number in enumerate(group) if number == channel * op.groups // op.channels]
     if op.kind == "concat":
         return [[(j, c) for j in op.inputs for c in range(graph.ops[j].channels)][channel]]
     if op.kind == "slice":
@@ -111,7 +111,7 @@ def _read_by(graph: Graph, op: Op, channel: int) -> list[tuple[int, int]]:
 
 
 def _sees_image(graph: Graph, op: int) -> bool:
-    """A stopped gradient still carries the image's values, so this looks at operations, not at differentiable edges."""
+    """Follows operations, not edges, because the output of a stopped gradient still depends on the image."""
     return op == 0 or any(_sees_image(graph, j) for j in graph.ops[op].inputs)
 
 

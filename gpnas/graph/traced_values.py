@@ -119,7 +119,7 @@ class TracedOps:
         return alone
 
     def merge_rep_conv(self, node: fx.Node, x: Features, y: Features) -> Features | None:
-        """RepConv in training, the sum of a normalised 3x3 and a normalised 1x1 convolution, as one layer. None for other sums."""
+        """A RepConv in training, the sum of a normalised 3x3 and a normalised 1x1 convolution, as one layer; else None."""
         large, small = sorted((x.op, y.op), key=lambda i: -self._ops[i].kernel)
         a, b = self._ops[large], self._ops[small]
         alike = a.kind == b.kind == "conv" and a.inputs == b.inputs and a.stride == b.stride and a.groups == b.groups

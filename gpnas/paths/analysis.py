@@ -1,4 +1,4 @@
-"""All that a graph says of itself before training: cost and gradient-path figures, whole, a loss, a stage and a layer."""
+"""The analysis of a network before training: cost and gradient-path figures of the whole, of branches, stages and layers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from gpnas.graph.graph import Branch, Graph
 from gpnas.paths.gradient_paths import FIGURES, GradientPaths, LayerPaths, gradient_paths
 
 STAGE_SHARE = 4
-"""A scope that holds more than one in so many layers is shown by its parts."""
+"""A scope with more than 1 / STAGE_SHARE of all layers is shown by its parts."""
 
 
 def analyse(graph: Graph, name: str, height: int, width: int) -> dict[str, Any]:
-    """Cost of the inference form and of the train form (MACs, FLOPs = 2 x MACs, for one image), and every figure.
+    """What `gpnas analyze` shows, as JSON values. MACs and FLOPs (2 x MACs) are for one image of `height` x `width` pixels.
 
-    `branches` holds the figures of the main and of the auxiliary losses alone, when there are both; `stages` those of the
-    layers of each stage, under all losses. Raises GraphError when the image is too small.
+    At the top level are the costs of the inference form, in `train` those of the train form. `branches` holds the figures of
+    the main losses alone and of the auxiliary losses alone, when there are auxiliary losses. `stages` holds the figures of the
+    layers of each stage under all losses. Raises GraphError when the image is too small.
     """
     inference = graph.inference()
     deployed, train = cost(inference, height, width), cost(graph, height, width, fused=False)
@@ -41,30 +42,31 @@ def analyse(graph: Graph, name: str, height: int, width: int) -> dict[str, Any]:
 
 
 def layer_rows(graph: Graph) -> list[dict[str, Any]]:
-    """One row a layer, in order, dead layers too: its gradients, and those of each of its channel groups.
+    """For each layer, in order, its gradients and those of each of its channel groups. Layers that are not live have none.
 
-    `timestamps` are path lengths; a group's `sources` are (consumer, input channel offset, path lengths).
+    `timestamps` are path lengths. A group's `sources` are (consumer, input channel offset, path lengths).
     """
-    arrived = {layer.op: layer for layer in gradient_paths(graph).layers}
+    live = {layer.op: layer for layer in gradient_paths(graph).layers}
     main = {layer.op for layer in gradient_paths(graph, Branch.MAIN).layers}
-    return [_layer_row(graph, i, arrived.get(i), i in main) for i in graph.layers]
+    return [_layer_row(graph, i, live.get(i), i in main) for i in graph.layers]
 
 
 def stages(graph: Graph, paths: GradientPaths) -> dict[str, tuple[LayerPaths, ...]]:
-    """Live layers by stage: the outermost scope of their names, or the next ones where a scope holds over a quarter of all."""
-    names = {layer.op: graph.ops[layer.op].name.split(".")[:-1] or [graph.ops[layer.op].name] for layer in paths.layers}
-    found: dict[str, list[LayerPaths]] = {}
+    """Live layers by stage: the outermost scope of their names, or its parts when it holds over a quarter of all layers."""
+    scopes = {layer.op: graph.ops[layer.op].name.split(".")[:-1] or [graph.ops[layer.op].name] for layer in paths.layers}
+    by_stage: dict[str, list[LayerPaths]] = {}
     for layer in paths.layers:
-        found.setdefault(_stage(names[layer.op], list(names.values())), []).append(layer)
-    return {stage: tuple(layers) for stage, layers in found.items()}
+        by_stage.setdefault(_stage(scopes[layer.op], list(scopes.values())), []).append(layer)
+    return {stage: tuple(layers) for stage, layers in by_stage.items()}
 
 
-def _stage(scopes: list[str], everyone: Sequence[list[str]]) -> str:
+def _stage(scopes: list[str], all_scopes: Sequence[list[str]]) -> str:
+    """The stage of a layer with these scopes, among the layers with `all_scopes`."""
     depth = 1
     while depth < len(scopes):
-        inside = [other for other in everyone if other[:depth] == scopes[:depth]]
+        inside = [other for other in all_scopes if other[:depth] == scopes[:depth]]
         parts = {other[depth] for other in inside if len(other) > depth}
-        if STAGE_SHARE * len(inside) <= len(everyone) or len(parts) < 2:
+        if STAGE_SHARE * len(inside) <= len(all_scopes) or len(parts) < 2:
             break
         depth += 1
     return ".".join(scopes[:depth])
@@ -103,11 +105,11 @@ def _layer_row(graph: Graph, i: int, paths: LayerPaths | None, in_main: bool) ->
 
 
 def lengths(timestamps: int) -> list[int]:
-    """The path lengths of a bit set, rising."""
+    """The path lengths in a bit set, in rising order."""
     return [t for t in range(timestamps.bit_length()) if timestamps >> t & 1]
 
 
 def consumer_name(graph: Graph, consumer: int) -> str:
-    """The name of a layer or, from len(graph.ops) on, of an output that carries a loss."""
-    n = len(graph.ops)
-    return graph.ops[consumer].name if consumer < n else f"loss {graph.outputs[consumer - n].name}"
+    """The name of a layer; from len(graph.ops) on, that of the loss of an output."""
+    first_loss = len(graph.ops)
+    return graph.ops[consumer].name if consumer < first_loss else f"loss {graph.outputs[consumer - first_loss].name}"

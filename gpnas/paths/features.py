@@ -1,4 +1,4 @@
-"""What is known of a candidate before training: the score, every gradient-path figure, and sizes."""
+"""Features of a candidate before training: the score, every gradient-path figure, and sizes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ FEATURES = ("score", "capacity", *FIGURES, *CONTROLS)
 
 
 def features(graph: Graph, height: int, width: int) -> dict[str, float]:
-    """FEATURES of a graph. parameters and flops (2 x MACs, an image of height x width pixels) are those of the train form."""
+    """FEATURES of a training graph. flops are 2 x MACs on an image of `height` x `width` pixels.
+
+    Score and capacity are over the layers of the inference form, all other features over the train form.
+    """
     train = cost(graph, height, width, fused=False)
     paths = gradient_paths(graph)
     in_inference = graph.reaching(Branch.MAIN)

@@ -1,7 +1,9 @@
-"""`gpnas.profile(model, inputs)`: cost and gradient-path figures of any torch.nn.Module, as easily as thop's.
+"""Cost and gradient-path figures of any torch.nn.Module, in one call.
 
-import gpnas
-print(gpnas.profile(model, torch.zeros(1, 3, 224, 224)))
+    import gpnas
+    print(gpnas.profile(model, torch.zeros(1, 3, 224, 224)))
+
+It needs torch and no other package.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Profile:
-    """params: those of the fused form (normalisation folded into its layer), for all outputs that carry a loss.
-    macs: multiply-accumulates of its layers on the one image given, of batch size one; flops: 2 x macs.
-    layers: weighted layers; live_params: parameters of the layers that see the image and reach a loss.
-    figures: by the names of gradient_paths.FIGURES. graph: what all this was read from.
+    """params: number of parameters of the fused form, with normalisations folded into their layers.
+    macs: multiply-accumulates of the layers, for one image of the size that was given. flops: 2 x macs.
+    layers: number of weighted layers. live_params: parameters of the layers that see the image and reach a loss.
+    figures: by the names of `gradient_paths.FIGURES`. graph: the traced graph, from which all this is computed.
     """
 
     params: int
@@ -44,17 +46,20 @@ class Profile:
 
 def profile(
     model: nn.Module,
-    inputs: Tensor | tuple[Tensor, ...],
+    inputs: Tensor | tuple[Tensor, ...],  # one image, (batch, channels, height, width), or features, (batch, channels)
     *,
     outputs: Sequence[str] | None = None,
     auxiliary: Sequence[str] = (),
 ) -> Profile:
-    """Trace `model` on `inputs` and analyse it; outputs and auxiliary as in `trace.trace`, whose TraceError it raises."""
+    """Trace `model` on `inputs` and analyse the graph. `outputs` and `auxiliary` are those of `trace.trace`.
+
+    Raises TraceError where `trace.trace` does.
+    """
     from gpnas.graph.trace import trace  # torch.export is slow to import
 
-    given = inputs if isinstance(inputs, tuple) else (inputs,)
-    graph = trace(model, given, outputs=outputs, auxiliary=auxiliary)
-    shape = given[0].shape
+    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
+    graph = trace(model, arguments, outputs=outputs, auxiliary=auxiliary)
+    shape = arguments[0].shape
     height, width = (shape[2] if len(shape) > 2 else 1), (shape[3] if len(shape) > 3 else 1)
     whole = cost(graph, height, width)
     figures = gradient_paths(graph).figures()

@@ -1,20 +1,20 @@
-"""Gradient-path features -> a score before training.
+"""A score of a network before training, from its gradient paths.
 
     score = log(capacity) + COMBINATIONS_WEIGHT * log(distinct combinations)
     capacity = sum over layers of sqrt(parameters) * sharpness
 
-The score orders candidates of like cost where many layers help, as in NAS-Bench-201; it does not predict AP. A layer counts
-when it sees the image and a gradient reaches it (live). Its parameters count by their square root, as many layers learn more
-than few large ones; by the share of its gradient that did not come through poolings (`LayerPaths.sharpness`), which are no
-identities; and once for all layers that read the same features and receive the same gradients, as their sum is one layer.
-Distinct combinations, which order the ablation of the gradient-path paper's exact networks, part what capacity holds equal,
-such as PRN and ResNet.
+The score ranks candidates of similar cost where many layers help, as in NAS-Bench-201. It does not predict AP. Its parts:
 
-How the form was chosen, what else was tried, and what it reaches: docs/nasbench201.md. What it says of the paper's own rows:
-docs/published.md.
+- Only live layers count: those that see the image and that a gradient reaches.
+- Parameters count by their square root, because many layers learn more than a few large ones.
+- A layer counts by its sharpness, the share of its gradient that came through no pooling (`LayerPaths.sharpness`).
+- Layers that read the same features and receive the same gradients count once, because their sum is one layer.
+- Distinct combinations rank networks of equal capacity, such as PRN and ResNet.
 
-Combinations count what the layers of the *inference* network receive from all losses, so that PGI's auxiliary paths count
-for the main branch that they teach, and the branch itself, which is thrown away, does not.
+The layers are those of the *inference* network, and the losses are all losses of the training graph: auxiliary losses (PGI)
+count for the main branch that they train, and the auxiliary branch, which is not deployed, does not count.
+
+docs/nasbench201.md measures the score on NAS-Bench-201, docs/published.md on the networks of the paper.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ COMBINATIONS_WEIGHT = 0.02
 
 
 def score_of(graph: Graph, layers: Iterable[LayerPaths]) -> float:
-    """The score of a training graph (with its auxiliary outputs) by the live `layers` of its inference form; minus infinity
-    when there are none. Higher is better among graphs of like cost."""
+    """The score of a training graph; higher is better among graphs of similar cost. Minus infinity when no layer is live.
+
+    layers: the live layers that are in the inference form, with the gradients of all losses.
+    """
     layers = list(layers)
     if not layers:
         return -math.inf
@@ -38,12 +40,12 @@ def score_of(graph: Graph, layers: Iterable[LayerPaths]) -> float:
 
 
 def capacity(graph: Graph, layers: Iterable[LayerPaths]) -> float:
-    """Sum of sqrt(parameters) * sharpness, over the largest layer of each set that cannot be told apart."""
+    """Sum of sqrt(parameters) * sharpness over layers. Of layers with equal inputs and gradients only the largest counts."""
     largest: dict[object, tuple[int, float]] = {}
     for layer in layers:
         read = graph.ops[layer.op].inputs[0]
         while graph.ops[read].kind == "act":
             read = graph.ops[read].inputs[0]
-        alike = (read, layer.gradients)
-        largest[alike] = max(largest.get(alike, (0, 0.0)), (layer.parameters, layer.sharpness))
+        key = (read, layer.gradients)
+        largest[key] = max(largest.get(key, (0, 0.0)), (layer.parameters, layer.sharpness))
     return sum(math.sqrt(parameters) * sharpness for parameters, sharpness in largest.values())

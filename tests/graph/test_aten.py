@@ -291,7 +291,7 @@ def test_reshapes_that_keep_channels_add_no_operation_and_a_shuffle_adds_one() -
         return m.layer(x).view(2, 2, 3, 6, 10).view(2, 6, 60).relu()
 
     def turned_twice(m: Any, x: Tensor) -> Tensor:
-        return m.layer(x).view(2, 3, 2, 60).permute(0, 2, 1, 3).transpose(2, 1).reshape(2, 6, 6, 10).relu()
+        return m.layer(x).view(2, 3, 2, 6, 10).permute(0, 2, 1, 3, 4).transpose(2, 1).reshape(2, 6, 6, 10).relu()
 
     conv_row = ("conv", (0,), 6, {"bias": True})
     relu_row = ("conv", (0,), 6, {"bias": True, "act": "relu"})

@@ -1,4 +1,4 @@
-"""The torch module of a graph: fused against unfused, with and without the auxiliary branch, by hand."""
+"""The torch module of a graph: its fused form against its train form, its auxiliary branch, and operations by hand."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.genotypes import CLASSES, genotypes
 REG_MAX = 16
 
 sampling = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 
 def network_of(graph: Graph, seed: int = 0) -> Network:
-    """A network whose normalisations stand where training might have left them: fresh ones hide mistakes in folding."""
+    """A network whose normalisations have values as after training; those of a fresh network hide mistakes in folding."""
     torch.manual_seed(seed)
     network = Network(graph)
     with torch.no_grad():
@@ -62,11 +62,11 @@ def test_fused_network_computes_what_the_trained_one_does(candidate: Candidate) 
     assert not fused.training
     with torch.no_grad():
         outputs = network(images())
-        assert all(out.std() > 1e-3 for out in outputs)  # an output that has faded to its bias would agree with anything
+        assert all(out.std() > 1e-3 for out in outputs)  # an output without contrast would agree with any other
         assert_equal_to_1e_4(fused(images()), outputs)
 
 
-@settings(sampling, max_examples=2)
+@settings(sampling, max_examples=1)
 @given(genotypes(small=False))
 def test_fused_network_of_any_width_computes_what_the_trained_one_does(candidate: Candidate) -> None:
     network = network_of(candidate.graph).eval()
@@ -87,7 +87,7 @@ def test_train_mode_returns_all_outputs_and_evaluation_mode_the_main_ones(candid
 
 @sampling
 @given(genotypes().filter(lambda candidate: len(candidate.graph.outputs) > 3))
-def test_the_auxiliary_branch_is_gone_without_a_trace_in_the_main_outputs(candidate: Candidate) -> None:
+def test_main_outputs_do_not_depend_on_the_auxiliary_branch(candidate: Candidate) -> None:
     graph, without = candidate.graph, candidate.graph.inference()
     assert not any(op.name.startswith("pgi.") for op in without.ops)
     assert cost(without, 64, 64).params < cost(graph, 64, 64).params
@@ -95,7 +95,7 @@ def test_the_auxiliary_branch_is_gone_without_a_trace_in_the_main_outputs(candid
     network, lean = network_of(graph), Network(without)
     unused = lean.load_state_dict(network.state_dict(), strict=False)
     assert unused.missing_keys == []
-    # Of a composite's first backbone, what is deeper than the levels that feed the second serves the second head alone.
+    # The deepest stages of a composite's first backbone feed the auxiliary head only.
     assert all(key.startswith(("layers.pgi/", "layers.first/stage")) for key in unused.unexpected_keys)
     assert not any(key.startswith("layers.pgi/") for key in network.fused().state_dict())
     is_main = [out.branch is Branch.MAIN for out in graph.outputs]
