@@ -39,6 +39,14 @@ def test_an_impossible_limit_names_the_smallest_architecture(limits: Limits, nam
     assert r"its smallest architecture (w4d1) has 0.025G FLOPs at 320 pixels and 0.000M parameters" in str(error.value)
 
 
+def test_a_limit_that_the_smallest_just_meets_is_not_named() -> None:
+    cost = deployed_cost(GridSpace().smallest().graph, 64)
+    with pytest.raises(LimitError, match="^--max-params 2: nothing"):
+        check_limits(GridSpace(), Limits(max_flops=cost.flops, max_params=2), 64)
+    with pytest.raises(LimitError, match="^--max-flops 1: nothing"):
+        check_limits(GridSpace(), Limits(max_flops=1, max_params=cost.params), 64)
+
+
 def test_limits_that_only_the_smallest_meets_are_possible() -> None:
     cost = deployed_cost(GridSpace().smallest().graph, 64)
     check_limits(GridSpace(), Limits(max_flops=cost.flops, max_params=cost.params), 64)
