@@ -9,6 +9,9 @@ from typing import Protocol
 import pytest
 
 from gpnas.cli.app import main
+from gpnas.run.journal import Journal, TrialRow
+from gpnas.search.trial import Evaluation, Fidelity, Origin, TrialState
+from tests.settings import run_settings
 
 
 class Gpnas(Protocol):
@@ -62,3 +65,18 @@ def architecture(tmp_path: Path, genotype: str) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(read_architecture(genotype).to_yaml())
     return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, genotype: str) -> Path:
+    """A run with trial 0 measured at AP 0.25, trial 1 at 0.5, and trial 2 not measured."""
+    run = tmp_path / "run"
+    with Journal.create(run, run_settings(imgsz=96).to_json()) as journal:
+        for i in range(3):
+            journal.add_trial(TrialRow(i, f"hash{i}", genotype, Origin("sample"), i / 7, 10, 20 + i))
+        for i, ap in ((0, 0.25), (1, 0.5)):
+            journal.start_evaluation(i, 0, Fidelity(2, 64 + 32 * i))
+            journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    for i in range(4):
+        (run / "trials" / str(i)).mkdir(parents=True)
+    return run

@@ -64,3 +64,14 @@ def test_export_writes_yaml_that_rebuilds_the_same_network(gpnas: Gpnas, archite
     assert gpnas("export", "yolov9-t", "--out", tmp_path / "copy.yaml")[0] == 0
     assert read_architecture((tmp_path / "copy.yaml").read_text()).hash == open_catalogue("yolov9-t").hash
     assert {path.name for path in tmp_path.glob("copy*")} == {"copy.yaml"}
+
+
+def test_export_of_a_run_is_its_best_a_trial_or_its_best_yaml_fitted_to_other_classes(
+    gpnas: Gpnas, run: Path, genotype: str
+) -> None:
+    best, other = (read_architecture(gpnas("export", run, *options)[1]).found for options in ((), ("--trial", "0")))
+    assert best is not None and best["trial"] == 1
+    assert other is not None and other["trial"] == 0
+    (run / "best.yaml").write_text(genotype)
+    assert classes_of(read_architecture(gpnas("export", run, "--classes", "5")[1])) == 5
+    assert gpnas("export", run, "--max-params", "1")[0] == 2  # best.yaml is no blueprint, which could be narrowed

@@ -10,28 +10,12 @@ import pytest
 from gpnas.cli import sources
 from gpnas.errors import InputError, LimitError
 from gpnas.graph.cost import deployed_cost
-from gpnas.run.journal import Journal, TrialRow
+from gpnas.run.journal import Journal
 from gpnas.search.limits import Limits
-from gpnas.search.trial import Evaluation, Fidelity, Origin, TrialState
 from search_spaces.architecture import build, classes_of, has_anchors, read_architecture
 from search_spaces.blueprint import Blueprint, open_catalogue
 from search_spaces.neighbourhood import Neighbourhood
 from tests.settings import run_settings
-
-
-@pytest.fixture
-def run(tmp_path: Path, genotype: str) -> Path:
-    """A run with trial 0 measured at AP 0.25, trial 1 at 0.5, and trial 2 not measured."""
-    run = tmp_path / "run"
-    with Journal.create(run, run_settings(imgsz=96).to_json()) as journal:
-        for i in range(3):
-            journal.add_trial(TrialRow(i, f"hash{i}", genotype, Origin("sample"), i / 7, 10, 20 + i))
-        for i, ap in ((0, 0.25), (1, 0.5)):
-            journal.start_evaluation(i, 0, Fidelity(2, 64 + 32 * i))
-            journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
-    for i in range(4):
-        (run / "trials" / str(i)).mkdir(parents=True)
-    return run
 
 
 def test_an_architecture_is_named_in_four_ways(run: Path, genotype: str, tmp_path: Path) -> None:
@@ -48,6 +32,12 @@ def test_a_file_comes_before_a_catalogue_name(tmp_path: Path, genotype: str, mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "yolov9-t").write_text(genotype)
     assert sources.read_source("yolov9-t").hash == read_architecture(genotype).hash
+
+
+def test_a_run_is_read_while_its_search_goes_on(run: Path, genotype: str) -> None:
+    with Journal.open(run, write=True):
+        assert sources.read_source(str(run / "trials" / "0")).hash == read_architecture(genotype).hash
+        assert "trial: 1" in sources.trial_yaml(run, None)
 
 
 def test_what_is_no_source_is_refused(run: Path, tmp_path: Path) -> None:
@@ -77,7 +67,10 @@ def test_a_run_without_results_has_no_best(tmp_path: Path) -> None:
 
 
 def test_an_architecture_that_no_search_found_is_for_640_pixels(genotype: str) -> None:
-    assert sources.searched_imgsz(read_architecture(genotype)) == 640
+    architecture = read_architecture(genotype)
+    assert sources.searched_imgsz(architecture) == 640
+    written_by_hand = architecture.to_yaml({"cost": {"imgsz": "large"}})
+    assert sources.searched_imgsz(read_architecture(written_by_hand)) == 640
 
 
 def test_a_blueprint_is_narrowed_to_limits_with_a_message(capsys: pytest.CaptureFixture[str]) -> None:
