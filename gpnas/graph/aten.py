@@ -206,18 +206,18 @@ def _resize(ops: TracedOps, node: fx.Node, x: Features, *_: Any, **__: Any) -> F
 
 def _cat(ops: TracedOps, node: fx.Node, xs: Sequence[Value], dim: int = 0) -> Features | None:
     """Concatenated along channels, or stacked along an axis of pixels."""
-    if not all(isinstance(x, Features) and x.has_channel_axis for x in xs) or len({x.axis for x in xs}) != 1:
+    parts = [x for x in xs if isinstance(x, Features) and x.has_channel_axis]
+    if len(parts) != len(xs) or len({x.axis for x in parts}) != 1:
         return None
-    widths = [ops.channels(x) for x in xs]
-    indices = tuple(x.op for x in xs)
+    first, widths, inputs = parts[0], [ops.channels(x) for x in parts], tuple(x.op for x in parts)
     along = dim % len(shape_of(node))
-    if along == xs[0].axis:
-        if len(xs) == 1:
-            return xs[0]
-        return replace(xs[0], op=ops.append("concat", indices, sum(widths), name_in_module(node, "concat")))
+    if along == first.axis:
+        if len(parts) == 1:
+            return first
+        return replace(first, op=ops.append("concat", inputs, sum(widths), name_in_module(node, "concat")))
     if along == 0 or len(set(widths)) != 1:
         return None
-    return replace(xs[0], op=ops.append("stack", indices, widths[0], name_in_module(node, "stack")))
+    return replace(first, op=ops.append("stack", inputs, widths[0], name_in_module(node, "stack")))
 
 
 def _split(ops: TracedOps, node: fx.Node, x: Features, sizes: int | Sequence[int], dim: int = 0) -> list[Features] | None:

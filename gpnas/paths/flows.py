@@ -9,7 +9,7 @@ time of the analysis grows with the number of operations.
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 POOLING_DISCOUNT = 0.8
 """What a gradient is worth after a pooling, which spreads it over pixels. Chosen on NAS-Bench-201 (docs/nasbench201.md)."""
@@ -46,7 +46,9 @@ FlowTuple = tuple[int, int, int, float, float, float, int, bool, Any]
 """The fields of a `Flow`. The passes over a graph build millions of plain tuples, each in a third of the time of a NamedTuple.
 Where speed does not matter, they are read as `Flow._make(flow)`."""
 
-TIMESTAMPS, PARTS = Flow._fields.index("timestamps"), Flow._fields.index("parts")
+TIMESTAMPS: Final = 0
+PARTS: Final = 8
+"""Positions of two fields, for loops that read a flow without unpacking it."""
 
 Segment = tuple[int, int, int, FlowTuple]
 """(start, stop, shift, flow): channels [start, stop) receive `flow`, which reads a channel at its position + shift."""

@@ -106,7 +106,7 @@ def test_weights_that_two_layers_share_are_tied_to_the_first() -> None:
 
 
 def test_a_batch_normalisation_is_part_of_the_layer_that_only_it_reads() -> None:
-    layer = {"layer": nn.Conv2d(3, 4, 1, bias=False), "norm": nn.BatchNorm2d(4)}
+    layer: dict[str, Any] = {"layer": nn.Conv2d(3, 4, 1, bias=False), "norm": nn.BatchNorm2d(4)}
     assert read(lambda m, x: m.norm(m.layer(x)), **layer) == [("conv", (0,), 4, {"norm": True})]
     twice = read(lambda m, x: m.norm(m.norm(m.layer(x))), **layer)
     assert twice == [("conv", (0,), 4, {"norm": True}), ("norm", (1,), 4, {"learned": 8})]
@@ -213,11 +213,14 @@ def test_poolings_to_a_given_size() -> None:
 
 
 def test_a_mean_over_the_pixels_of_a_channels_last_tensor() -> None:
-    layers = {"layer": nn.Linear(3, 4), "last": nn.Linear(4, 2)}
-    for keepdim in (False, True):
-        made = read(lambda m, x, k=keepdim: m.last(m.layer(x.permute(0, 2, 3, 1)).mean((1, 2), keepdim=k)), **layers)
-        last = "conv" if keepdim else "linear"
-        assert [row[:3] for row in made] == [("conv", (0,), 4), ("global_avg_pool", (1,), 4), (last, (2,), 2)]
+    made = read(
+        lambda m, x: m.last(m.layer(x.permute(0, 2, 3, 1)).mean((1, 2))),
+        lambda m, x: m.last(m.layer(x.permute(0, 2, 3, 1)).mean((1, 2), keepdim=True)),
+        layer=nn.Linear(3, 4),
+        last=nn.Linear(4, 2),
+    )
+    assert [row[:3] for row in made[:3]] == [("conv", (0,), 4), ("global_avg_pool", (1,), 4), ("linear", (2,), 2)]
+    assert [row[:3] for row in made[3:]] == [("conv", (0,), 4), ("global_avg_pool", (4,), 4), ("conv", (5,), 2)]
 
 
 def test_resampling_is_an_upsampling_by_whole_factors_and_else_a_fit() -> None:
@@ -384,7 +387,7 @@ def test_zeros_of_a_buffer_stop_the_gradient_of_their_channels() -> None:
 
 
 def test_a_rep_conv_in_training_is_one_layer() -> None:
-    def branches(kernel: int = 3, **options: Any) -> dict[str, nn.Module]:
+    def branches(kernel: int = 3, **options: Any) -> dict[str, Any]:
         layers = {"large": nn.Conv2d(3, 4, kernel, padding=kernel // 2, bias=False, **options)}
         layers |= {"small": nn.Conv2d(3, 4, 1, bias=False, **{k: v for k, v in options.items() if k == "stride"})}
         return layers | {"a": nn.BatchNorm2d(4), "b": nn.BatchNorm2d(4)}
@@ -414,7 +417,10 @@ def test_a_layer_after_a_merged_one_reads_the_rep_conv() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.last(m.a(m.large(x)) + m.b(m.small(x)))
 
-    layers = {"large": nn.Conv2d(3, 4, 3, padding=1, bias=False), "small": nn.Conv2d(3, 4, 1, bias=False), "last": conv(4, 2)}
+    layers: dict[str, Any] = {
+        **{"large": nn.Conv2d(3, 4, 3, padding=1, bias=False), "small": nn.Conv2d(3, 4, 1, bias=False)},
+        "last": conv(4, 2),
+    }
     graph = traced(forward, **layers, a=nn.BatchNorm2d(4), b=nn.BatchNorm2d(4))
     assert [(op.name, op.inputs) for op in graph.ops] == [("image", ()), ("large", (0,)), ("last", (1,))]
     assert graph.outputs[0].op == 2

@@ -8,7 +8,9 @@ import pytest
 
 from gpnas.paths.flows import (
     MAX_PATHS,
+    PARTS,
     POOLING_DISCOUNT,
+    TIMESTAMPS,
     Flow,
     Segment,
     add_sources,
@@ -40,6 +42,10 @@ def only(segments: list[Segment]) -> Flow:
 
 def spans(segments: list[Segment]) -> list[tuple[int, int, int]]:
     return [(start, stop, shift) for start, stop, shift, _ in segments]
+
+
+def test_positions_are_those_of_the_fields() -> None:
+    assert (Flow._fields[TIMESTAMPS], Flow._fields[PARTS]) == ("timestamps", "parts")
 
 
 def test_a_sent_flow_has_one_source_with_every_timestamp() -> None:
