@@ -1,4 +1,4 @@
-"""A small space and an evaluator with known truth, so that the search can be tested without training."""
+"""A small space, and an evaluator that knows the true AP, to test a search without training."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ def true_ap(candidate: Candidate, fidelity: Fidelity) -> float:
 
 @dataclass(frozen=True)
 class GridEvaluator:
-    """Truth at once; leaves a line for each evaluation in `log`, and a checkpoint as a real evaluator would."""
+    """Returns `true_ap` and leaves a checkpoint, as a real evaluator does. It appends a line to the file `log` for each
+    evaluation, sleeps for `seconds`, and fails for chains of `broken_depth` layers."""
 
     log: str
     seconds: float = 0.0
@@ -66,5 +67,5 @@ class GridEvaluator:
             return failure(Cause.NAN, "loss is nan", seconds=self.seconds)
         (trial_dir / "checkpoint.pt").write_text("weights")
         ap = true_ap(candidate, fidelity)
-        epochs = fidelity.epochs - (fidelity.epochs // 3)  # a rung continues the one below
+        epochs = fidelity.epochs - (fidelity.epochs // 3)  # the rung below trained a third
         return Evaluation(TrialState.COMPLETE, {"ap": ap, "ap50": ap}, max(self.seconds, 1e-3), epochs)

@@ -1,4 +1,4 @@
-"""The contract suites over every implementation."""
+"""The contract suites, run on every implementation."""
 
 import json
 import random
@@ -44,7 +44,7 @@ class TestNeighbourhood(SpaceContract):
         return Neighbourhood(open_catalogue("yolov9-t"), 3)
 
 
-class TestTableSpace(SpaceContract):
+class TestTabularSpace(SpaceContract):
     @pytest.fixture
     def space(self) -> Space:
         candidates = [grid_candidate(width, depth) for width in (4, 8, 32) for depth in (1, 3, 4, 9)]
@@ -94,14 +94,14 @@ class TestProxyEvaluator(EvaluatorContract):
 
 
 def yolo_folder(folder: Path) -> Path:
-    """An Ultralytics-style data set of four images with one bright square each; returns its data.yaml."""
+    """A data set of four images in YOLO format, each with one bright box of 32 x 24 pixels; returns its data.yaml."""
     for split in ("train", "val"):
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
         for i in range(4):
             picture = np.full((64, 64, 3), 60, np.uint8)
-            picture[16:48, 8 * i : 8 * i + 32] = 230
+            picture[20:44, 8 * i : 8 * i + 32] = 230
             cv2.imwrite(str(folder / "images" / split / f"{i}.png"), picture)
-            (folder / "labels" / split / f"{i}.txt").write_text(f"0 {(8 * i + 16) / 64} 0.5 0.5 0.5\n")
-    (folder / "data.yaml").write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames: [square]\n")
+            (folder / "labels" / split / f"{i}.txt").write_text(f"0 {(8 * i + 16) / 64} 0.5 0.5 0.375\n")
+    (folder / "data.yaml").write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnames: [box]\n")
     return folder / "data.yaml"
