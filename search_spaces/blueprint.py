@@ -93,7 +93,7 @@ class Blueprint(StrictModel):
         return canonical_hash(canonical_json(choices))
 
     def to_json(self) -> str:
-        """One canonical line that `read_blueprint` reads. It has the hash, the name and the source, but no figures."""
+        """One canonical line that `read_blueprint` reads: everything but `published` and `found`."""
         return canonical_json(self.model_dump(exclude_none=True, exclude={"found", "published"}, by_alias=True))
 
     def to_yaml(self, found: dict[str, Any] | None = None) -> str:

@@ -75,8 +75,9 @@ class GradientPathSpace:
             else:
                 point = self._cross(points, rng)
             child = self._built(self._with_rising_widths(point))
+            # In a space of one point, the only child is the parent itself.
             if child is not None and (child.hash not in hashes or attempt > ATTEMPTS // 2):
-                return child  # a space of one point has no child but the parent itself
+                return child
         raise GenotypeError(f"no valid architecture in {ATTEMPTS} draws: the space is narrowed too far; allow more values")
 
     def read(self, text: str) -> Candidate:

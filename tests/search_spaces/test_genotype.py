@@ -123,15 +123,15 @@ CHANGES: list[Callable[[Document], object]] = [
 
 
 def test_every_choice_changes_the_hash_and_the_graph() -> None:
-    found: list[tuple[str, Graph]] = []
+    built: list[tuple[str, Graph]] = []
     for change in CHANGES:
         changed = document()
         change(changed)
         genotype = read_genotype(yaml.safe_dump(changed))
-        found.append((genotype.hash, build_detector(genotype)))
-    assert len({text for text, _ in found}) == len(CHANGES)
-    assert len({graph.hash for _, graph in found}) == len(CHANGES)
-    assert read_genotype(TEXT).hash not in {text for text, _ in found}
+        built.append((genotype.hash, build_detector(genotype)))
+    assert len({text for text, _ in built}) == len(CHANGES)
+    assert len({graph.hash for _, graph in built}) == len(CHANGES)
+    assert read_genotype(TEXT).hash not in {text for text, _ in built}
 
 
 WRONG: list[tuple[Callable[[Document], object], str]] = [
