@@ -95,6 +95,14 @@ def test_evolution_changes_one_choice_of_a_member_of_the_population() -> None:
         assert min(d for d in differing if d) == 1
 
 
+def test_evolution_mutates_positions_of_two_values_and_leaves_constant_ones() -> None:
+    choices = list(itertools.product("ab", "c", "de"))
+    accuracy = np.array([1.0, 2.0, 3.0, 5.0])
+    benchmark = AccuracyBenchmark(choices, np.zeros((4, 1)), one_hot(choices), np.zeros(4), accuracy)
+    for seed in range(3):
+        assert set(first_queries(STRATEGIES["regularised evolution"](benchmark, seed), accuracy, 40)) == {0, 1, 2, 3}
+
+
 def test_ours_beats_random_where_features_tell_the_truth() -> None:
     benchmark = made_benchmark(noise=1.0)
     ours, chance = (regrets(STRATEGIES[name], benchmark, 15, 4)[:, -1].mean() for name in ("ours", "random"))
