@@ -154,6 +154,7 @@ def test_an_arc_leads_from_each_source_to_the_layer_that_it_reaches() -> None:
 def test_sources_further_into_the_input_are_paler() -> None:
     """In DenseNet all layers are concatenated, eight channels each: the head reads 32 channels."""
     root = ET.fromstring(sources_svg(network("densenet", 3), 2, "densenet"))
+    assert root.get("viewBox") == f"0 0 {64 + 110 * 6 + 20} 284"  # five layers and the loss
     arcs = {arc.findtext(f"{SVG}title"): float(arc.get("opacity", "nan")) for arc in root.iter(f"{SVG}path")}
     assert arcs == {
         "head.prediction to stem.conv": 1.0,
@@ -186,6 +187,14 @@ def test_the_overview_has_a_box_for_each_run_of_timestamps_and_a_bracket_for_eac
     assert root.findtext(f"{SVG}desc") == (
         "Layers from the image (left) to the loss, timestamps 1 to 30 downwards; darker cells have more sources."
     )
+
+
+@pytest.mark.parametrize(("layers", "column", "row", "ticks"), [(96, (1080 - 64) / 96, 5.0, 10), (400, 3.0, 2.0, 41)])
+def test_columns_and_rows_of_deep_networks_are_thinner(layers: int, column: float, row: float, ticks: int) -> None:
+    svg = timeline_svg(chain(*(f"c{k}" for k in range(layers))), "deep")
+    made = boxes(svg)[f"c1: timestamps {layers - 1} to {layers - 1}, 1 source"]
+    assert made == pytest.approx((64 + column, 64 + row * (layers - 1), 0.9 * column, row), abs=0.06)
+    assert sum(line.get("class") == "grid" for line in ET.fromstring(svg).iter(f"{SVG}line")) == ticks
 
 
 def test_equal_neighbours_in_a_column_are_one_box() -> None:

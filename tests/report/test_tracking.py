@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,6 +195,74 @@ def test_no_front_is_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m
     tracker = Tracker(mode, tmp_path, {}, run_id="abcd1234")
     tracker.front([])
     assert broken.logged == []
+
+
+class StubWandb(ModuleType):
+    """In place of wandb: keeps the settings and the arguments of init."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.errors = SimpleNamespace(AuthenticationError=PermissionError, UsageError=NotImplementedError)
+        self.settings: dict[str, Any] = {}
+        self.arguments: dict[str, Any] = {}
+        self.metrics: list[tuple[str, str]] = []
+        self.refusal: Exception | None = None
+
+    def Settings(self, **settings: Any) -> SimpleNamespace:  # the name of wandb's class
+        self.settings = settings
+        return SimpleNamespace(**settings)
+
+    def init(self, **arguments: Any) -> SimpleNamespace:
+        if self.refusal:
+            raise self.refusal
+        self.arguments = arguments
+        return SimpleNamespace(define_metric=lambda name, summary: self.metrics.append((name, summary)))
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> StubWandb:
+    stub = StubWandb()
+    stub.Settings.__func__.model_fields = {"finish_timeout": None}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", stub)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    return stub
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_wandb_is_told_to_stay_quiet_and_to_send_nothing_about_the_machine(tmp_path: Path, stub: StubWandb, mode: str) -> None:
+    Tracker(mode, tmp_path / "my run", {"budget": "2h"}, run_id="abcd1234")
+    assert stub.settings == {
+        "console": "off",
+        "init_timeout": 60.0,
+        "save_code": False,
+        "x_save_requirements": False,
+        **dict.fromkeys(("silent", "disable_code", "disable_git", "disable_job_creation"), True),
+        **dict.fromkeys(("x_disable_machine_info", "x_disable_meta", "x_disable_stats"), True),
+    }
+    settings = stub.arguments.pop("settings")
+    assert settings.finish_timeout == 60.0
+    assert stub.arguments == {
+        "project": "gpnas",
+        "name": "my run",
+        "id": "abcd1234",
+        "resume": "allow",
+        "mode": mode,
+        "dir": tmp_path / "my run",
+        "config": {"budget": "2h"},
+    }
+    assert stub.metrics == [("ap", "max")]
+    assert (tmp_path / "my run" / "wandb").is_dir()  # without it wandb writes to a temporary folder
+    assert os.environ["WANDB_ERROR_REPORTING"] == "false"
+
+
+def test_a_login_that_the_server_refuses_is_an_input_error_online_alone(
+    tmp_path: Path, stub: StubWandb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.refusal = PermissionError("invalid\nkey")
+    with pytest.raises(InputError, match="--wandb online: invalid key; run `wandb login`, or use --wandb offline"):
+        Tracker("online", tmp_path, {}, run_id="abcd1234")
+    assert Tracker("offline", tmp_path, {}, run_id="abcd1234").error == "PermissionError: invalid key"
+    assert "the search goes on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["offline", "online"])
