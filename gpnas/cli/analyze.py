@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpnas.cli.options import parse_input_size
+from gpnas.cli.options import parse_input_size, prepare_file
 from gpnas.cli.sources import candidate_of
-from gpnas.errors import InputError
+from gpnas.errors import GraphError, InputError
 
 if TYPE_CHECKING:
     from gpnas.graph.graph import Graph
@@ -42,6 +42,7 @@ def analyze(
     from gpnas.paths.analysis import analyse, layer_rows
 
     channels, height, width = parse_input_size(size)
+    prepare_file(timeline, "--timeline")
     if ":" in source and not Path(source).exists():
         graph = _traced(source, (channels, height, width), outputs, auxiliary)
     elif outputs or auxiliary:
@@ -50,7 +51,10 @@ def analyze(
         graph = candidate_of(source).graph
     if channels != graph.ops[0].channels:
         raise InputError(f"--input {size}: {source} reads {graph.ops[0].channels} channels, not {channels}")
-    result = analyse(graph, source, height, width)
+    try:
+        result = analyse(graph, source, height, width)
+    except GraphError as error:
+        raise InputError(f"--input {size}: {error}; try {_fitting_size(graph, height, width)}") from None
     if layers:
         result["layer_rows"] = layer_rows(graph)
     if timeline is not None:
@@ -62,6 +66,13 @@ def analyze(
         typer.echo(json.dumps(result))
     else:
         _print_analysis(result)
+
+
+def _fitting_size(graph: Graph, height: int, width: int) -> str:
+    """The nearest size that the strides of a network's outputs divide."""
+    step = max(32, *(out.stride for out in graph.outputs))
+    sides = (max(step, round(side / step) * step) for side in (height, width))
+    return "x".join(map(str, (graph.ops[0].channels, *sides)))
 
 
 def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxiliary: str | None) -> Graph:
@@ -78,9 +89,16 @@ def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxili
         named: Any = importlib.import_module(module)
         for part in name.split("."):
             named = getattr(named, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{source}: cannot be imported ({error}); give module:callable, as seen from this folder") from None
-    model = named if isinstance(named, torch.nn.Module) else named()
+    except Exception as error:  # whatever the user's module raises when it is imported
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{source}: cannot be imported ({what}); give module:callable, as seen from this folder") from None
+    if not callable(named):
+        raise InputError(f"{source}: is {type(named).__name__}; give a torch.nn.Module, or a callable that returns one")
+    try:
+        model = named if isinstance(named, torch.nn.Module) else named()
+    except Exception as error:  # whatever the user's callable raises
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(f"{source}: failed when it was called without arguments ({what})") from None
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"{source}: returned {type(model).__name__}; it must return a torch.nn.Module")
     chosen = outputs.split(",") if outputs else None

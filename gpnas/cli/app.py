@@ -42,10 +42,21 @@ def main() -> None:
     except GpnasError as error:
         _complain(str(error), error.exit_code)
     except UsageProblem as error:
-        _complain(error.format_message(), EXIT_BAD_INPUT)  # type: ignore[attr-defined]
+        _complain(_usage(error), EXIT_BAD_INPUT)
     except (typer.Abort, KeyboardInterrupt):
         _complain("stopped", EXIT_FAILED)
     sys.exit(code if isinstance(code, int) else EXIT_DONE)
+
+
+def _usage(error: Exception) -> str:
+    """The message of a usage error, with the value that was given for the option: some versions of typer leave it out."""
+    message = str(error.format_message())  # type: ignore[attr-defined]
+    given = sys.argv[1:]
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        value = next((given[i + 1] for i, word in enumerate(given[:-1]) if word == option), None)
+        if value is not None and value not in message:
+            return f"{option} {value}: {message}"
+    return message
 
 
 def _complain(message: str, code: int) -> None:

@@ -12,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from gpnas.cli.options import parse_input_size, parse_limits
+from gpnas.cli.options import parse_input_size, parse_limits, parse_pixels, prepare_file
 from gpnas.cli.sources import for_classes, narrowed, read_source, trial_yaml
+from gpnas.errors import InputError
 
 
 def export(
@@ -22,12 +23,17 @@ def export(
     to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
     max_flops: Annotated[str | None, typer.Option(help="narrow it to this many FLOPs (2 x MACs) at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="narrow it to this many parameters: 3M")] = None,
-    imgsz: Annotated[int, typer.Option(help="image size for --max-flops, in pixels")] = 640,
+    imgsz: Annotated[
+        int, typer.Option(help="image size for --max-flops, in pixels", parser=parse_pixels, metavar="PIXELS")
+    ] = 640,
     classes: Annotated[int | None, typer.Option(help="give it a head for this many classes")] = None,
 ) -> None:
     """Write an architecture as a YAML that rebuilds it exactly; a published one may be narrowed to limits."""
     from gpnas.files import write_text
 
+    if to is not None and to.suffix.lower() not in (".yaml", ".yml"):
+        raise InputError(f"--out {to}: export writes YAML; give a name that ends in .yaml")
+    prepare_file(to, "--out")
     if Path(source).is_dir() and (trial is not None or not (max_flops or max_params or classes)):
         document = trial_yaml(Path(source), trial)
     else:

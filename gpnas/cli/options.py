@@ -23,8 +23,20 @@ DEFAULT_SPACE = "gradient-path"
 GPU_PROCESSES = 4
 """The most evaluations that `--workers auto` runs at once on one GPU."""
 
+
+def parse_pixels(text: str | int) -> int:  # newer typers parse the default too
+    """The parser of `--imgsz`. Raises InputError."""
+    if not str(text).strip().removeprefix("-").isdecimal():
+        raise InputError(f"--imgsz {text}: must be a number of pixels; images are square, so give one number such as 640")
+    return int(text)
+
+
 Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="image size in pixels (default: that of the search or training)", parser=parse_pixels, metavar="PIXELS"),
+]
 Out = Annotated[Path | None, typer.Option(help="folder for the results (default: a new one in runs/, named after the time)")]
 
 
@@ -41,6 +53,23 @@ def check_imgsz(imgsz: int) -> None:
     """imgsz: pixels. Raises InputError, which suggests the nearest size, when it is not a positive multiple of 32."""
     if imgsz < 32 or imgsz % 32:
         raise InputError(f"--imgsz {imgsz}: must be a positive multiple of 32; try {max(32, round(imgsz / 32) * 32)}")
+
+
+def prepare_file(path: Path | None, option: str) -> None:
+    """Make the folder of a file that a command will write. Raises InputError, before any work, when it cannot be written."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; give the path of a file")
+    prepare_folder(path.parent, option)
+
+
+def prepare_folder(folder: Path, option: str) -> None:
+    """Make a folder that a command will write into. Raises InputError, before any work, when it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{option}: the folder {folder} cannot be made ({error.strerror}); give another one") from None
 
 
 def new_run_folder(kind: str = "search") -> Path:

@@ -6,6 +6,7 @@ Imports of heavy libraries stand inside functions; app.py says why.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +25,7 @@ from gpnas.cli.options import (
     gpu_memory_table,
     new_run_folder,
     parse_limits,
+    parse_pixels,
     resolved_device,
     threads_per_worker,
     worker_slots,
@@ -50,7 +52,14 @@ def search(
     data: Data = "digits",
     space: Annotated[str, typer.Option(help="a ready space, or a YAML that narrows one")] = DEFAULT_SPACE,
     start: Annotated[str | None, typer.Option(help="catalogue name, architecture YAML or run to search around")] = None,
-    imgsz: Annotated[int, typer.Option(help="image size of the final detector, in pixels; the limits hold at this size")] = 640,
+    imgsz: Annotated[
+        int,
+        typer.Option(
+            help="image size of the final detector, in pixels; the limits hold at this size",
+            parser=parse_pixels,
+            metavar="PIXELS",
+        ),
+    ] = 640,
     max_flops: Annotated[str | None, typer.Option(help="hard limit on FLOPs (2 x MACs) at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="hard limit on the parameters of the fused network: 3M")] = None,
     out: Out = None,
@@ -110,16 +119,22 @@ def _data_facts(source: str, images: DetectionData) -> DataFacts:
     from gpnas.run.settings import DataFacts
 
     return DataFacts(
-        source=source if source == "digits" else str(Path(source).resolve()),
+        source=_absolute(source),
         digest=digest(images),
         names=tuple(images.names),
         images={split: len(records) for split, records in images.splits.items()},
     )
 
 
+def _absolute(source: str) -> str:
+    """The data's path as it is kept in a run; the name of built-in data stays as it is."""
+    return source if source == "digits" else str(Path(source).resolve())
+
+
 def resume(
     run: Path,
     budget: Annotated[str | None, typer.Option(help="a new total budget, counted from the start of the run")] = None,
+    data: Annotated[str | None, typer.Option(help="where the data of the run are now, if they were moved")] = None,
 ) -> None:
     """Go on with a search that was stopped; finished evaluations are not repeated."""
     from evaluators.data.open import open_data
@@ -129,9 +144,13 @@ def resume(
 
     with Journal.open(run, write=True) as journal:
         settings = RunSettings.from_json(journal.settings)
+        if data is not None:
+            settings = replace(settings, data=replace(settings.data, source=_absolute(data)))
         source = settings.data.source
         if digest(open_data(source)) != settings.data.digest:
             raise InputError(f"{source}: the data changed since {run} began; start a new search on them")
+        if data is not None:
+            journal.update_settings(settings.to_json())
         if budget is not None:
             settings = _with_new_budget(journal, settings, budget)
         dropped = journal.drop_running()
@@ -171,7 +190,7 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
         journal.set_state("done")
     except BaseException:
         journal.set_state("interrupted")
-        typer.echo(f"interrupted; go on with: gpnas resume {run}", err=True)
+        typer.echo(f"interrupted; go on with: gpnas resume {shlex.quote(str(run))}", err=True)
         raise
     finally:
         results = trial_results(journal)
@@ -281,7 +300,7 @@ def _print_results(console: Console, run: Path, settings: RunSettings, results: 
         f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
         f"  {run}/pareto.csv      the front\n"
         f"  {run}/report.html     pictures and every trial\n"
-        f"next: gpnas train {run}/best.yaml --data {settings.data.source}",
+        f"next: gpnas train {shlex.quote(f'{run}/best.yaml')} --data {shlex.quote(settings.data.source)}",
         highlight=False,
         soft_wrap=True,
     )

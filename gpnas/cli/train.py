@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpnas.cli.options import Data, Device, Out, check_imgsz, new_run_folder, resolved_device
+from gpnas.cli.options import (
+    Data,
+    Device,
+    ImageSize,
+    Out,
+    check_imgsz,
+    new_run_folder,
+    prepare_file,
+    prepare_folder,
+    resolved_device,
+)
 from gpnas.cli.sources import for_classes, read_source, searched_imgsz
 from gpnas.errors import InputError
 
@@ -36,7 +46,7 @@ def train(
     source: Annotated[str, typer.Argument(help="a catalogue name, an architecture YAML, or a run (its best)")],
     data: Data = "digits",
     epochs: int = 300,
-    imgsz: Annotated[int | None, typer.Option(help="image size in pixels (default: that of the search)")] = None,
+    imgsz: ImageSize = None,
     batch: Annotated[str, typer.Option(help="images a step over all processes, or auto: as the GPU's memory allows")] = "16",
     out: Out = None,
     seed: int = 0,
@@ -54,7 +64,7 @@ def train(
 
     architecture = read_source(source)
     images = open_data(data)
-    size = imgsz or searched_imgsz(architecture)
+    size = searched_imgsz(architecture) if imgsz is None else imgsz
     network = candidate(for_classes(architecture, len(images.names)))
     check_imgsz(size)
     if epochs < 1 or patience < 0:
@@ -120,7 +130,7 @@ def val(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train")],
     data: Data = "digits",
     split: str = "val",
-    imgsz: Annotated[int | None, typer.Option(help="image size in pixels (default: that of the training)")] = None,
+    imgsz: ImageSize = None,
     device: Device = "auto",
     save: Annotated[Path | None, typer.Option(help="file for the detections, in COCO's results format")] = None,
 ) -> None:
@@ -130,13 +140,14 @@ def val(
     from evaluators.judge import judge_split
     from gpnas.files import write_text
 
+    prepare_file(save, "--save")
     network, detector = _detector(checkpoint)
     images = open_data(data)
     if split not in images.splits:
         raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
     if detector.names != images.names:
         raise InputError(f"{checkpoint} detects {', '.join(detector.names)}; {data} has {', '.join(images.names)}")
-    size = imgsz or detector.imgsz
+    size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
     evaluation, detections = judge_split(network, images, split, size, device=resolved_device(device))
     for name, (ap, ap50) in evaluation.per_class.items():
@@ -152,7 +163,7 @@ def predict(
     source: Annotated[Path, typer.Argument(help="an image, or a folder of images")],
     out: Annotated[Path | None, typer.Option(help="folder for the drawn images and predictions.json")] = None,
     score: Annotated[float, typer.Option(help="least score of a detection")] = 0.25,
-    imgsz: Annotated[int | None, typer.Option(help="image size in pixels (default: that of the training)")] = None,
+    imgsz: ImageSize = None,
     device: Device = "auto",
 ) -> None:
     """Detect objects in images; write the images with boxes drawn, and the boxes as JSON."""
@@ -164,11 +175,11 @@ def predict(
     if not 0 <= score <= 1:
         raise InputError(f"--score {score}: must lie in [0, 1]")
     network, detector = _detector(checkpoint)
-    size = imgsz or detector.imgsz
+    size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
     names, records = detector.names, image_records(source)
     folder = out or new_run_folder("predict")
-    folder.mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder, f"--out {folder}")
     rows = []
     for record, boxes in run_predict(
         network, records, imgsz=size, names=names, least_score=score, device=resolved_device(device)

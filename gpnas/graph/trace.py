@@ -16,14 +16,19 @@ A trace does not see zeros inside weights or learned gates, nor gradients throug
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import math
 import operator
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree as pytree
 
 from gpnas.errors import TraceError
@@ -76,9 +81,10 @@ def trace(
         )
     state = {key: value.detach().clone() for key, value in model.state_dict().items()}
     try:
-        program = torch.export.export(model, inputs, strict=False)
+        with _silence():
+            program = torch.export.export(model, inputs, strict=False)
     except Exception as error:  # torch.export raises its own errors, torch's and those of the model
-        raise TraceError(f"{type(model).__name__}: torch.export failed: {' '.join(str(error).split())[:300]}") from error
+        raise TraceError(f"{type(model).__name__}: {_reason(error)}") from error
     finally:
         model.load_state_dict(state)
     image = inputs[0]
@@ -87,6 +93,27 @@ def trace(
     finished, new_index = ops.finished()
     outs = _outputs(results, outputs, auxiliary, height=image.shape[2] if image.dim() > 2 else 1)
     return Graph(finished, tuple(out._replace(op=new_index[out.op]) for out in outs))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """torch.export logs, and prints the graph so far, when it fails; its exception says enough."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def _reason(error: Exception) -> str:
+    """Why torch.export failed: the first sentence of its message, or what a branch on values means here."""
+    text = " ".join(str(error).split())
+    if isinstance(error, GuardOnDataDependentSymNode):
+        return "the layers that run depend on the values of the image, so there is no one graph to analyse; fix the branch"
+    sentence = re.split(r"(?<=[.!?]) ", text, maxsplit=1)[0]
+    return f"torch.export failed: {type(error).__name__}: {sentence}"
 
 
 class _Walk:

@@ -297,3 +297,20 @@ def test_autograd_has_a_zero_gradient_exactly_where_none_arrives(seed: int) -> N
             nonzero = [False] * model.width if weight is None else (weight.abs().flatten(1).sum(1) != 0).tolist()
             expected = [any(g.start <= c < g.stop for g in reached.get(path, ())) for c in range(model.width)]
             assert nonzero == expected, (path, model.moves)
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        return self.second(y) if y.sum() > 0 else y
+
+
+def test_a_branch_on_values_is_one_sentence_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    told = "^Branching: the layers that run depend on the values of the image, so there is no one graph to analyse; fix the branch$"
+    with pytest.raises(TraceError, match=told):
+        trace(Branching(), (torch.zeros(1, 3, 9, 9),))
+    assert capfd.readouterr() == ("", "")
