@@ -142,8 +142,8 @@ def test_overlaps_of_the_same_two_flows_are_one_flow() -> None:
 def test_equal_neighbours_are_joined_and_their_means_weighted_by_width() -> None:
     direct = sent_by(7, 0b100, paths=2.0, poolings=0.0, sharpness=1.0)
     through_poolings = sent_by(7, 0b100, paths=6.0, poolings=4.0, sharpness=0.2)
-    ((start, stop, shift, flow),) = joined([(0, 3, 1, direct), (3, 4, 1, through_poolings)])
-    assert (start, stop, shift) == (0, 4, 1)
+    ((start, stop, shift, flow),) = joined([(2, 5, 1, direct), (5, 6, 1, through_poolings)])
+    assert (start, stop, shift) == (2, 6, 1)
     mean = Flow._make(flow)
     assert (mean.paths, mean.poolings) == (3.0, 1.0)
     assert mean.sharpness == pytest.approx(0.75 * 1.0 + 0.25 * 0.2)

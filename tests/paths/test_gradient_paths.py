@@ -349,7 +349,7 @@ def test_a_grouped_layer_weighs_the_paths_of_its_channels_by_their_number() -> N
     # Three paths from one channel of `grouped`, one from the other three: 1.5 on average, through no pooling.
     # One path from the stem that passes a pooling: 1 / (1 + 1.5) of all.
     one = b.slice(grouped, 0, 1)
-    graph = finished(b, b.concat([b.add(one, b.add(one, one)), b.slice(grouped, 1, 4), b.max_pool(stem, 3)]))
+    graph = finished(b, b.concat([b.slice(grouped, 1, 4), b.add(one, b.add(one, one)), b.max_pool(stem, 3)]))
     assert gradient_paths(graph).layers[0].poolings_per_path == pytest.approx(1 / 2.5)
 
 
