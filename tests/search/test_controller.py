@@ -8,7 +8,7 @@ import json
 import math
 import random
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,9 @@ from gpnas.search.controller import BEST_TURN, Controller, Policy, Suggestion
 from gpnas.search.ladder import Ladder, quota
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
-from gpnas.search.pool import SIZE_RANGE
+from gpnas.search.pool import SIZE_RANGE, Proposal
 from gpnas.search.surrogate import Floats, Surrogate
-from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Origin, TrialState, failure
+from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
 from tests.grid import GridSpace, true_ap
 
 LADDER = Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 32)), wave=6)
@@ -42,8 +42,8 @@ def quick_fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
 
 
 def a_controller(seed: int = 0, ladder: Ladder = LADDER, **changes: Any) -> Controller:
-    options = {"limits": Limits(), "imgsz": 32, "seed": seed, "pool": 60, "policy": Policy(fit=quick_fit)} | changes
-    return Controller(GridSpace(), ladder, **options)
+    options: dict[str, Any] = {"limits": Limits(), "imgsz": 32, "seed": seed, "pool": 60, "policy": Policy(fit=quick_fit)}
+    return Controller(GridSpace(), ladder, **(options | changes))
 
 
 def tell(controller: Controller, suggestion: Suggestion, ap: float | None = None) -> None:
@@ -311,7 +311,12 @@ def test_a_start_stays_a_parent_however_bad_it_is() -> None:
     controller = a_controller(start=GridSpace().read(json.dumps(START)))
     bred: set[int] = set()
     breed = controller._pool.breed
-    controller._pool.breed = lambda parents, *rest: (bred.update(p.id for p in parents), breed(parents, *rest))[1]  # type: ignore[method-assign]
+
+    def watched(parents: Sequence[Trial], *rest: Any) -> list[Proposal]:
+        bred.update(parent.id for parent in parents)
+        return breed(parents, *rest)
+
+    controller._pool.breed = watched  # type: ignore[method-assign]
     for _ in range(14):
         suggestion = controller.ask(1)[0]
         tell(controller, suggestion, 0.0 if suggestion.trial.id == 0 else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -42,8 +42,8 @@ def test_a_share_is_the_nearest_multiple_of_4_and_at_most_the_width(ratio: float
 
 
 def test_every_family_and_unit_of_a_genotype_is_built() -> None:
-    assert set(FAMILIES) == set(FAMILY_FIELDS) == set(Family.__args__)
-    assert set(UNITS) == set(Unit.__args__)
+    assert set(FAMILIES) == set(FAMILY_FIELDS) == set(get_args(Family))
+    assert set(UNITS) == set(get_args(Unit))
 
 
 def test_plain() -> None:
@@ -205,7 +205,8 @@ UNIT_ROWS["resnext"] = UNIT_ROWS["bottleneck"]
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_of_16_channels_with_half_of_them_inside(unit: str) -> None:
-    extra = {"masked_residual": {"mask_ratio": 0.25}, "resnext": {"groups": 4}}.get(unit, {})
+    options: dict[str, dict[str, Any]] = {"masked_residual": {"mask_ratio": 0.25}, "resnext": {"groups": 4}}
+    extra = options.get(unit, {})
     graph = stage(family="csp", depth=1, unit=unit, split_ratio=0.5, hidden_ratio=0.5, fusion="first", **extra)
     ours = rows(graph)
     assert ours[1 : [name for name, *_ in ours].index("cross")] == UNIT_ROWS[unit]
