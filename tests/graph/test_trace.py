@@ -310,7 +310,8 @@ class Branching(nn.Module):
 
 
 def test_a_branch_on_values_is_one_sentence_and_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    told = "^Branching: the layers that run depend on the values of the image, so there is no one graph to analyse; fix the branch$"
-    with pytest.raises(TraceError, match=told):
+    with pytest.raises(
+        TraceError, match=r"^Branching: the layers that run depend on the values of the image, [^;]*; fix the branch$"
+    ):
         trace(Branching(), (torch.zeros(1, 3, 9, 9),))
     assert capfd.readouterr() == ("", "")

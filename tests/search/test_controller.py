@@ -316,7 +316,7 @@ def test_a_start_stays_a_parent_however_bad_it_is() -> None:
         bred.update(parent.id for parent in parents)
         return breed(parents, *rest)
 
-    controller._pool.breed = watched  # type: ignore[method-assign]
+    controller._pool.breed = watched  # type: ignore[assignment, method-assign]
     for _ in range(14):
         suggestion = controller.ask(1)[0]
         tell(controller, suggestion, 0.0 if suggestion.trial.id == 0 else None)

@@ -41,9 +41,9 @@ def test_an_impossible_limit_names_the_smallest_architecture(limits: Limits, nam
 
 def test_a_limit_that_the_smallest_just_meets_is_not_named() -> None:
     cost = deployed_cost(GridSpace().smallest().graph, 64)
-    with pytest.raises(LimitError, match="^--max-params 2: nothing"):
+    with pytest.raises(LimitError, match=r"^--max-params 2: nothing"):
         check_limits(GridSpace(), Limits(max_flops=cost.flops, max_params=2), 64)
-    with pytest.raises(LimitError, match="^--max-flops 1: nothing"):
+    with pytest.raises(LimitError, match=r"^--max-flops 1: nothing"):
         check_limits(GridSpace(), Limits(max_flops=1, max_params=cost.params), 64)
 
 
