@@ -91,7 +91,7 @@ def exploded(graph: Graph) -> nx.DiGraph:
 
 def _read_by(graph: Graph, op: Op, channel: int) -> list[tuple[int, int]]:
     """The (operation, channel) pairs that output channel `channel` of `op` is differentiable in."""
-    if op.kind in ("image", "stop_gradient"):
+    if op.kind in ("image", "stop_gradient", "zero"):
         return []
     first = op.inputs[0]
     if op.kind == "linear":
@@ -103,8 +103,15 @@ def _read_by(graph: Graph, op: Op, channel: int) -> list[tuple[int, int]]:
         return [[(j, c) for j in op.inputs for c in range(graph.ops[j].channels)][channel]]
     if op.kind == "slice":
         return [(first, op.start + channel)]
-    if op.kind == "add":
+    if op.kind in ("add", "stack"):
         return [(j, channel) for j in op.inputs]
+    if op.kind in ("join", "broadcast"):  # an input of one channel is repeated
+        return [(j, channel if graph.ops[j].channels > 1 else 0) for j in op.inputs]
+    if op.kind == "shuffle":
+        order = [
+            c for position in range(op.channels // op.groups) for c in range(position, op.channels, op.channels // op.groups)
+        ]
+        return [(first, order[channel])]
     if op.kind == "masked_add":
         return [(j, channel) for j in (op.inputs if channel < op.kept else op.inputs[:1])]
     return [(first, channel)]  # activation, pooling, upsampling: channel by channel
@@ -112,7 +119,24 @@ def _read_by(graph: Graph, op: Op, channel: int) -> list[tuple[int, int]]:
 
 def _sees_image(graph: Graph, op: int) -> bool:
     """Follows operations, not edges, because the output of a stopped gradient still depends on the image."""
-    return op == 0 or any(_sees_image(graph, j) for j in graph.ops[op].inputs)
+    return op == 0 or (graph.ops[op].kind != "zero" and any(_sees_image(graph, j) for j in graph.ops[op].inputs))
+
+
+def layers_read(graph: Graph, layer: int) -> set[int]:
+    """The layers whose outputs a layer reads, through operations that are not layers."""
+    network = exploded(graph)
+    (source,) = graph.ops[layer].inputs
+    waiting = [(source, channel) for channel in range(graph.ops[source].channels)]
+    layers, visited = set(), set(waiting)
+    while waiting:
+        op, channel = waiting.pop()
+        if graph.ops[op].kind in ("conv", "linear"):
+            layers.add(op)
+            continue
+        more = set(network.predecessors((op, channel))) - visited
+        visited |= more
+        waiting += more
+    return layers
 
 
 def _arrival(graph: Graph, path: list[tuple[int, int]]) -> Arrival:

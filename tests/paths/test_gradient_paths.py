@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -20,7 +20,10 @@ from gpnas.paths.gradient_paths import (
     distinct_combinations,
     gradient_paths,
 )
-from tests.brute_force import brute_force
+from tests.brute_force import brute_force, layers_read
+
+Move = Callable[[GraphBuilder, int, list[int], random.Random], int]
+"""Appends an operation that reads a given tensor, and may read others of a list, to a graph."""
 
 MOST_CHANNELS = 6
 MOST_LAYERS = 5
@@ -30,7 +33,7 @@ searching = settings(
 )
 
 
-def random_graph(seed: int) -> Graph:
+def random_graph(seed: int, moves: Sequence[str]) -> Graph:
     """A graph of about 9 operations, of which at most 5 are layers, with one resolution and one or two losses.
 
     No activation has a zero derivative, so a gradient that can pass does pass.
@@ -40,10 +43,10 @@ def random_graph(seed: int) -> Graph:
     tensors = [b.image, b.conv(b.image, rng.randint(1, MOST_CHANNELS), norm=False)]
     layers = 1
     for _ in range(rng.randint(1, 9)):
-        kind = rng.choice(list(MOVES) if layers < MOST_LAYERS else list(MOVES)[4:])
-        layers += kind in list(MOVES)[:4]
+        kind = rng.choice([*LAYER_MOVES, *moves] if layers < MOST_LAYERS else moves)
+        layers += kind in LAYER_MOVES
         recent = tensors[-rng.choice((1, 1, 1, 2, 3, 4)) :][0]
-        tensors.append(MOVES[kind](b, recent, tensors, rng))
+        tensors.append((MOVES | TRACED_MOVES)[kind](b, recent, tensors, rng))
     b.output(tensors[-1], "main", stride=1)
     if rng.random() < 0.6:
         b.output(rng.choice(tensors[1:]), "other", stride=1, branch=rng.choice(list(Branch)))
@@ -106,7 +109,29 @@ def _pool(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> in
     return b.max_pool(x, kernel) if rng.random() < 0.5 else b.avg_pool(x, kernel, padding=kernel // 2)
 
 
-MOVES: dict[str, Callable[[GraphBuilder, int, list[int], random.Random], int]] = {
+def _shuffle(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    channels = b.channels(x)
+    groups = rng.choice([g for g in range(1, channels + 1) if channels % g == 0])
+    return b._append("shuffle", (x,), channels, "shuffle", groups=groups)
+
+
+def _gate(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    """A product with a tensor of one channel, which is repeated."""
+    y = rng.choice(tensors)
+    gate = b.slice(y, channel := rng.randrange(b.channels(y)), channel + 1)
+    inputs = (x, gate) if rng.random() < 0.5 else (gate, x)
+    return b._append(rng.choice(("join", "broadcast")), inputs, b.channels(x), "gate")
+
+
+def _stack(b: GraphBuilder, x: int, tensors: list[int], rng: random.Random) -> int:
+    return b._append("stack", (x, rng.choice([y for y in tensors if b.channels(y) == b.channels(x)])), b.channels(x), "stack")
+
+
+def _plain(kind: str) -> Move:
+    return lambda b, x, tensors, rng: b._append(kind, (x,), b.channels(x), kind)
+
+
+MOVES: dict[str, Move] = {
     "conv": _conv,
     "grouped": _grouped,
     "depthwise": _depthwise,
@@ -123,8 +148,21 @@ MOVES: dict[str, Callable[[GraphBuilder, int, list[int], random.Random], int]] =
 }
 
 
-def graphs() -> st.SearchStrategy[Graph]:
-    return st.integers(0, 2**32 - 1).map(random_graph)
+TRACED_MOVES: dict[str, Move] = {
+    "shuffle": _shuffle,
+    "gate": _gate,
+    "stack": _stack,
+    "zero": lambda b, x, tensors, rng: b.zero(x),
+    **{kind: _plain(kind) for kind in ("norm", "gain", "fit")},
+}
+"""Kinds that only `trace` makes, or that torch cannot check: their gradients depend on statistics, or are zero."""
+
+LAYER_MOVES = ("conv", "grouped", "depthwise", "part_through_a_layer")
+OTHER_MOVES = [name for name in MOVES if name not in LAYER_MOVES]
+
+
+def graphs(moves: Sequence[str] = OTHER_MOVES) -> st.SearchStrategy[Graph]:
+    return st.integers(0, 2**32 - 1).map(lambda seed: random_graph(seed, moves))
 
 
 def bits(timestamps: int) -> frozenset[int]:
@@ -136,7 +174,7 @@ def by_op(paths: GradientPaths) -> dict[int, LayerPaths]:
 
 
 @searching
-@given(graphs(), st.sampled_from((None, Branch.MAIN)))
+@given(graphs() | graphs([*OTHER_MOVES, *TRACED_MOVES]), st.sampled_from((None, Branch.MAIN)))
 def test_agrees_with_every_path_walked_one_by_one(graph: Graph, branch: Branch | None) -> None:
     paths, truth = gradient_paths(graph, branch), brute_force(graph, branch)
     assert [layer.op for layer in paths.layers] == truth.live
@@ -144,6 +182,9 @@ def test_agrees_with_every_path_walked_one_by_one(graph: Graph, branch: Branch |
         assert bits(layer.timestamps) == truth.timestamps(layer.op)
         groups = [(g.start, g.stop, {(s.consumer, s.offset, bits(s.timestamps)) for s in g.sources}) for g in layer.groups]
         assert groups == truth.groups[layer.op]
+        assert layer.aggregated_features == len(layers_read(graph, layer.op))
+        assert layer.combinations == sum(len(lengths) for _, _, sources in truth.groups[layer.op] for _, _, lengths in sources)
+        assert layer.sources == len({source[:2] for _, _, sources in truth.groups[layer.op] for source in sources})
     assert sum(layer.combinations for layer in paths.layers) == len(truth.combinations)
     assert distinct_combinations(paths.layers) == len(set(truth.combinations))
 
@@ -329,8 +370,9 @@ def test_figure_9b_with_identities_stopped_the_paths_are_those_of_a_plain_chain(
 def test_poolings_are_counted_per_path() -> None:
     b = bare()
     stem = conv(b, b.image, 4)
-    layers = gradient_paths(finished(b, b.add(stem, b.avg_pool(b.max_pool(stem, 3), 1)))).layers
-    assert [layer.poolings_per_path for layer in layers] == [1.0, 0.0]  # of two paths one passes two poolings
+    paths = gradient_paths(finished(b, b.add(stem, b.avg_pool(b.max_pool(stem, 3), 1))))
+    assert [layer.poolings_per_path for layer in paths.layers] == [1.0, 0.0]  # of two paths one passes two poolings
+    assert paths.figures()["poolings_per_path"] == 0.5
 
 
 def test_poolings_are_averaged_over_paths_not_over_readers() -> None:
