@@ -50,6 +50,7 @@ def test_accuracies_are_read_by_column(tmp_path: Path) -> None:
         ("cell,acc\n111111,nan\n111112,2\n", r"line 2: expected 1 finite numbers, got \['nan'\]"),
         ("cell,acc,b\n111111,1,2\n111112,2,inf\n", r"line 3: expected 2 finite numbers, got \['2', 'inf'\]"),
         ("cell,acc\n111111,1\n111112,2,3\n", r"line 3: expected 1 finite numbers, got \['2', '3'\]"),
+        ("cell,acc,b\n111111,1\n111112,2\n", r"line 2: expected 2 finite numbers, got \['1'\]"),
         ("cell,acc\n111111,1\n", "needs a header"),
         ("cell\n111111\n111112\n", "needs a header"),
     ],
