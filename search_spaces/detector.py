@@ -39,7 +39,9 @@ def build_detector(genotype: Genotype) -> Graph:
     return b.build()
 
 
-def _backbone(b: GraphBuilder, genotype: Genotype, other: Mapping[int, int] | None = None, deepest: int = 32) -> dict[int, int]:
+def _backbone(
+    b: GraphBuilder, genotype: Genotype, other: Mapping[int, int] | None = None, deepest: int = LEVELS[-1]
+) -> dict[int, int]:
     """A backbone on the image: its features by stride, from stride 4 to stride `deepest`.
 
     other: levels of another backbone, by stride. At PGI's levels they are added before the stage.
