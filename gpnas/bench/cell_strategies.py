@@ -10,7 +10,7 @@ import numpy as np
 
 from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
 from gpnas.bench.strategies import TOURNAMENT, Query, Search, Strategy, evolve, in_order, replay
-from gpnas.search.acquisition import expected_improvement
+from gpnas.search.acquisition import log_expected_improvement
 from gpnas.search.surrogate import Floats, fit, normal_scores
 
 POOL = 3000
@@ -46,7 +46,7 @@ def _model_based(features: Floats, prior: Floats, seed: int) -> Search:
         else:
             model = fit(features[trained], prior[trained], normal_scores(np.array(accuracies)))
             mean, deviation = model.predict(features[pool], prior[pool])
-            row = int(pool[np.argmax(expected_improvement(mean, deviation, model.best))])
+            row = int(pool[np.argmax(log_expected_improvement(mean, deviation, model.best))])
         trained.append(row)
         accuracies.append((yield Query(row, 1)))
 

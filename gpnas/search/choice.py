@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from gpnas.search.acquisition import expected_hypervolume_improvement, expected_improvement
+from gpnas.search.acquisition import log_expected_hypervolume_improvement, log_expected_improvement
 from gpnas.search.pool import SIZE_RANGE, Proposal
 from gpnas.search.surrogate import Floats, Surrogate, head_start, normal_scores, ranks
 from gpnas.search.surrogate import fit as fit_surrogate
 from gpnas.search.trial import Trial
+
+EQUAL = 1e-9
+"""Expected gains that differ by less than this share are equal: candidates with the same features differ by rounding alone."""
 
 Fit = Callable[[Floats, Floats, Floats], Surrogate]
 """Learns a surrogate from features, prior and scores, as `surrogate.fit` does."""
@@ -52,11 +55,11 @@ def most_promising(
         scores = np.concatenate([scores, expected])
     mean, deviation = model.predict(features[m:], no_prior[m:])
     if for_best:
-        gain = expected_improvement(mean, deviation, float(scores.max()))
+        log_gain = log_expected_improvement(mean, deviation, float(scores.max()))
     else:
         measured = list(zip(scores.tolist(), costs[:m].tolist(), strict=True))
         reference = max(math.log2(large_macs), float(costs.max())) + 1  # twice the MACs: the largest still gain some area
-        gain = expected_hypervolume_improvement(mean, deviation, costs[m:], measured, float(scores.min()), reference)
-    # Proposals that gradient paths cannot tell apart differ by rounding errors alone.
-    best = float(gain.max()) * (1 - 1e-9)
-    return min((p for p, value in zip(proposals, gain, strict=True) if value >= best), key=lambda p: p.hash)
+        floor = float(scores.min())
+        log_gain = log_expected_hypervolume_improvement(mean, deviation, costs[m:], measured, floor, reference)
+    least = float(log_gain.max()) - EQUAL
+    return min((p for p, value in zip(proposals, log_gain, strict=True) if value >= least), key=lambda p: p.hash)

@@ -147,3 +147,17 @@ def test_the_head_start_is_taken_from_the_scores_of_the_warm(monkeypatch: pytest
 def test_without_warm_trials_there_is_no_head_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "head_start", None)  # a call would fail
     assert chosen([a_proposal("a", 0.5, 128)]) == "a"
+
+
+def test_gains_that_would_underflow_are_not_ties() -> None:
+    """With a deviation of .001, all proposals are hundreds of deviations below the best: "c" has the highest mean, not "a"."""
+
+    class Sure(Given):
+        deviation = 0.001
+
+    def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+        return Sure(None, 0.0, 0.0, 2)  # type: ignore[arg-type]
+
+    proposals = [a_proposal("a", -3.0, 256), a_proposal("b", -2.0, 256), a_proposal("c", -1.0, 256)]
+    assert chosen(proposals, fit=fit, for_best=True) == "c"
+    assert chosen(proposals, fit=fit) == "c"

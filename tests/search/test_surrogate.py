@@ -123,3 +123,10 @@ def test_the_head_start_is_the_mean_over_the_warm_alone(monkeypatch: pytest.Monk
     monkeypatch.setattr(surrogate, "fit", lambda features, prior, scores: Interaction())
     features, warm = np.array([[2.0], [5.0], [9.0]]), np.array([True, False, True])
     assert head_start(features, warm, np.zeros(3)) == pytest.approx(math.sqrt(12) * (2 + 9) / 2)
+
+
+def test_the_length_of_the_kernel_is_at_least_half_a_standard_deviation_of_a_feature() -> None:
+    """Scores that alternate from one candidate to the next would be followed by a shorter length."""
+    x = np.linspace(-1.5, 1.5, 31)[:, None]
+    model = fit(x, np.zeros(31), np.tile([1.0, -1.0, 0.0, 1.5], 8)[:31] * np.sin(9 * x[:, 0]))
+    assert model.process.kernel_.get_params()["k1__k1__k2__length_scale"] == pytest.approx(0.5, rel=1e-3)
