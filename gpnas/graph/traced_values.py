@@ -75,9 +75,9 @@ class TracedOps:
 
     def __init__(self, image_channels: int) -> None:
         self._ops = [Op("image", (), image_channels, "image")]
-        self._readers: dict[int, int] = {}
+        self._uses: dict[int, int] = {}
         self._merged: set[int] = set()
-        self._layer_of_weight: dict[str, int] = {}
+        self._weights: set[str] = set()
         self._names: dict[str, int] = {}
 
     def __getitem__(self, op: int) -> Op:
@@ -89,7 +89,7 @@ class TracedOps:
     def append(self, kind: str, inputs: tuple[int, ...], channels: int, name: str, **fields: Any) -> int:
         """The index of a new operation. Its name gets a number when another operation has it."""
         for j in inputs:
-            self._readers[j] = self._readers.get(j, 0) + 1
+            self._uses[j] = self._uses.get(j, 0) + 1
         name = name.replace("/", "_")
         number = self._names.get(name, 0)
         self._names[name] = number + 1
@@ -106,9 +106,9 @@ class TracedOps:
         """Append a layer. It is tied to an earlier layer when it has the weights of that layer."""
         if images([weight, bias]):
             raise TraceError(f"{kind} at {place(node)}: its weights are computed from the image, which a graph cannot describe")
-        tied = weight.name in self._layer_of_weight
+        tied = weight.name in self._weights
+        self._weights.add(weight.name)
         op = self.append(kind, (x.op,), channels, module_path(node) or kind, bias=bias is not None, tied=tied, **fields)
-        self._layer_of_weight.setdefault(weight.name, op)
         return Features(op)
 
     def absorb(self, node: fx.Node, x: Features, **fields: Any) -> bool:
@@ -140,8 +140,8 @@ class TracedOps:
         return ops, new_index
 
     def _only_reader(self, source: object, x: Features) -> bool:
-        """Whether the node `source`, whose value is `x`, has one user, and the operation of `x` no reader yet."""
-        return isinstance(source, fx.Node) and len(source.users) == 1 and not self._readers.get(x.op, 0)
+        """Whether the node `source`, whose value is `x`, has one user, and no operation reads that of `x` yet."""
+        return isinstance(source, fx.Node) and len(source.users) == 1 and not self._uses.get(x.op, 0)
 
 
 def operation_name(node: fx.Node) -> str:
