@@ -273,7 +273,7 @@ def test_a_real_search_from_data_to_best_yaml_then_training_and_validation(gpnas
     """The whole way on four tiny images, with worker processes, W&B and training; the numbers mean nothing."""
     run = tmp_path / "run"
     common = ("--data", data, "--imgsz", "64", "--seed", "1", "--out", run, "--workers", "local:1")
-    code, out, err = gpnas("search", *common, "--budget", "2trials", "--max-flops", "60M")
+    code, out, err = gpnas("search", *common, "--budget", "2epochs", "--max-flops", "6M")
     assert code == 0, err
     assert "best.yaml" in out and "Pareto front" in out
     assert all((run / name).is_file() for name in ("journal.sqlite", "pareto.csv", "best.yaml", "report.html"))
