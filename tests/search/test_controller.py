@@ -17,12 +17,13 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 from gpnas.graph.cost import deployed_cost
+from gpnas.search import choice
 from gpnas.search.acquisition import dominated_area
 from gpnas.search.controller import BEST_TURN, Controller, Policy, Suggestion
 from gpnas.search.ladder import Ladder, quota
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
-from gpnas.search.pool import SIZE_RANGE, Proposal
+from gpnas.search.pool import SIZE_RANGE, Proposal, large_macs
 from gpnas.search.surrogate import Floats, Surrogate
 from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
 from tests.grid import GridSpace, true_ap
@@ -307,20 +308,74 @@ def test_a_start_beyond_the_limits_is_left_out() -> None:
     assert "start" not in {str(suggestion.trial.origin) for suggestion in controller.ask()}
 
 
-def test_a_start_stays_a_parent_however_bad_it_is() -> None:
-    controller = a_controller(start=GridSpace().read(json.dumps(START)))
-    bred: set[int] = set()
+@pytest.mark.parametrize("with_start", [False, True])
+def test_only_a_start_stays_a_parent_however_bad_it_is(with_start: bool) -> None:
+    """The first trial is the largest of all and reaches nothing; it is adopted, or the start."""
+    largest = GridSpace().read(json.dumps({"width": 64, "depth": 12}))
+    controller = a_controller(start=largest if with_start else None)
+    if not with_start:
+        controller.adopt([(largest.genotype, Origin("sample"))])
+    parents: list[set[int]] = []
     breed = controller._pool.breed
 
-    def watched(parents: Sequence[Trial], *rest: Any) -> list[Proposal]:
-        bred.update(parent.id for parent in parents)
-        return breed(parents, *rest)
+    def recording(chosen: Sequence[Trial], *rest: Any) -> list[Proposal]:
+        parents.append({trial.id for trial in chosen})
+        return breed(chosen, *rest)
 
-    controller._pool.breed = watched  # type: ignore[assignment, method-assign]
+    controller._pool.breed = recording  # type: ignore[method-assign]
     for _ in range(14):
         suggestion = controller.ask(1)[0]
         tell(controller, suggestion, 0.0 if suggestion.trial.id == 0 else None)
-    assert 0 in bred and len(bred) < len(controller.trials)
+    assert len(parents) > 3 and {0 in ids for ids in parents[1:]} == {with_start}
+    assert max(map(len, parents)) < len(controller.trials)
+
+
+def test_the_choice_is_given_what_the_decision_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of six first trials, one failed, four reached an AP and one is running when the next is chosen."""
+    calls: list[tuple[Any, ...]] = []
+
+    def most_promising(proposals: Any, trained: Any, running: Any, *, large_macs: float, for_best: bool, fit: Any) -> Proposal:
+        calls.append(([(t.id, ap) for t, ap in trained], [t.id for t in running], large_macs, for_best, fit))
+        chosen: Proposal = proposals[0]
+        return chosen
+
+    monkeypatch.setattr(choice, "most_promising", most_promising)
+    controller = a_controller(ladder=Ladder(LADDER.fidelities, 6, 2))
+    suggestions = controller.ask()
+    for suggestion, ap in zip(suggestions[:4], (0.1, 0.5, 0.3, 0.2), strict=True):
+        tell(controller, suggestion, ap)
+    controller.start(suggestions[4])
+    controller.tell(suggestions[4].trial, 0, failure(Cause.OOM, "too large"))
+    controller.start(suggestions[5])
+    assert [(s.trial.id, s.rung) for s in controller.ask()] == [(1, 1), (6, 0)]
+    trained, running, large, for_best, fit = calls[0]
+    assert trained == [(0, 0.1), (1, 0.5), (2, 0.3), (3, 0.2)]
+    assert running == [5]
+    assert large == large_macs(controller._pool.sampled)
+    assert for_best is (6 % BEST_TURN == BEST_TURN - 1)
+    assert fit is quick_fit
+
+
+def test_the_pool_grows_with_each_new_trial_after_the_first() -> None:
+    controller = a_controller()
+    grown: list[int] = []
+    sample = controller._pool.sample
+    controller._pool.sample = lambda trials: (grown.append(trials), sample(trials))[1]  # type: ignore[func-returns-value, method-assign]
+    run(controller, 16)
+    new = len(controller.trials) - LADDER.wave
+    assert new >= 3 and grown == [0, *range(1, new + 1)]
+
+
+def test_a_decision_that_suggests_nothing_is_not_made_again_without_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller = a_controller(max_trials=6)
+    suggestions = controller.ask()
+    for suggestion in suggestions:
+        controller.start(suggestion)
+    for suggestion in suggestions[:2]:
+        controller.tell(suggestion.trial, 0, Evaluation(TrialState.COMPLETE, {"ap": 0.25}))
+    assert controller.ask() == []
+    monkeypatch.setattr(controller, "_decide", None)  # a call would fail
+    assert controller.ask() == []
 
 
 @pytest.mark.parametrize("with_start", [False, True])
