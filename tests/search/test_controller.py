@@ -330,6 +330,22 @@ def test_only_a_start_stays_a_parent_however_bad_it_is(with_start: bool) -> None
     assert max(map(len, parents)) < len(controller.trials)
 
 
+def test_a_start_among_the_best_is_a_parent_once() -> None:
+    controller = a_controller(start=GridSpace().read(json.dumps(START)))
+    parents: list[list[int]] = []
+    breed = controller._pool.breed
+
+    def recording(chosen: Sequence[Trial], *rest: Any) -> list[Proposal]:
+        parents.append([trial.id for trial in chosen])
+        return breed(chosen, *rest)
+
+    controller._pool.breed = recording  # type: ignore[method-assign]
+    for _ in range(12):
+        suggestion = controller.ask(1)[0]
+        tell(controller, suggestion, 0.9 if suggestion.trial.id == 0 else None)
+    assert len(parents) > 2 and all(ids.count(0) == 1 for ids in parents)
+
+
 def test_the_choice_is_given_what_the_decision_knows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of six first trials, one failed, four reached an AP and one is running when the next is chosen."""
     calls: list[tuple[Any, ...]] = []
