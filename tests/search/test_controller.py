@@ -322,7 +322,7 @@ def test_only_a_start_stays_a_parent_however_bad_it_is(with_start: bool) -> None
         parents.append({trial.id for trial in chosen})
         return breed(chosen, *rest)
 
-    controller._pool.breed = recording  # type: ignore[method-assign]
+    controller._pool.breed = recording  # type: ignore[assignment, method-assign]
     for _ in range(14):
         suggestion = controller.ask(1)[0]
         tell(controller, suggestion, 0.0 if suggestion.trial.id == 0 else None)
@@ -339,7 +339,7 @@ def test_a_start_among_the_best_is_a_parent_once() -> None:
         parents.append([trial.id for trial in chosen])
         return breed(chosen, *rest)
 
-    controller._pool.breed = recording  # type: ignore[method-assign]
+    controller._pool.breed = recording  # type: ignore[assignment, method-assign]
     for _ in range(12):
         suggestion = controller.ask(1)[0]
         tell(controller, suggestion, 0.9 if suggestion.trial.id == 0 else None)
