@@ -33,12 +33,12 @@ def exact_log_h(z: float) -> float:
         return float(mpmath.log(mpmath.npdf(x) + x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2))
 
 
-@pytest.mark.parametrize("z", [-120.0, -101.0, -99.0, -40.0, -5.0, -1.001, -1.0, -0.999, -0.3, 0.0, 0.5, 3.0, 8.0])
+@pytest.mark.parametrize("z", [-40.0, -5.0, -1.001, -1.0, -0.999, -0.3, 0.0, 0.5, 3.0, 8.0])
 def test_log_h_agrees_with_mpmath(z: float) -> None:
     assert log_h(np.array([z]))[0] == pytest.approx(exact_log_h(z), rel=3e-15, abs=1e-15)
 
 
-@pytest.mark.parametrize("z", [-1e4, -1e6])
+@pytest.mark.parametrize("z", [-99.0, -101.0, -120.0, -1e4, -1e6])
 def test_log_h_far_below_is_the_asymptotic_series(z: float) -> None:
     """Integral of t exp(-t^2 / 2 - t |z|) over t > 0, times the density: substitute t = s / |z|."""
     with mpmath.workdps(40):
