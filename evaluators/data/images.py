@@ -1,7 +1,8 @@
-"""Image files as RGB bytes, refused by name when they are damaged or not of their record's size."""
+"""Image files as RGB bytes, refused by name when they are damaged or not of their record's size; sizes from headers alone."""
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import cv2
@@ -11,9 +12,22 @@ from numpy.typing import NDArray
 from evaluators.data.records import Record
 from gpnas.errors import DataError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .webp .tif .tiff .gif .avif .jp2 .ppm .pgm .pbm .pnm".split()
+)
+"""In lower case: what OpenCV decodes. Of a file with several frames the first one is the image."""
+
 DECODING_THREADS = 2
 """Threads that decode images at the same time."""
+
+HEADER_THREADS = 8
+"""Threads that read headers at the same time: they wait for the disk."""
+
+_TURNED_BY_EXIF = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
+"""Formats whose EXIF orientation OpenCV applies. Pillow tells the size of a TIFF after it was turned."""
+
+_QUARTER_TURNS = frozenset({5, 6, 7, 8})
+"""Values of the EXIF tag Orientation that swap width and height (EXIF 2.3, 4.6.4 A)."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -86,6 +100,18 @@ def image_of(record: Record) -> NDArray[np.uint8]:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height. The image is decoded, since OpenCV cannot read the header alone. Raises DataError as `read_image`."""
-    image = read_image(path)
-    return image.shape[1], image.shape[0]
+    """Width and height in pixels, after the rotation that the EXIF asks for, from the header: nothing is decoded.
+
+    Raises DataError for a file that is missing, or whose header cannot be read.
+    """
+    from PIL import Image, UnidentifiedImageError  # late: only opening a data set needs it
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of many pixels and of damaged EXIF
+            with Image.open(path) as image:
+                width, height = image.size
+                turned = image.format in _TURNED_BY_EXIF and image.getexif().get(0x0112) in _QUARTER_TURNS
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"the image {path} has no readable header ({error}); restore it or remove it") from error
+    return (height, width) if turned else (width, height)

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.data.problems import Problem
+
 SPLITS = ("train", "val", "test")
 """The names of splits; a data set may lack "test"."""
 
@@ -35,7 +37,7 @@ class Record:
     the image or has no area, and for an image with both a path and pixels or neither.
     """
 
-    image_id: int
+    image_id: int | str
     width: int  # pixels of the original image, after its EXIF rotation
     height: int
     boxes: NDArray[np.float32]  # (n, 4), xyxy in original pixels
@@ -75,6 +77,12 @@ class DetectionData:
     category_ids: tuple[int, ...]  # the COCO id of each class
     may_flip: bool = True
     """Whether a mirrored image is as good an example. Mirrored digits and letters are not."""
+    format: str = "built in"
+    """The format that was found, such as "Pascal VOC"."""
+    problems: tuple[Problem, ...] = ()
+    """What was mended when the data set was opened."""
+    notes: tuple[str, ...] = ()
+    """What else the user should know, one sentence each."""
 
 
 def subset(records: Sequence[Record], share: float, seed: int) -> tuple[Record, ...]:

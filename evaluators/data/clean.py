@@ -1,0 +1,163 @@
+"""From what annotation files say to records: sizes of images, boxes in pixels, and what is wrong mended and counted.
+
+A box that leaves its image is cut. A box without area, with reversed corners, with a number that is not finite, or that stands
+there twice is left out, and so is an image whose file is missing or has no readable header. `problems.py` says what of this is
+too much.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluators.data.annotations import AnnotatedImage, Annotations, RawData
+from evaluators.data.images import HEADER_THREADS, image_size
+from evaluators.data.problems import Findings, Kind
+from evaluators.data.records import Record
+from gpnas.errors import DataError
+
+ROUNDING = 1.0
+"""Pixels by which a box may leave its image without being counted, because annotation tools round."""
+
+Sizes = NDArray[np.int64]
+"""(images, 2): width and height of each image in pixels; 0 and 0 for an image that is left out."""
+
+
+def clean_records(raw: RawData, found: Findings) -> tuple[dict[str, tuple[Record, ...]], dict[str, int]]:
+    """The records of each split, and the number of boxes and images that its files name, those that are left out included.
+
+    Problems are added to `found`.
+    """
+    splits: dict[str, tuple[Record, ...]] = {}
+    totals = {"box": 0, "image": 0, "line": raw.lines}
+    first_key = 1
+    for split, annotations in raw.splits.items():
+        splits[split] = _records(annotations, first_key, found)
+        first_key += len(annotations.images)
+        totals["box"] += len(annotations)
+        totals["image"] += len(annotations.images)
+    return splits, totals
+
+
+def _records(annotations: Annotations, first_key: int, found: Findings) -> tuple[Record, ...]:
+    """The records of a split; images without an id of their own are numbered from `first_key`."""
+    images = annotations.images
+    if not images:
+        return ()
+    sizes = _sizes(images, annotations.relative, found)
+    boxes, kept = _clean_boxes(annotations, sizes, found)
+    image_of_box = annotations.image_of_box[kept]
+    order = np.argsort(image_of_box, kind="stable")
+    kept, boxes = kept[order], boxes[order]
+    labels, crowds = annotations.labels[kept], annotations.crowds[kept]
+    areas = _areas(annotations.areas[kept], boxes)
+    ends = np.cumsum(np.bincount(image_of_box, minlength=len(images)))
+    starts = ends - np.bincount(image_of_box, minlength=len(images))
+    return tuple(
+        Record(
+            image_id=first_key + i if image.key is None else image.key,
+            width=int(sizes[i, 0]),
+            height=int(sizes[i, 1]),
+            boxes=boxes[start:end],
+            classes=labels[start:end],
+            path=image.path,
+            crowd=crowds[start:end],
+            areas=areas[start:end],
+        )
+        for i, (image, start, end) in enumerate(zip(images, starts, ends, strict=True))
+        if sizes[i, 0]
+    )
+
+
+def _areas(told: NDArray[np.float64], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The area of each object: what its annotation tells, or that of its box."""
+    of_boxes = (boxes[:, 2] - boxes[:, 0]).astype(np.float64) * (boxes[:, 3] - boxes[:, 1])
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(told) & (told > 0), told, of_boxes).astype(np.float32)
+
+
+def _sizes(images: Sequence[AnnotatedImage], read_all: bool, found: Findings) -> Sizes:
+    """The size of each image: what its annotations say, or what the header of its file says."""
+
+    def size(image: AnnotatedImage) -> tuple[int, int] | Kind:
+        if not read_all and image.width and image.height:
+            return (image.width, image.height) if os.path.isfile(image.path) else Kind.MISSING
+        try:
+            return image_size(image.path)
+        except DataError:
+            return Kind.UNREADABLE if os.path.isfile(image.path) else Kind.MISSING
+
+    with ThreadPoolExecutor(HEADER_THREADS) as pool:
+        sizes = list(pool.map(size, images))
+    for image, result in zip(images, sizes, strict=True):
+        if isinstance(result, Kind):
+            found.add(result, str(image.path))
+    return np.array([(0, 0) if isinstance(result, Kind) else result for result in sizes], dtype=np.int64)
+
+
+def _clean_boxes(
+    annotations: Annotations, sizes: Sizes, found: Findings
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The boxes that stay, (n, 4), xyxy in pixels inside of their image, and their numbers in `annotations`."""
+    numbers = np.flatnonzero(sizes[annotations.image_of_box, 0] > 0) if len(annotations) else np.zeros(0, dtype=np.int64)
+    of_image = annotations.image_of_box[numbers]
+    size = sizes[of_image][:, [0, 1, 0, 1]].astype(np.float64)  # (n, 4)
+    boxes = annotations.xyxy[numbers] * (size if annotations.relative else 1.0)
+    finite = np.isfinite(boxes).all(axis=1)
+    boxes = np.where(finite[:, None], boxes, 0.0)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    cut = np.clip(boxes, 0, size).astype(np.float32)
+    inside = (cut[:, 2:] > cut[:, :2]).all(axis=1)
+    overhang = np.maximum(-boxes, boxes - size).max(axis=1, initial=0.0)
+    # Each box has the first problem that fits it.
+    reversed_ = (sides < 0).any(axis=1)
+    no_area = (sides.astype(np.float32) == 0).any(axis=1)
+    repeated = _repeated(of_image, annotations.labels[numbers], annotations.crowds[numbers], cut)
+    checks = (
+        (Kind.NOT_FINITE, ~finite),
+        (Kind.REVERSED, reversed_),
+        (Kind.NO_AREA, no_area),
+        (Kind.OUTSIDE, ~inside),
+        (Kind.REPEATED, repeated),
+    )
+    left = np.ones(len(numbers), dtype=np.bool_)
+    for kind, has_problem in checks:
+        _tell(annotations, numbers[left & has_problem], boxes[left & has_problem], kind, found)
+        left &= ~has_problem
+    is_cut = left & (overhang > ROUNDING)
+    _tell(annotations, numbers[is_cut], boxes[is_cut], Kind.CUT, found)
+    return cut[left], numbers[left]
+
+
+def _repeated(
+    image: NDArray[np.int64], label: NDArray[np.int64], crowd: NDArray[np.bool_], boxes: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Whether an equal box of the same class stands in the same image before."""
+    order = np.lexsort((np.arange(len(image)), *boxes.T, crowd, label, image))
+    same = np.ones(max(0, len(image) - 1), dtype=np.bool_)
+    for column in (image, label, crowd, *boxes.T):
+        same &= column[order][1:] == column[order][:-1]
+    repeated = np.zeros(len(image), dtype=np.bool_)
+    repeated[order[1:][same]] = True
+    return repeated
+
+
+def _tell(
+    annotations: Annotations, numbers: NDArray[np.int64], boxes: NDArray[np.float64], kind: Kind, found: Findings
+) -> None:
+    """Count boxes with a problem, and say where the first ones stand and what they are."""
+    shown = zip(numbers[:3].tolist(), boxes[:3].tolist(), strict=True)
+    texts = [f"{annotations.where(i)} [{', '.join(f'{v:.6g}' for v in box)}]" for i, box in shown]
+    if kind is Kind.NOT_FINITE:
+        texts = [annotations.where(i) for i in numbers[:3].tolist()]
+    found.add_all(kind, len(numbers), texts)
+
+
+def unreadable(path: Path, reason: str) -> str:
+    """How an image that cannot be read is named among the examples of a problem."""
+    return f"{path} ({reason})"
