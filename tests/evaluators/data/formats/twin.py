@@ -1,7 +1,9 @@
 """One small data set, to be written in the layout of any format and read back with the same boxes.
 
-root = write_voc(tmp_path, example())
-assert_same(read_voc(tree, find_voc(tree)), example())
+    root = write_voc(tmp_path, example())
+    assert_same(read_voc(tree, find_voc(tree)), example())
+
+`twin_data()` draws such data sets for hypothesis.
 """
 
 from __future__ import annotations
