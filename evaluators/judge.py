@@ -31,15 +31,16 @@ _MOST_DETECTIONS = 100  # in an image: COCO counts no more
 
 
 class Split(NamedTuple):
-    """A split of the data: its records, and their images on a device."""
+    """A split of the data: the records of the images that can be read, and the images on a device."""
 
     records: Sequence[Record]
     bank: ImageBank
 
 
 def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device = "cpu") -> Split:
-    """imgsz: pixels. Raises DataError for images that cannot be read."""
-    return Split(records, load_bank(records, imgsz, device))
+    """imgsz: pixels. Raises DataError when too many images cannot be read."""
+    bank = load_bank(records, imgsz, device)
+    return Split(bank.records, bank)
 
 
 @torch.no_grad()
@@ -71,11 +72,15 @@ def judge(
 
 def judge_split(
     network: Network, data: DetectionData, split: str, imgsz: int, *, device: str = "auto", precision: str = "auto"
-) -> tuple[CocoEvaluation, list[Detections]]:
-    """`judge` on the split of that name, at `imgsz` pixels. Raises InputError for a network that does not fit the data."""
+) -> tuple[CocoEvaluation, list[Detections], Split]:
+    """`judge` on the split of that name, at `imgsz` pixels, and the split: images that cannot be read are not part of it.
+
+    Raises InputError for a network that does not fit the data.
+    """
     check_network(network.graph, len(data.names), imgsz)
     chosen = pick_device(device)
-    return judge(network.to(chosen), load_split(data.splits[split], imgsz, chosen), data.names, precision=precision)
+    loaded = load_split(data.splits[split], imgsz, chosen)
+    return *judge(network.to(chosen), loaded, data.names, precision=precision), loaded
 
 
 def check_network(graph: Graph, classes: int, imgsz: int) -> None:

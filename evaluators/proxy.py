@@ -19,7 +19,7 @@ import torch
 
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import ImageBank, load_bank
-from evaluators.data.open import open_data
+from evaluators.data.open import DataSource, open_data
 from evaluators.data.records import DetectionData, subset
 from evaluators.device import pick_device
 from evaluators.judge import Split, load_split
@@ -52,13 +52,13 @@ _LOG = "log.csv"
 
 @dataclass(frozen=True)
 class ProxyEvaluator:
-    """Trains candidates on `data`, a spec of `open_data`.
+    """Trains candidates on `data`.
 
     threads: of torch and of OpenCV, in the process that evaluates. batch_size: small, because a few epochs of a few hundred
     images are few steps. precision: see `evaluators.device.pick_dtype`.
     """
 
-    data: str
+    data: DataSource
     device: str = "auto"
     threads: int = 1
     seed: int = 0
@@ -209,15 +209,15 @@ def _first_line(error: BaseException) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _data(spec: str) -> DetectionData:
-    return open_data(spec)
+def _data(source: DataSource) -> DetectionData:
+    return open_data(source)
 
 
 @functools.lru_cache(maxsize=3)
-def _train_bank(spec: str, imgsz: int, share: float, seed: int, device: str) -> ImageBank:
-    return load_bank(subset(_data(spec).splits["train"], share, seed), imgsz, device)
+def _train_bank(source: DataSource, imgsz: int, share: float, seed: int, device: str) -> ImageBank:
+    return load_bank(subset(_data(source).splits["train"], share, seed), imgsz, device)
 
 
 @functools.lru_cache(maxsize=3)
-def _val_split(spec: str, imgsz: int, device: str) -> Split:
-    return load_split(_data(spec).splits["val"], imgsz, device)
+def _val_split(source: DataSource, imgsz: int, device: str) -> Split:
+    return load_split(_data(source).splits["val"], imgsz, device)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluators.data.cache import DecodedImages, cache_folder, cached
-from evaluators.data.images import DECODING_THREADS, image_of
+from evaluators.data.images import DECODING_THREADS, Broken, readable_image
+from evaluators.data.problems import Findings, Kind, Problem, check_problems
 from evaluators.data.records import Record
-from gpnas.errors import DataError
+from gpnas.errors import DataError, InputError
 
 GREY = 114
 """The value of all three channels where no image lies."""
@@ -33,47 +35,110 @@ class ImageBank:
     boxes: Tensor  # float32 (images, most, 4), xyxy in scaled pixels, without crowds, zero padded
     classes: Tensor  # int64 (images, most), -1 where padded
     scales: Tensor  # float32 (images,), scaled pixels per original pixel
+    records: tuple[Record, ...]  # of the images
+    problems: tuple[Problem, ...] = ()  # images that were left out, because they cannot be read or have another size
+
+    def to(self, device: str | torch.device) -> ImageBank:
+        """The same bank on another device; itself where it lies there already."""
+        if self.pixels.device == torch.device(device):
+            return self
+        return replace(
+            self,
+            pixels=self.pixels.to(device),
+            sizes=self.sizes.to(device),
+            boxes=self.boxes.to(device),
+            classes=self.classes.to(device),
+            scales=self.scales.to(device),
+        )
 
 
 def load_bank(records: Sequence[Record], size: int, device: str | torch.device = "cpu") -> ImageBank:
     """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels and put on `device`.
 
-    Raises DataError if there are no records, or for an image that is unreadable, truncated or not of its record's size, with
-    the name of its file; ValueError for a size below 1.
+    Images that are damaged or not of their record's size are left out. Raises DataError if there are no records, or too many
+    such images (problems.py), and InputError for images that do not fit into memory; ValueError for a size below 1.
     """
     if not records:
         raise DataError("no images to load; give a split that has some")
     if size < 1:
         raise ValueError(f"size must be positive, got {size}")
+    check_memory(len(records), size, "cpu")
     files = [record.path for record in records if record.path is not None]
     if len(files) == len(records):
         shapes = [(record.width, record.height) for record in records]  # part of the cache's key: decoding checks them
-        pixels, occupied = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
+        images = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
     else:
-        pixels, occupied = _decoded(records, size)
-    sizes = [(int(height), int(width)) for height, width in occupied]
+        images = _decoded(records, size)
+    problems = _problems(images, len(records))
+    records = tuple(records[i] for i in images.kept.tolist())
+    sizes = [(int(height), int(width)) for height, width in images.sizes]
     scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)
     boxes, classes = _padded(records, scales, sizes)
     return ImageBank(
-        pixels=torch.from_numpy(pixels).to(device),
+        pixels=torch.from_numpy(images.pixels).to(device),
         sizes=torch.tensor(sizes, dtype=torch.int64, device=device),
         boxes=torch.from_numpy(boxes).to(device),
         classes=torch.from_numpy(classes).to(device),
         scales=torch.from_numpy(scales).to(device),
+        records=records,
+        problems=problems,
     )
+
+
+def check_memory(images: int, size: int, device: str | torch.device, copies: int = 1) -> None:
+    """Raises InputError when `copies` of that many images at `size` pixels do not fit into the free memory of `device`."""
+    needed, free = copies * images * size * size * 3, _free_bytes(torch.device(device))
+    if free is None or needed <= free:
+        return
+    fits = int((free / (3 * copies * images)) ** 0.5) // 32 * 32
+    remedy = f"--imgsz {fits} would fit" if fits else "use fewer images"
+    where = "memory" if torch.device(device).type == "cpu" else "the memory of the GPU"
+    raise InputError(
+        f"--imgsz {size}: {images} images of {size} x {size} pixels take {needed / 2**30:.1f} GiB of {where}, of which "
+        f"{free / 2**30:.1f} GiB are free; {remedy}"
+    )
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Bytes that can be allocated on a device; None where the system does not tell (macOS and Windows, for a CPU)."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _problems(images: DecodedImages, total: int) -> tuple[Problem, ...]:
+    """The problems of images that cannot be used. Raises DataError when there are too many."""
+    found = Findings()
+    for kind, what in images.broken.tolist():
+        found.add(Kind[kind], what)
+    problems = found.problems({"image": total})
+    check_problems("images", problems, strict=False)
+    return problems
 
 
 def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
     pixels = np.full((len(records), size, size, 3), GREY, dtype=np.uint8)
 
-    def place(i: int) -> tuple[int, int]:
-        image = _scaled(image_of(records[i]), size)
-        pixels[i, : image.shape[0], : image.shape[1]] = image
-        return image.shape[0], image.shape[1]
+    def place(i: int) -> tuple[int, int] | Broken:
+        image = readable_image(records[i])
+        if isinstance(image, Broken):
+            return image
+        scaled = _scaled(image, size)
+        pixels[i, : scaled.shape[0], : scaled.shape[1]] = scaled
+        return scaled.shape[0], scaled.shape[1]
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
-        sizes = list(pool.map(place, range(len(records))))
-    return pixels, np.array(sizes, dtype=np.int64)
+        placed = list(pool.map(place, range(len(records))))
+    kept = [i for i, result in enumerate(placed) if not isinstance(result, Broken)]
+    sizes = np.array([placed[i] for i in kept], dtype=np.int64).reshape(-1, 2)
+    broken = [(result.kind.name, result.what) for result in placed if isinstance(result, Broken)]
+    if broken:
+        pixels = pixels[kept]
+    return DecodedImages(pixels, sizes, np.array(kept, dtype=np.int64), np.array(broken, dtype=np.str_).reshape(-1, 2))
 
 
 def as_images(pixels: Tensor) -> Tensor:

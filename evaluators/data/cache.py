@@ -13,20 +13,31 @@ import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpnas.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key. Raise it when the decoding or scaling of images changes."""
 
 MOST_BYTES = 4 * 2**30
 """A split larger than half of this is not stored."""
 
-DecodedImages = tuple[NDArray[np.uint8], NDArray[np.int64]]
-"""`pixels`, (images, size, size, 3), and `sizes`, (images, 2), of an ImageBank."""
+
+class DecodedImages(NamedTuple):
+    """The images of a split at one size, without those that cannot be used.
+
+    pixels: (images, size, size, 3). sizes: (images, 2), height and width of each. kept: (images,), their positions among the
+    files. broken: (files that cannot be used, 2), texts: the name of the kind of problem, and the file with the reason.
+    """
+
+    pixels: NDArray[np.uint8]
+    sizes: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    broken: NDArray[np.str_]
 
 
 def cache_folder() -> Path:
@@ -51,11 +62,11 @@ def cached(
         for file in files:
             sha.update(hashlib.sha256(file.read_bytes()).digest())
     except OSError:
-        return decode()  # it raises an error that explains what is wrong with the file
+        return decode()  # it says which file cannot be read
     path = folder / f"{sha.hexdigest()[:32]}.npz"
     try:
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as entry:
-            images = entry["pixels"], entry["sizes"]
+            images = DecodedImages(*(entry[name] for name in DecodedImages._fields))
         os.utime(path)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         images = decode()
@@ -64,14 +75,13 @@ def cached(
 
 
 def _store(path: Path, images: DecodedImages) -> None:
-    pixels, sizes = images
-    if pixels.nbytes > MOST_BYTES // 2:
+    if images.pixels.nbytes > MOST_BYTES // 2:
         return
     with contextlib.suppress(OSError):  # on a full or read-only disk the next process decodes again
         path.parent.mkdir(parents=True, exist_ok=True)
-        _make_room(path.parent, MOST_BYTES - pixels.nbytes)
+        _make_room(path.parent, MOST_BYTES - images.pixels.nbytes)
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, pixels=pixels, sizes=sizes)
+            np.savez(file, **images._asdict())
 
 
 def _make_room(folder: Path, most: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +33,13 @@ def clean_records(raw: RawData, found: Findings) -> tuple[dict[str, tuple[Record
     Problems are added to `found`.
     """
     splits: dict[str, tuple[Record, ...]] = {}
-    totals = {"box": 0, "image": 0, "line": raw.lines}
+    totals = {"box": found.counts.get(Kind.NO_IMAGE, 0), "image": 0, "line": raw.lines}
     first_key = 1
-    for split, annotations in raw.splits.items():
-        splits[split] = _records(annotations, first_key, found)
-        first_key += len(annotations.images)
-        totals["box"] += len(annotations)
-        totals["image"] += len(annotations.images)
+    for name, split in raw.splits.items():
+        splits[name] = _records(split, first_key, found)
+        first_key += len(split.images)
+        totals["box"] += len(split)
+        totals["image"] += len(split.images)
     return splits, totals
 
 
@@ -56,8 +55,9 @@ def _records(annotations: Annotations, first_key: int, found: Findings) -> tuple
     kept, boxes = kept[order], boxes[order]
     labels, crowds = annotations.labels[kept], annotations.crowds[kept]
     areas = _areas(annotations.areas[kept], boxes)
-    ends = np.cumsum(np.bincount(image_of_box, minlength=len(images)))
-    starts = ends - np.bincount(image_of_box, minlength=len(images))
+    counts = np.bincount(image_of_box, minlength=len(images))
+    ends = np.cumsum(counts)
+    starts = ends - counts
     return tuple(
         Record(
             image_id=first_key + i if image.key is None else image.key,
@@ -85,30 +85,30 @@ def _sizes(images: Sequence[AnnotatedImage], read_all: bool, found: Findings) ->
     """The size of each image: what its annotations say, or what the header of its file says."""
 
     def size(image: AnnotatedImage) -> tuple[int, int] | Kind:
-        if not read_all and image.width and image.height:
-            return (image.width, image.height) if os.path.isfile(image.path) else Kind.MISSING
+        if not os.path.isfile(image.path):
+            return Kind.MISSING
+        if image.width and image.height and not read_all:
+            return image.width, image.height
         try:
             return image_size(image.path)
         except DataError:
-            return Kind.UNREADABLE if os.path.isfile(image.path) else Kind.MISSING
+            return Kind.UNREADABLE
 
     with ThreadPoolExecutor(HEADER_THREADS) as pool:
-        sizes = list(pool.map(size, images))
+        sizes = list(pool.map(size, images)) if read_all else list(map(size, images))
     for image, result in zip(images, sizes, strict=True):
         if isinstance(result, Kind):
             found.add(result, str(image.path))
     return np.array([(0, 0) if isinstance(result, Kind) else result for result in sizes], dtype=np.int64)
 
 
-def _clean_boxes(
-    annotations: Annotations, sizes: Sizes, found: Findings
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _clean_boxes(annotations: Annotations, sizes: Sizes, found: Findings) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The boxes that stay, (n, 4), xyxy in pixels inside of their image, and their numbers in `annotations`."""
     numbers = np.flatnonzero(sizes[annotations.image_of_box, 0] > 0) if len(annotations) else np.zeros(0, dtype=np.int64)
     of_image = annotations.image_of_box[numbers]
     size = sizes[of_image][:, [0, 1, 0, 1]].astype(np.float64)  # (n, 4)
     boxes = annotations.xyxy[numbers] * (size if annotations.relative else 1.0)
-    finite = np.isfinite(boxes).all(axis=1)
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
     boxes = np.where(finite[:, None], boxes, 0.0)
     sides = boxes[:, 2:] - boxes[:, :2]
     cut = np.clip(boxes, 0, size).astype(np.float32)
@@ -139,11 +139,9 @@ def _repeated(
 ) -> NDArray[np.bool_]:
     """Whether an equal box of the same class stands in the same image before."""
     order = np.lexsort((np.arange(len(image)), *boxes.T, crowd, label, image))
-    same = np.ones(max(0, len(image) - 1), dtype=np.bool_)
-    for column in (image, label, crowd, *boxes.T):
-        same &= column[order][1:] == column[order][:-1]
-    repeated = np.zeros(len(image), dtype=np.bool_)
-    repeated[order[1:][same]] = True
+    columns = (image, label, crowd, *boxes.T)
+    same = np.logical_and.reduce([column[order][1:] == column[order][:-1] for column in columns])
+    repeated: NDArray[np.bool_] = np.isin(np.arange(len(image)), order[1:][same])
     return repeated
 
 
@@ -156,8 +154,3 @@ def _tell(
     if kind is Kind.NOT_FINITE:
         texts = [annotations.where(i) for i in numbers[:3].tolist()]
     found.add_all(kind, len(numbers), texts)
-
-
-def unreadable(path: Path, reason: str) -> str:
-    """How an image that cannot be read is named among the examples of a problem."""
-    return f"{path} ({reason})"

@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluators.data.problems import Kind
 from evaluators.data.records import Record
 from gpnas.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .bmp .dib .webp .tif .tiff .gif .avif .jp2 .ppm .pgm .pbm .pnm".split()
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".avif",
+        ".jp2",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    ]
 )
 """In lower case: what OpenCV decodes. Of a file with several frames the first one is the image."""
 
@@ -30,25 +51,40 @@ _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 """Values of the EXIF tag Orientation that swap width and height (EXIF 2.3, 4.6.4 A)."""
 
 
+class Broken(NamedTuple):
+    """Why an image cannot be used: the kind of problem, and the file with the reason."""
+
+    kind: Kind
+    what: str
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The image of a file as uint8 (height, width, 3), RGB, rotated as its EXIF says.
 
     Grey, palette, alpha and 16-bit images become 8-bit RGB; alpha is dropped. Raises DataError for a file that is missing,
     truncated or no image.
     """
+    image = _decoded(path)
+    if isinstance(image, str):
+        raise DataError(f"the image {path} {image}; restore it or remove it from the data")
+    return image
+
+
+def _decoded(path: Path) -> NDArray[np.uint8] | str:
+    """The image of a file, or what is wrong with it."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read the image {path}: {error.strerror}; restore it or remove it") from error
+        return f"cannot be read ({error.strerror})"
     # OpenCV 4 fills the missing part of a truncated file with grey, without an error.
     if _is_truncated(content):
-        raise DataError(f"the image {path} is truncated; restore it or remove it from the data")
+        return "is truncated"
     try:
         image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR) if content else None
     except cv2.error:  # a header that promises an absurd size
         image = None
     if image is None:
-        raise DataError(f"the image {path} is not a readable image; restore it or remove it from the data")
+        return "is not a readable image"
     rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return rgb
 
@@ -85,18 +121,26 @@ def _has_jpeg_end(content: bytes) -> bool:
 
 def image_of(record: Record) -> NDArray[np.uint8]:
     """The image of a record as uint8 (height, width, 3), RGB. Raises DataError if it is damaged or not of the record's size."""
+    image = readable_image(record)
+    if isinstance(image, Broken):
+        raise DataError(f"the image {image.what}; correct its annotation, or restore or remove the file")
+    return image
+
+
+def readable_image(record: Record) -> NDArray[np.uint8] | Broken:
+    """The image of a record, or why it cannot be used: it is damaged or not of the record's size."""
     if record.pixels is not None:
         return record.pixels
     assert record.path is not None  # Record checks it
-    image = read_image(record.path)
+    image = _decoded(record.path)
+    if isinstance(image, str):
+        return Broken(Kind.UNREADABLE, f"{record.path} {image}")
     height, width = image.shape[:2]
-    if (width, height) != (record.width, record.height):
-        turned = " (its EXIF turns it)" if (height, width) == (record.width, record.height) else ""
-        raise DataError(
-            f"the image {record.path} is {width}x{height} pixels{turned} but its annotation says "
-            f"{record.width}x{record.height}; correct width and height, or the image"
-        )
-    return image
+    if (width, height) == (record.width, record.height):
+        return image
+    turned = " (its EXIF turns it)" if (height, width) == (record.width, record.height) else ""
+    told = f"{record.path} has {width}x{height} pixels{turned}, not {record.width}x{record.height}"
+    return Broken(Kind.OTHER_SIZE, told)
 
 
 def image_size(path: Path) -> tuple[int, int]:

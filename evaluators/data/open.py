@@ -1,65 +1,248 @@
 """Open a data set in any supported format.
 
-    data = open_data("digits")                            # or a COCO folder, or the path of a data.yaml
-    bank = load_bank(data.splits["train"], size=320, device="cuda")
-    as_images(bank.pixels[:16])                           # float32 (16, 3, 320, 320) in [0, 1]
+    data = open_data("digits")                            # or a folder, or the path of an annotation file
+    data.splits["train"], data.problems, data.notes
+    open_data(DataSource("photos", split="80/20", strict=True))
 
-`open_data` reads annotations and checks them; it decodes images only where nothing else tells their size. A problem is one
-`DataError` that names the file and the remedy.
+The format is found by looking at the files. `open_data` reads annotations, mends and counts what can be mended (clean.py), and
+divides data that have no splits (splitting.py). It reads the headers of images where nothing else tells their size, and decodes
+none but to find images that look the same, in data that it must divide. A problem is one `DataError` that names the file and
+the remedy.
 """
 
 from __future__ import annotations
 
+import csv
 import difflib
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
+from evaluators.data.annotations import NO_SPLIT, RawData
+from evaluators.data.clean import clean_records
 from evaluators.data.digits import digit_scenes
-from evaluators.data.formats.coco import open_coco
-from evaluators.data.formats.yolo import is_data_yaml, open_data_yaml
-from evaluators.data.records import DetectionData
-from gpnas.errors import DataError
+from evaluators.data.formats.coco import find_coco, read_coco
+from evaluators.data.formats.yolo import find_data_yaml, find_label_files, read_data_yaml, read_label_files
+from evaluators.data.problems import Findings, Kind, check_problems
+from evaluators.data.records import SPLITS, DetectionData, Record
+from evaluators.data.similar import alike, same_files
+from evaluators.data.splitting import DEFAULT_SHARES, assign, parse_shares
+from evaluators.data.tree import Tree
+from gpnas.errors import DataError, InputError
 
 BUILT_IN = {"digits": digit_scenes}
 
 
 class Format(NamedTuple):
-    """A format of data sets: whether a path looks like it, and its reader, which raises DataError for what is wrong."""
+    """A format of data sets. find: its annotation files in a tree, none where the data set has another format. read: what they
+    say; it raises DataError for what is wrong. part_of: the format to which such files belong too."""
 
-    fits: Callable[[Path], bool]
-    read: Callable[[Path], DetectionData]
+    find: Callable[[Tree], list[Path]]
+    read: Callable[[Tree, list[Path]], RawData]
+    part_of: str = ""
 
 
 FORMATS = {
-    "a COCO folder": Format(Path.is_dir, open_coco),
-    "the path of a data.yaml": Format(is_data_yaml, open_data_yaml),
+    "data.yaml": Format(find_data_yaml, read_data_yaml),
+    "COCO": Format(find_coco, read_coco),
+    "YOLO label files": Format(find_label_files, read_label_files, part_of="data.yaml"),
 }
-"""The first format that fits a path reads it."""
+"""The first format that a data set has is read."""
+
+Splits = Mapping[str, tuple[Record, ...]]
 
 
-def open_data(spec: str) -> DetectionData:
-    """The data set that `spec` names: "digits" (built in), a COCO folder, or the path of a data.yaml. "./digits" is a folder.
+class _Read(NamedTuple):
+    """What the files of a data set say, mended and counted, before it is divided. names: of the classes. ids: the COCO id of
+    each. notes: for the user."""
 
-    Raises DataError, in one line, for data that cannot be opened, or on which nothing could be trained or evaluated.
+    format: str
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    splits: Splits
+    found: Findings
+    totals: dict[str, int]
+    notes: list[str]
+
+
+class _Arranged(NamedTuple):
+    """The splits of a data set. shares: by which they were divided; "" for the data's own. notes: for the user."""
+
+    splits: Splits
+    shares: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Which data a command works on.
+
+    path: the name of built-in data, a folder, or the path of an annotation file. split: shares of train, val and test, such as
+    "70/15/15", that divide all images anew; "" for the splits that the data have, or DEFAULT_SHARES where they have none.
+    val: the path of another data set, all of whose images are the val split; "" for none. strict: whether a problem that could
+    be mended is an error.
     """
-    data = BUILT_IN[spec]() if spec in BUILT_IN else _read(Path(spec).expanduser(), spec)
-    for name, records in data.splits.items():
-        if not records:
-            raise DataError(f"{spec}: the split '{name}' has no images; add images to it or remove the split")
-    for name in ("train", "val"):  # without boxes there is nothing to learn, and AP is not defined
-        if all(record.crowd.all() for record in data.splits[name]):
+
+    path: str
+    split: str = ""
+    val: str = ""
+    strict: bool = False
+
+
+def open_data(source: str | DataSource) -> DetectionData:
+    """The data set that `source` names. "digits" is built in; "./digits" is a folder.
+
+    Raises DataError, in one line, for data that cannot be opened, or on which nothing could be trained or evaluated, and
+    InputError for shares that are none.
+    """
+    wanted = DataSource(source) if isinstance(source, str) else source
+    if wanted.path in BUILT_IN:
+        data = BUILT_IN[wanted.path]()
+        arranged = _arranged(data.splits, wanted, data.names)
+        return replace(data, splits=arranged.splits, shares=arranged.shares, notes=tuple(arranged.notes))
+    read = _read(wanted.path)
+    arranged = _arranged(read.splits, wanted, read.names)
+    _find_same(arranged.splits, read.found)
+    problems = read.found.problems(read.totals)
+    check_problems(wanted.path, problems, wanted.strict)
+    usable, dropped = _usable(arranged.splits, wanted.path)
+    return DetectionData(
+        source=wanted.path,
+        names=read.names,
+        splits=usable,
+        category_ids=read.ids,
+        shares=arranged.shares,
+        format=read.format,
+        problems=problems,
+        notes=(*read.notes, *arranged.notes, *dropped),
+    )
+
+
+def splits_table(data: DetectionData) -> str:
+    """CSV that says which image is in which split: columns `split` and `image`, a path or an id."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "image"))
+    writer.writerows((split, str(r.path or r.image_id)) for split, records in data.splits.items() for r in records)
+    return text.getvalue()
+
+
+def _read(spec: str) -> _Read:
+    """Read the files at a path in the first format that they have."""
+    path = Path(spec).expanduser()
+    if not path.exists():
+        near = difflib.get_close_matches(spec, BUILT_IN, n=1)
+        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        raise DataError(f"no data at '{spec}'{hint}; give {', '.join(BUILT_IN)}, a folder, or the path of an annotation file")
+    tree = Tree.of(path)
+    files = {name: found for name, format_ in FORMATS.items() if (found := format_.find(tree))}
+    if not files:
+        raise DataError(_no_annotations(tree, path))
+    name = next(iter(files))
+    others = [other for other in files if other != name and FORMATS[other].part_of != name]
+    notes = [f"read as {name}; not read: {_some(files[other], tree)} ({other})" for other in others]
+    raw = FORMATS[name].read(tree, files[name])
+    splits, totals = clean_records(raw, raw.found)
+    ids = raw.category_ids or tuple(range(len(raw.names)))
+    return _Read(name, raw.names, ids, splits, raw.found, totals, [*notes, *raw.notes])
+
+
+def _some(files: Sequence[Path], tree: Tree) -> str:
+    first = files[0].relative_to(tree.root)
+    return str(first) if len(files) == 1 else f"{first} and {len(files) - 1} more files"
+
+
+def _no_annotations(tree: Tree, path: Path) -> str:
+    looked = ", ".join(FORMATS)
+    if path.is_file():
+        return f"{path} holds no annotations that are known ({looked}); give the folder of the data set"
+    images = len(tree.images)
+    if not images:
+        return f"{path} holds neither images nor annotations; give the folder of a data set"
+    return f"{path} holds {images} images, but no annotations that are known ({looked}); add the labels"
+
+
+def _arranged(splits: Splits, wanted: DataSource, names: tuple[str, ...]) -> _Arranged:
+    """The splits that were asked for. Raises InputError for --split and --val together."""
+    if wanted.val and wanted.split:
+        raise InputError(f"--split {wanted.split} and --val {wanted.val}: both say what val is; give one of them")
+    if wanted.val:
+        return _with_val(splits, wanted, names)
+    if wanted.split:
+        return _divided(_all(splits), {}, wanted.split, "as --split says")
+    if splits.get("val"):
+        left = len(splits.get(NO_SPLIT, ()))
+        notes = [f"{left} images are in no split and were left out"] if left else []
+        return _Arranged({split: splits[split] for split in SPLITS if split in splits}, "", notes)
+    pool = splits.get("train") or splits.get(NO_SPLIT) or ()
+    kept = {"test": splits["test"]} if splits.get("test") else {}
+    return _divided(pool, kept, DEFAULT_SHARES, "because the data have no val split")
+
+
+def _with_val(splits: Splits, wanted: DataSource, names: tuple[str, ...]) -> _Arranged:
+    """The train split, or all images of data without splits, with all images of another data set as val."""
+    if wanted.val in BUILT_IN:
+        raise InputError(f"--val {wanted.val}: must be a folder or an annotation file; built-in data have a val split")
+    other = _read(wanted.val)
+    problems = other.found.problems(other.totals)
+    check_problems(f"--val {wanted.val}", problems, wanted.strict)
+    own = {"train": splits.get("train") or splits.get(NO_SPLIT) or ()} | {s: splits[s] for s in ("test",) if s in splits}
+    instead = f", in place of the {len(splits['val'])} val images of the data" if splits.get("val") else ""
+    val = _matched(other, names, wanted.val)
+    told = [*map(str, problems), *other.notes]
+    return _Arranged(own | {"val": val}, "", [f"val is {wanted.val}, {len(val)} images{instead}", *told])
+
+
+def _all(splits: Splits) -> tuple[Record, ...]:
+    return tuple(record for records in splits.values() for record in records)
+
+
+def _divided(pool: tuple[Record, ...], kept: Splits, shares_text: str, why: str) -> _Arranged:
+    """`pool` divided by shares, except for the splits that are `kept`."""
+    shares = {split: share for split, share in parse_shares(shares_text).items() if split not in kept}
+    shares = {split: share / sum(shares.values()) for split, share in shares.items()}
+    paths = [record.path for record in pool if record.path is not None]
+    groups = alike(paths) if len(paths) == len(pool) else np.arange(len(pool))
+    names = assign(pool, groups, shares)
+    made = {split: tuple(r for r, name in zip(pool, names, strict=True) if name == split) for split in shares}
+    counts = ", ".join(f"{len(made[split])} {split}" for split in shares)
+    together = len(pool) - len(np.unique(groups))
+    note = f"divided {shares_text} {why}: {counts} images, by class"
+    note += f"; {together} look like others and stay with them" if together else ""
+    return _Arranged({**{split: records for split, records in made.items() if records}, **kept}, shares_text, [note])
+
+
+def _matched(other: _Read, names: tuple[str, ...], spec: str) -> tuple[Record, ...]:
+    """All records of another data set, with the classes of this one. Raises DataError for a class that this one lacks."""
+    unknown = [name for name in other.names if name not in names]
+    records = _all(other.splits)
+    if any(other.names[label] in unknown for record in records for label in record.classes.tolist()):
+        raise DataError(f"--val {spec} has the classes {', '.join(unknown)}, which the data lack; make the names agree")
+    new = np.array([names.index(name) if name in names else -1 for name in other.names], dtype=np.int64)
+    return tuple(replace(record, classes=new[record.classes]) for record in records)
+
+
+def _find_same(splits: Splits, found: Findings) -> None:
+    paths = {split: [record.path for record in records if record.path is not None] for split, records in splits.items()}
+    pairs = same_files(paths)
+    found.add_all(Kind.TWO_SPLITS, len(pairs), [f"{one} = {other}" for one, other in pairs[:3]])
+
+
+def _usable(splits: Splits, spec: str) -> tuple[Splits, list[str]]:
+    """The splits that can be used, and notes on a test split that cannot. Raises DataError when train or val cannot."""
+    for name in ("train", "val"):
+        if not splits.get(name):
+            raise DataError(f"{spec}: the split '{name}' has no images; add images to it, or give --split 70/15/15")
+        if all(record.crowd.all() for record in splits[name]):  # without boxes there is nothing to learn, and AP is not defined
             raise DataError(f"{spec}: no image of the split '{name}' has a box; check that its labels are in place")
-    return data
-
-
-def _read(path: Path, spec: str) -> DetectionData:
-    for format_ in FORMATS.values():
-        if format_.fits(path):
-            return format_.read(path)
-    if path.exists():
-        raise DataError(f"{path} is neither a folder nor a .yaml file; give {' or '.join(FORMATS)}")
-    near = difflib.get_close_matches(spec, BUILT_IN, n=1)
-    hint = f" (did you mean '{near[0]}'?)" if near else ""
-    choices = [*(f"'{name}'" for name in BUILT_IN), *FORMATS]
-    raise DataError(f"no data at '{spec}'{hint}; give {', '.join(choices[:-1])}, or {choices[-1]}")
+    test = splits.get("test")
+    if test is None:
+        return splits, []
+    if not test or all(record.crowd.all() for record in test):
+        what = "no images" if not test else f"no box in any of its {len(test)} images"
+        return {name: splits[name] for name in ("train", "val")}, [f"the test split has {what}, and is not used"]
+    return splits, []

@@ -77,6 +77,8 @@ class DetectionData:
     category_ids: tuple[int, ...]  # the COCO id of each class
     may_flip: bool = True
     """Whether a mirrored image is as good an example. Mirrored digits and letters are not."""
+    shares: str = ""
+    """Shares of train, val and test, by which the data were divided, such as "70/15/15"; "" for splits of their own."""
     format: str = "built in"
     """The format that was found, such as "Pascal VOC"."""
     problems: tuple[Problem, ...] = ()

@@ -1,9 +1,9 @@
 """The files of a data set: listed once, so that each format can look for its own and find the images that it names.
 
-    tree = Tree.of(Path("cells"))            # a folder, or one annotation file
-    tree.files(".json")
-    tree.image_named("../images/a.jpg", near=Path("cells/annotations/train.json"))
-    split_of(Path("instances_train2017.json"))                                          # "train"
+tree = Tree.of(Path("cells"))            # a folder, or one annotation file
+tree.files(".json")
+tree.image_named("../images/a.jpg", near=Path("cells/annotations/train.json"))
+split_of(Path("instances_train2017.json"))                                          # "train"
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from evaluators.data.annotations import NO_SPLIT
 from evaluators.data.images import IMAGE_SUFFIXES
@@ -42,6 +42,7 @@ class Tree:
     def __init__(self, root: Path, given: Path) -> None:
         self.root = root
         self.given = given
+        self._split_of_folder: dict[str, str] = {}
 
     @classmethod
     def of(cls, path: Path) -> Tree:
@@ -57,39 +58,38 @@ class Tree:
         given. An image is no such file: see `images`."""
         if self.given != self.root:
             return [self.given] if self.given.suffix.lower() in suffixes else []
-        return sorted(path for suffix in suffixes for path in self._by_suffix.get(suffix, ()))
+        return sorted((path for suffix in suffixes for path in self._by_suffix.get(suffix, ())), key=str)
 
     @cached_property
     def images(self) -> list[Path]:
         """All images, sorted by path."""
-        return sorted(path for suffix in IMAGE_SUFFIXES for path in self._by_suffix.get(suffix, ()))
-
-    @cached_property
-    def existing(self) -> frozenset[str]:
-        """The paths of all files, to ask for many of them without asking the disk for each."""
-        return frozenset(str(path) for paths in self._by_suffix.values() for path in paths)
+        return sorted((path for suffix in IMAGE_SUFFIXES for path in self._by_suffix.get(suffix, ())), key=str)
 
     def image_named(self, name: str, near: Path, split: str = NO_SPLIT) -> Path:
         """The file of the image that the annotation file `near` calls `name`.
 
-        It lies where the name says, seen from the folder of `near`, from the folder above it, or from the root; or elsewhere
-        below the root under the same name. Of several, the one is meant that shares most folders with the name and lies in
-        a folder of `split`. Raises DataError when two are as likely. A file that is nowhere is returned as if it lay beside
-        `near`; the images that have no file are counted when the data set is cleaned.
+        It lies where the name says, seen from the folder of `near` or from the root; or elsewhere below the root under the same
+        name, but not in a folder of another split. Of several, the one is meant that shares most folders with the name and
+        lies in a folder of `split`. Raises DataError when two are as likely. A file that is nowhere is returned as if it lay
+        beside `near`; the images that have no file are counted when the data set is cleaned.
         """
-        tail = PurePosixPath(PureWindowsPath(name).as_posix())
+        text = name.replace("\\", "/")  # Windows
         for folder in (near.parent, self.root):
-            if os.path.normpath(folder / tail) in self.existing:
-                return Path(os.path.normpath(folder / tail))
+            path = self._by_path.get(os.path.normpath(os.path.join(folder, text)))
+            if path is not None:
+                return path
+        tail = PurePosixPath(text)
         if tail.is_absolute() and Path(tail).is_file():
             return Path(tail)
-        candidates = self._by_name.get(tail.name, ())
-        if not candidates:
-            return near.parent / tail
-        ranked = sorted((_distance(path, tail, near, split), path) for path in candidates)
-        if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
-            raise DataError(f"{near} names the image {name}, which may be {ranked[0][1]} or {ranked[1][1]}; remove one of them")
-        return ranked[0][1]
+        candidates = self._by_name.get(tail.name, [])
+        if split:
+            candidates = [path for path in candidates if self.split_of_folder(path) in (split, NO_SPLIT)]
+        if len(candidates) < 2:
+            return candidates[0] if candidates else near.parent / tail
+        first, second = sorted((_distance(path, tail, near, split), path) for path in candidates)[:2]
+        if first[0] == second[0]:
+            raise DataError(f"{near} names the image {name}, which may be {first[1]} or {second[1]}; remove one of them")
+        return first[1]
 
     def image_of_stem(self, file: Path) -> Path | None:
         """The image that the annotation file `file` describes by its own name: beside it, or in a folder of the same path in
@@ -103,7 +103,11 @@ class Tree:
 
     def split_of_folder(self, file: Path) -> str:
         """The split that the folders of `file`, below the root, name: for an image, and for the annotations of one image."""
-        return split_of(file.relative_to(self.root).parent) if file.is_relative_to(self.root) else NO_SPLIT
+        folder = os.path.dirname(file)
+        if folder not in self._split_of_folder:
+            below = file.parent.relative_to(self.root) if file.is_relative_to(self.root) else Path()
+            self._split_of_folder[folder] = split_of(below)
+        return self._split_of_folder[folder]
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[Path]]:
@@ -113,6 +117,16 @@ class Tree:
                 raise DataError(f"{self.root} holds more than {MOST_FILES} files; give the folder of one data set")
             listed.setdefault(path.suffix.lower(), []).append(path)
         return listed
+
+    @cached_property
+    def existing(self) -> frozenset[str]:
+        """The paths of all files, to ask for many of them without asking the disk for each."""
+        return frozenset(str(path) for paths in self._by_suffix.values() for path in paths)
+
+    @cached_property
+    def _by_path(self) -> dict[str, Path]:
+        """The images by their paths, to ask for many of them without asking the disk for each."""
+        return {str(path): path for path in self.images}
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:

@@ -25,7 +25,8 @@ class DetectorCheckpoint:
     """A trained detector: what best.pt and last.pt have in common.
 
     weights: the averaged weights, by name. genotype: the YAML text that rebuilds the network. names: of the classes. imgsz:
-    pixels that it was trained at. epoch: after which the file was written, from 1. metrics: COCO's on val.
+    pixels that it was trained at. epoch: after which the file was written, from 1. metrics: COCO's on val. shares: of train,
+    val and test, by which the data were divided, such as "70/15/15"; "" for data that have splits of their own.
     """
 
     weights: Mapping[str, Tensor]
@@ -34,6 +35,7 @@ class DetectorCheckpoint:
     imgsz: int
     epoch: int
     metrics: Mapping[str, float]
+    shares: str = ""
 
 
 def load_detector(path: Path) -> DetectorCheckpoint:
@@ -47,6 +49,7 @@ def load_detector(path: Path) -> DetectorCheckpoint:
             imgsz=content["recipe"]["imgsz"],
             epoch=content["epoch"],
             metrics=content["metrics"],
+            shares=content.get("shares", ""),
         )
     except KeyError as error:
         raise InputError(f"{path} lacks {error}; give the best.pt or last.pt of gpnas train") from error

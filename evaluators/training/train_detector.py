@@ -8,15 +8,19 @@ The folder then holds results.csv (a row an epoch), last.pt (to resume from) and
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.data.bank import load_bank
-from evaluators.data.records import DetectionData
+import torch
+
+from evaluators.data.bank import ImageBank, check_memory, load_bank
+from evaluators.data.problems import Problem
+from evaluators.data.records import DetectionData, Record
 from evaluators.detector.ap import CocoEvaluation, Detections
 from evaluators.device import pick_device
-from evaluators.judge import check_network, judge, load_split
+from evaluators.judge import Split, check_network, judge, load_split
 from evaluators.training.checkpoint import (
     load_detector,
     load_matching_from,
@@ -29,7 +33,7 @@ from evaluators.training.history import write_history
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
 from evaluators.training.state import TrainingState
-from gpnas.errors import InputError
+from gpnas.errors import DataError, InputError
 from gpnas.graph.graph import Graph
 from gpnas.search.trial import Report
 
@@ -40,14 +44,16 @@ class TrainedDetector:
 
     epochs: trained in all. best_epoch: the epoch with the best AP on val, counted from 1; its weights are in best.pt.
     seconds: wall clock of this call. split: on which the best weights were judged: test, or val where there is no test.
-    evaluation, detections: of the best weights on that split. history: a row an epoch, as in results.csv.
-    loaded: a line that says how many of its first weights came from another checkpoint, or "".
+    records: of that split, without images that cannot be read. evaluation, detections: of the best weights on them.
+    history: a row an epoch, as in results.csv. loaded: a line that says how many of its first weights came from another
+    checkpoint, or "".
     """
 
     epochs: int
     best_epoch: int
     seconds: float
     split: str
+    records: Sequence[Record]
     evaluation: CocoEvaluation
     detections: list[Detections]
     history: list[dict[str, Any]]
@@ -64,13 +70,15 @@ def train_detector(
     resume: bool,
     report: Report,
     weights: Path | None = None,
+    tell: Callable[[Problem], None] = lambda problem: None,
 ) -> TrainedDetector | None:
     """Train the detector of `graph`, alone or in the group of processes that torchrun started.
 
-    After each epoch it writes the files in `out` and calls `report`. genotype: the text that rebuilds the graph, kept in the
-    checkpoints. weights: a checkpoint, perhaps of another architecture, from which weights of the same name and shape are
-    loaded first. In a group, all processes but the first return None. Raises InputError when `out` holds another training,
-    when there is nothing to resume, or when the network does not fit the data.
+    The images of all splits are decoded first, the test split's too, so that a damaged one is found before any training; `tell`
+    gets what is wrong with them. After each epoch it writes the files in `out` and calls `report`. genotype: the text that
+    rebuilds the graph, kept in the checkpoints. weights: a checkpoint, perhaps of another architecture, from which weights of
+    the same name and shape are loaded first. In a group, all processes but the first return None. Raises InputError when `out`
+    holds another training, when there is nothing to resume, or when the network does not fit the data.
     """
     began = time.perf_counter()
     check_network(graph, len(data.names), recipe.imgsz)
@@ -79,7 +87,7 @@ def train_detector(
     resumed = load_resumable(last, genotype, data.names, recipe) if resume else None
     if not resume and last.exists():
         raise InputError(f"{out} holds a training already; resume it, or name another folder with --out")
-    about = {"genotype": genotype, "names": list(data.names), "recipe": asdict(recipe)}
+    about = {"genotype": genotype, "names": list(data.names), "recipe": asdict(recipe), "shares": data.shares}
     history: list[dict[str, Any]] = list(resumed["history"]) if resumed else []
 
     def save(state: TrainingState) -> None:
@@ -96,14 +104,42 @@ def train_detector(
         loaded = load_matching_from(weights, network) if weights is not None and resumed is None else ""
         if resumed is not None:
             load_weights(network, resumed["model"], last)
-        train = load_bank(data.splits["train"], recipe.imgsz, device)
-        val = load_split(data.splits["val"], recipe.imgsz, device)
+        train, val, judged = _load_images(data, recipe.imgsz, device, is_leader=group.is_leader, tell=tell)
         result = fit(network, train, val, data.names, recipe, report=report, save=save, resume_from=resumed, group=group)
         if not group.is_leader:
             return None
     load_weights(result.averaged, load_detector(best).weights, best)
-    split = "test" if "test" in data.splits else "val"
-    judged = val if split == "val" else load_split(data.splits[split], recipe.imgsz, device)
+    judged = Split(judged.records, judged.bank.to(device))
     evaluation, detections = judge(result.averaged, judged, data.names, precision=recipe.precision)
     seconds = time.perf_counter() - began
-    return TrainedDetector(result.epochs, result.best_epoch, seconds, split, evaluation, detections, history, loaded)
+    return TrainedDetector(
+        epochs=result.epochs,
+        best_epoch=result.best_epoch,
+        seconds=seconds,
+        split="test" if "test" in data.splits else "val",
+        records=judged.records,
+        evaluation=evaluation,
+        detections=detections,
+        history=history,
+        loaded=loaded,
+    )
+
+
+def _load_images(
+    data: DetectionData, imgsz: int, device: torch.device, *, is_leader: bool, tell: Callable[[Problem], None]
+) -> tuple[ImageBank, Split, Split]:
+    """The train and the val split on `device`, and the split that is judged in the end: test, on the CPU, or val.
+
+    Only the first process of a group loads the test split and calls `tell`. Raises DataError for splits that cannot be used.
+    """
+    check_memory(sum(len(records) for records in data.splits.values()), imgsz, device)
+    train, val = load_bank(data.splits["train"], imgsz, device), load_split(data.splits["val"], imgsz, device)
+    loaded = {"train": Split(train.records, train), "val": val}
+    if is_leader and "test" in data.splits:
+        loaded["test"] = load_split(data.splits["test"], imgsz)
+    for name, split in loaded.items():
+        if all(record.crowd.all() for record in split.records):
+            raise DataError(f"{data.source}: no image of the split '{name}' that can be read has a box; restore its images")
+        for problem in split.bank.problems if is_leader else ():
+            tell(problem)
+    return train, val, loaded.get("test", val)

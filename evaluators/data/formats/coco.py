@@ -1,96 +1,148 @@
-"""COCO folders (cocodataset.org, "Data format"), as COCO itself and Roboflow lay them out.
+"""COCO's JSON (cocodataset.org, "Data format"), as COCO, Roboflow, CVAT, Label Studio and others lay it out.
 
-    annotations/instances_train*.json, annotations/instances_val*.json        or
+    annotations/instances_train2017.json, annotations/instances_val2017.json
     train/_annotations.coco.json, valid/_annotations.coco.json
+    annotations/instances_default.json        or        result.json             (no split)
 
-The classes are the categories of the train file, in the order of their ids. Images are looked for in the folders where such
-data sets keep them (`_image_folders`).
+A file is one split, which its name or its folder tells. The classes are the categories of the train file, in the order of their
+ids.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple
 
-from evaluators.data.formats.boxes import AnnotatedBox, annotated_record, box_area, checked_box
-from evaluators.data.records import SPLITS, DetectionData, Record
+from evaluators.data.annotations import NO_SPLIT, Annotations, RawData
+from evaluators.data.formats.json_files import top_level
+from evaluators.data.problems import Findings, Kind
+from evaluators.data.records import SPLITS
+from evaluators.data.tree import Tree, split_of
 from gpnas.errors import DataError
 
-_ROBOFLOW = "_annotations.coco.json"
+_LISTS = ("images", "annotations", "categories")
 
 
-def open_coco(folder: Path) -> DetectionData:
-    """Raises DataError, naming the file and the entry, for what is missing or wrong."""
-    files = _annotation_files(folder)
-    contents = {split: _read_json(file) for split, file in files.items()}
-    if all(file.name == _ROBOFLOW for file in files.values()):
-        _drop_project(contents.values())
-    names = _category_names(files["train"], contents["train"])
-    labels = {category: i for i, category in enumerate(names)}
-    for split, file in files.items():
+class Box(NamedTuple):
+    """What is read of an entry of "annotations"; nothing is checked."""
+
+    id: Any = None
+    image_id: Any = None
+    category_id: Any = None
+    bbox: Any = None
+    area: Any = None
+    iscrowd: Any = 0
+
+
+class CocoFile(NamedTuple):
+    """The lists of a COCO file."""
+
+    images: list[dict[str, Any]]
+    annotations: list[Any]  # with the attributes of Box
+    categories: list[dict[str, Any]]
+
+
+def find_coco(tree: Tree) -> list[Path]:
+    """The JSON files that hold a list of images and one of categories; of a large file, the first of its lists tells."""
+    return [file for file in tree.files(".json") if _is_coco(file)]
+
+
+def _is_coco(file: Path) -> bool:
+    top = top_level(file)
+    if top is None or top.kind != "object":
+        return False
+    lists = {key for key, kind in top.keys.items() if key in _LISTS and kind == "list"}
+    return {"images", "categories"} <= lists if top.is_complete else bool(lists)
+
+
+def read_coco(tree: Tree, files: Sequence[Path]) -> RawData:
+    """Raises DataError, naming the file and the entry, for what cannot be guessed."""
+    by_split = _one_file_a_split(tree, files)
+    contents = {split: _parsed(file) for split, file in by_split.items()}
+    leader = "train" if "train" in by_split else next(iter(by_split))
+    _drop_project(contents.values())
+    names = _category_names(by_split[leader], contents[leader])
+    for split, file in by_split.items():
         for category, name in _category_names(file, contents[split]).items():
             if names.get(category, name) != name:
                 raise DataError(
-                    f"{file} calls category {category} '{name}', the train file '{names[category]}'; make them agree"
+                    f"{file} calls category {category} '{name}', {by_split[leader].name} '{names[category]}'; make them agree"
                 )
-    splits = {split: _split_records(folder, split, file, contents[split], labels) for split, file in files.items()}
-    return DetectionData(str(folder), tuple(names.values()), splits, tuple(names))
+    raw = RawData(tuple(names.values()), {}, tuple(names))
+    labels = {category: i for i, category in enumerate(names)}
+    for split, file in by_split.items():
+        raw.splits[split] = _annotations(tree, split, file, contents[split], labels, raw.found)
+    return raw
 
 
-def _annotation_files(root: Path) -> dict[str, Path]:
-    """The annotation file of each split; "test" may be absent."""
-    folder = root / "annotations"
-    candidates = {split: sorted(folder.glob(f"instances_{split}*.json")) for split in SPLITS}
-    roboflow = not any(candidates.values())
-    if roboflow:
-        candidates = {split: sorted(root.glob(f"{split}*/{_ROBOFLOW}")) for split in SPLITS}
-    if not any(candidates.values()):
-        inside = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-        remedy = f"give {inside[0]} itself" if inside else "add them, or give the path of a data.yaml"
-        looked = f"annotations/instances_train*.json and instances_val*.json, or train/{_ROBOFLOW}"
-        raise DataError(f"{root} has no annotations ({looked}); {remedy}")
-    for split, files in candidates.items():
-        if not files and split != "test":
-            missing = root / split / _ROBOFLOW if roboflow else folder / f"instances_{split}.json"
-            raise DataError(f"{root} has no {split} split; add the file {missing}")
-        if len(files) > 1:
-            two = " and ".join(str(file.relative_to(root)) for file in files[:2])
-            raise DataError(f"{root} has two files for the {split} split, {two}; keep one")
-    return {split: files[0] for split, files in candidates.items() if files}
+def _one_file_a_split(tree: Tree, files: Sequence[Path]) -> dict[str, Path]:
+    """The annotation file of each split. A file that no name assigns is the train file beside others, or else all there is."""
+    grouped: dict[str, list[Path]] = {}
+    for file in files:
+        grouped.setdefault(split_of(file.relative_to(tree.root)), []).append(file)
+    if "train" in grouped or ("val" not in grouped and NO_SPLIT in grouped):
+        grouped = {s: f for s, f in grouped.items() if ("train" in grouped) == (s != NO_SPLIT)}
+    elif NO_SPLIT in grouped:
+        grouped["train"] = grouped.pop(NO_SPLIT)
+    chosen = {split: _instances(grouped[split]) for split in (*SPLITS, NO_SPLIT) if split in grouped}
+    for split, several in chosen.items():
+        if len(several) > 1:
+            two = " and ".join(str(file.relative_to(tree.root)) for file in several[:2])
+            what = f"the {split} split" if split else "its images"
+            raise DataError(f"{tree.root} has two files for {what}, {two}; keep one, or give the path of one")
+    return {split: several[0] for split, several in chosen.items()}
 
 
-def _read_json(file: Path) -> dict[str, list[dict[str, Any]]]:
+def _instances(files: Sequence[Path]) -> Sequence[Path]:
+    """COCO keeps boxes in instances_*.json, beside captions, key points and stuff of the same images."""
+    named = [file for file in files if file.name.startswith("instances_")]
+    return named or files
+
+
+def _parsed(file: Path) -> CocoFile:
+    """The lists of a COCO file. Of a box only the keys of `Box` are kept: outlines are most of a large file."""
+    import msgspec  # late: only COCO files need it
+
+    entry = msgspec.defstruct("Entry", [(key, Any, default) for key, default in Box._field_defaults.items()], gc=False)
+    lists = [(key, list[entry] if key == "annotations" else list[dict[str, Any]]) for key in _LISTS]  # type: ignore[valid-type]
+    content = msgspec.defstruct("Content", lists)
     try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, OSError) as error:  # ValueError: both bad JSON and bad UTF-8
+        text = file.read_bytes()
+        try:
+            read: Any = msgspec.json.decode(text, type=content)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:  # NaN and Infinity are no JSON, but Python writes and reads them
+            read = msgspec.convert(json.loads(text), type=content)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{file} has no lists {', '.join(_LISTS)} of objects ({error}); give a COCO detection file") from error
+    except (ValueError, OSError, RecursionError) as error:  # ValueError: bad JSON and bad UTF-8
         raise DataError(f"{file} is not valid JSON ({error}); export it again") from error
-    for key in ("images", "annotations", "categories"):
-        entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise DataError(f"{file} has no list '{key}' of objects; give a COCO detection file")
-    checked: dict[str, list[dict[str, Any]]] = content
-    return checked
+    return CocoFile(read.images, read.annotations, read.categories)
 
 
-def _drop_project(contents: Iterable[dict[str, list[dict[str, Any]]]]) -> None:
+def _drop_project(contents: Iterable[CocoFile]) -> None:
     """Roboflow lists the project itself as the first category, the parent of all others. Without boxes it is no class."""
     contents = list(contents)
-    used = [annotation.get("category_id") for content in contents for annotation in content["annotations"]]
+    used = {box.category_id for content in contents for box in content.annotations if isinstance(box.category_id, int)}
     for content in contents:
-        first, *others = content["categories"] or [{}]
+        first, *others = content.categories or [{}]
         is_parent = first.get("name") and all(category.get("supercategory") == first["name"] for category in others)
         if others and is_parent and first.get("id") not in used:
-            content["categories"] = others
+            content.categories[:] = others
 
 
-def _category_names(file: Path, content: Mapping[str, list[dict[str, Any]]]) -> dict[int, str]:
+def _category_names(file: Path, content: CocoFile) -> dict[int, str]:
     """The name of each category id, in ascending order of the ids, which is the order of the classes."""
     names: dict[int, str] = {}
-    for category in content["categories"]:
-        key, name = _integer(category, "id", f"{file}: category {category}"), str(category.get("name", ""))
+    for category in content.categories:
+        key, name = category.get("id"), str(category.get("name", ""))
+        if not isinstance(key, int) or isinstance(key, bool):
+            raise DataError(f"{file}: category {category} has id {key!r}; give an integer")
         if key in names or name in names.values() or not name:
             raise DataError(f"{file}: category id {key} or its name '{name}' is repeated or empty; give each its own")
         names[key] = name
@@ -99,72 +151,58 @@ def _category_names(file: Path, content: Mapping[str, list[dict[str, Any]]]) -> 
     return dict(sorted(names.items()))
 
 
-def _split_records(
-    root: Path, split: str, file: Path, content: Mapping[str, list[dict[str, Any]]], labels: Mapping[int, int]
-) -> tuple[Record, ...]:
-    """The records of one annotation file; `labels` maps category ids to class indices."""
-    sizes: dict[int, tuple[int, int]] = {}
-    for image in content["images"]:
-        what = f"{file}: image {image.get('id', image)}"
-        key = _integer(image, "id", what)
-        if key in sizes:
-            raise DataError(f"{what} stands there twice; give each image an id of its own")
-        sizes[key] = _integer(image, "width", what, least=1), _integer(image, "height", what, least=1)
-    boxes: dict[int, list[AnnotatedBox]] = {key: [] for key in sizes}
-    for annotation in content["annotations"]:
-        what = f"{file}: annotation {annotation.get('id', annotation)}"
-        key = _integer(annotation, "image_id", what)
-        if key not in sizes:
-            raise DataError(f"{what} is of image {key}, which is not among the images; add the image or remove it")
-        category = _integer(annotation, "category_id", what)
-        if category not in labels:
-            known = ", ".join(str(k) for k in list(labels)[:10])
-            raise DataError(f"{what} has category_id {category}, unknown to the train file ({known}); add the category")
-        boxes[key].append(_annotated_box(annotation, labels[category], sizes[key], f"{what} of image {key}"))
-    folders = [file.parent] if file.name == _ROBOFLOW else _image_folders(root, split, file)
-    return tuple(
-        annotated_record(key, size, _image_file(image, folders, f"{file}: image {key}"), boxes[key])
-        for image, (key, size) in zip(content["images"], sizes.items(), strict=True)
-    )
+def _annotations(
+    tree: Tree, split: str, file: Path, content: CocoFile, labels: Mapping[int, int], found: Findings
+) -> Annotations:
+    """The images and boxes of one file; `labels` maps category ids to class indices."""
+    annotations = Annotations()
+    where = str(file.relative_to(tree.root)) if file.is_relative_to(tree.root) else str(file)
+    numbers: dict[Any, int] = {}
+    for image in content.images:
+        key, name = image.get("id"), image.get("file_name")
+        if not isinstance(key, int | str) or isinstance(key, bool):
+            raise DataError(f"{file}: image {image} has id {key!r}; give an integer or a text")
+        if key in numbers:
+            raise DataError(f"{file}: image {key} stands there twice; give each image an id of its own")
+        if isinstance(name, str) and name:
+            path = tree.image_named(name, file, split)
+        else:
+            path = file.parent / f"image {key} without a file_name"
+        numbers[key] = annotations.add_image(path, _pixels(image.get("width")), _pixels(image.get("height")), key)
+    unknown: Counter[str] = Counter()
+    for box in content.annotations:
+        place = f"{where}: annotation {box.id}"
+        try:
+            label = labels[box.category_id]
+        except (KeyError, TypeError):
+            unknown[repr(box.category_id)] += 1
+            continue
+        try:
+            number = numbers[box.image_id]
+        except (KeyError, TypeError):
+            found.add(Kind.NO_IMAGE, f"{place} of image {box.image_id}")
+            continue
+        annotations.add_box(number, label, _corners(box.bbox), place, crowd=bool(box.iscrowd), area=_area(box.area))
+    if unknown:
+        told = ", ".join(f"{category} ({count} boxes)" for category, count in unknown.most_common(5))
+        known = ", ".join(str(k) for k in list(labels)[:10])
+        raise DataError(f"{file} has boxes of unknown category_id {told}; add them to the train file's categories ({known})")
+    return annotations
 
 
-def _annotated_box(annotation: Mapping[str, Any], label: int, size: tuple[int, int], what: str) -> AnnotatedBox:
-    bbox = annotation.get("bbox")
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(v) for v in bbox):
-        raise DataError(f"{what} has the bbox {bbox}; give four numbers, [x, y, width, height] in pixels")
-    x, y, width, height = (float(v) for v in bbox)
-    xyxy = checked_box(x, y, x + width, y + height, *size, what)
-    outlined = annotation.get("area")  # the area of the object's outline; files without outlines may lack it
-    area = float(outlined) if _is_number(outlined) and outlined > 0 else box_area(xyxy)
-    return AnnotatedBox(xyxy, label, bool(annotation.get("iscrowd", 0)), area)
+def _corners(bbox: Any) -> tuple[float, float, float, float]:
+    """x1, y1, x2, y2 of COCO's [x, y, width, height]; NaN for what is no four numbers."""
+    try:
+        x, y, width, height = bbox
+        return float(x), float(y), float(x) + float(width), float(y) + float(height)
+    except (TypeError, ValueError):
+        return math.nan, math.nan, math.nan, math.nan
 
 
-def _image_folders(root: Path, split: str, file: Path) -> list[Path]:
-    """The folders in which the images of a split may lie, the most specific first (`suffix` is, say, train2017 or train)."""
-    suffix = file.stem.removeprefix("instances_")
-    others = sorted(path for path in root.glob(f"{split}*") if path.is_dir())
-    folders = [root / "images" / suffix, root / "images" / split, root / suffix, *others, root / "images", root]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
+def _area(area: Any) -> float:
+    return float(area) if isinstance(area, int | float) else math.nan
 
 
-def _image_file(image: Mapping[str, Any], folders: Iterable[Path], what: str) -> Path:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise DataError(f"{what} has no file_name; add it")
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    looked = ", ".join(str(folder) for folder in folders)
-    raise DataError(f"{what} has the missing file {name} (looked in {looked}); restore the file or remove the image")
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _integer(entry: Mapping[str, Any], key: str, what: str, least: int | None = None) -> int:
-    value = entry.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-        wanted = "an integer" if least is None else f"an integer of at least {least}"
-        raise DataError(f"{what} has {key} {value!r}; give {wanted}")
-    return value
+def _pixels(length: Any) -> int:
+    """A width or height in pixels; 0 where the file does not tell it."""
+    return int(length) if isinstance(length, int | float) and math.isfinite(length) and length > 0 else 0
