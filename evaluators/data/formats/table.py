@@ -8,8 +8,8 @@
 
     TRAIN,gs://bucket/a.jpg,cat,0.1,0.1,,,0.3,0.3,,            # AutoML: shares of width and height
 
-The split of a row is named by its column `split`, or by the path of the file, or by the folder of the image. A table whose
-numbers are all about 1 or less gives shares of the image: in pixels, its boxes would be one pixel large.
+The split of a row is named by its column `split`, or by the path of the file, or by the folder of the image. A table gives
+shares of the image where most boxes have no number much above 1: in pixels, they would all lie in the first pixel.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LOOKED_AT = 5  # rows
 _HEAD = 65536  # characters of a row
 _DELIMITERS = (",", ";", "\t")
 _LARGEST_SHARE = 1.5
-"""A table with a larger number is in pixels. Shares leave the image a little, when boxes do."""
+"""A box with a larger number is in pixels; shares are above 1 where a box leaves its image a little."""
 
 # The names of columns: in lower case, letters and digits only; of several that a table has, the first one counts.
 _IMAGE = ("filename", "imagepath", "imgpath", "filepath", "imagename", "image", "img", "path", "file", "imageid")
@@ -110,9 +110,9 @@ def read_csv(tree: Tree, files: list[Path]) -> RawData:
     classes = ClassNames()
     relative: dict[bool, Path] = {}
     for table in filter(None, map(_table, files)):
-        largest = _read_rows(tree, table, raw, images, classes)
-        if largest is not None:
-            relative.setdefault(largest <= _LARGEST_SHARE, table.file)
+        boxes, shares = _read_rows(tree, table, raw, images, classes)
+        if boxes:
+            relative.setdefault(2 * shares > boxes, table.file)
     if len(relative) > 1:
         raise DataError(
             f"{relative[False]} gives boxes in pixels, {relative[True]} as shares of the image; write both in pixels"
@@ -209,12 +209,12 @@ class _Images:
         return self._named[key]
 
 
-def _read_rows(tree: Tree, table: Table, raw: RawData, images: _Images, classes: ClassNames) -> float | None:
-    """Add the images and boxes of a table; returns the largest number of its boxes, None when it has none."""
+def _read_rows(tree: Tree, table: Table, raw: RawData, images: _Images, classes: ClassNames) -> tuple[int, int]:
+    """Add the images and boxes of a table; returns how many boxes are four numbers, and how many of these look like shares."""
     if table.label < 0:
         raise DataError(f"{table.file} has no column of classes ({', '.join(_LABEL[:3])}); add it, or rename it so")
     below_root = table.file.relative_to(tree.root)
-    largest = -math.inf
+    boxes = shares = 0
     for line, row in _rows(table):
         raw.lines += 1
         where = f"{below_root.as_posix()}, line {line}"
@@ -229,8 +229,10 @@ def _read_rows(tree: Tree, table: Table, raw: RawData, images: _Images, classes:
         if has_box:
             corners = _corners([number(text) for text in numbers], table.form)
             annotations.add_box(image, classes.number(label), corners, where, crowd=_cell(row, table.crowd) in ("1", "True"))
-            largest = max(largest, *(v for v in corners if math.isfinite(v)), -math.inf)
-    return largest if largest > -math.inf else None
+            is_finite = all(map(math.isfinite, corners))
+            boxes += is_finite
+            shares += is_finite and max(corners) <= _LARGEST_SHARE
+    return boxes, shares
 
 
 def _rows(table: Table) -> Iterator[tuple[int, list[str]]]:

@@ -273,13 +273,21 @@ class TestRows:
 
 
 class TestShares:
-    def test_a_box_of_one_pixel_is_no_share(self, tmp_path: Path) -> None:
+    def test_a_tie_is_in_pixels(self, tmp_path: Path) -> None:
         raw = read(write_one(tmp_path, "a.png,0,0,1,1,cat\na.png,0,0,1,2,cat\n"))
         assert not raw.splits[NO_SPLIT].relative
 
     def test_a_share_may_leave_the_image_a_little(self, tmp_path: Path) -> None:
         raw = read(write_one(tmp_path, "a.png,-0.01,0,1.02,0.5,cat\n"))
         assert boxes_read(raw)[NO_SPLIT]["a.png"] == [("cat", 0, 0, 60, 20)]
+
+    def test_one_box_that_is_wrong_does_not_turn_a_table_into_pixels(self, tmp_path: Path) -> None:
+        raw = read(write_one(tmp_path, "a.png,0.25,0.5,1,1,cat\na.png,0.5,0.5,50,1,cat\na.png,0,0,0.5,1,cat\n"))
+        assert boxes_read(raw)[NO_SPLIT]["a.png"] == [("cat", 0, 0, 30, 40), ("cat", 15, 20, 60, 40), ("cat", 30, 20, 60, 40)]
+
+    def test_boxes_in_the_first_pixel_do_not_turn_a_table_into_shares(self, tmp_path: Path) -> None:
+        raw = read(write_one(tmp_path, "a.png,0,0,1,1,cat\na.png,10,5,30,35,cat\n"))
+        assert boxes_read(raw)[NO_SPLIT]["a.png"] == [("cat", 0, 0, 1, 1), ("cat", 10, 5, 30, 35)]
 
     def test_a_number_that_is_not_finite_does_not_count(self, tmp_path: Path) -> None:
         raw = read(write_one(tmp_path, "a.png,0.25,0.5,1,1,cat\na.png,inf,nan,1,1,cat\n"))
