@@ -197,14 +197,15 @@ class _Images:
         self._named: dict[tuple[Path, str, str], tuple[Annotations, int]] = {}
         self._added: dict[tuple[str, Path], int] = {}
 
-    def of_row(self, file: Path, name: str, split: str, width: int, height: int) -> tuple[Annotations, int]:
-        """The split of the image that `file` calls `name`, and its number there."""
-        key = file, name, split
+    def of_row(self, table: Table, row: Sequence[str], name: str, split: str) -> tuple[Annotations, int]:
+        """The split of the image that a row calls `name`, and its number there."""
+        key = table.file, name, split
         if key not in self._named:
-            path = image_called(self._tree, name, file, split)
+            path = image_called(self._tree, name, table.file, split)
             split = split or self._tree.split_of_folder(path)
             if (split, path) not in self._added:
-                self._added[split, path] = self.splits[split].add_image(path, width, height)
+                size = (pixels(_cell(row, i)) for i in (table.width, table.height))
+                self._added[split, path] = self.splits[split].add_image(path, *size)
             self._named[key] = self.splits[split], self._added[split, path]
         return self._named[key]
 
@@ -214,18 +215,19 @@ def _read_rows(tree: Tree, table: Table, raw: RawData, images: _Images, classes:
     if table.label < 0:
         raise DataError(f"{table.file} has no column of classes ({', '.join(_LABEL[:3])}); add it, or rename it so")
     below_root = table.file.relative_to(tree.root)
+    place, of_file = below_root.as_posix(), split_of(below_root)
     boxes = shares = 0
     for line, row in _rows(table):
         raw.lines += 1
-        where = f"{below_root.as_posix()}, line {line}"
-        name, label, width, height = (_cell(row, i) for i in (table.image, table.label, table.width, table.height))
+        where = f"{place}, line {line}"
+        name, label, told_split = _cell(row, table.image), _cell(row, table.label), _cell(row, table.split)
         numbers = [_cell(row, i) for i in table.box]
         has_box = any(numbers) or bool(label)
         if not name or (has_box and not label) or any(row[table.columns :]):
             raw.found.add(Kind.NOT_A_LINE, f"{where} ({table.delimiter.join(row):.80})")
             continue
-        split = split_of(Path(_cell(row, table.split))) or split_of(below_root)
-        annotations, image = images.of_row(table.file, name, split, pixels(width), pixels(height))
+        split = (told_split and split_of(Path(told_split))) or of_file
+        annotations, image = images.of_row(table, row, name, split)
         if has_box:
             corners = _corners([number(text) for text in numbers], table.form)
             annotations.add_box(image, classes.number(label), corners, where, crowd=_cell(row, table.crowd) in ("1", "True"))

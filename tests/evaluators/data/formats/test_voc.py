@@ -101,6 +101,8 @@ class TestFiles:
     def test_files_of_other_programs_are_skipped(self, tmp_path: Path) -> None:
         write_one(tmp_path)
         write_text(tmp_path / "annotations.xml", "<annotations><image/></annotations>")
+        write_text(tmp_path / "pom.xml", "<project><filename>b.png</filename></project>")
+        write_text(tmp_path / "poem.xml", "<annotation><verse>one</verse></annotation>")
         write_text(tmp_path / "list.xml", '<!DOCTYPE plist SYSTEM "x.dtd"><plist/>')
         raw = read(tmp_path)
         assert paths(raw) == ["a.png"] and raw.found.counts == {}
@@ -309,7 +311,13 @@ class TestLists:
     def test_lists_of_paths(self, kit: Path) -> None:
         write_list(kit, "train", "JPEGImages/street.png", ".\\JPEGImages\\sky.png", "Annotations/park.v2.xml")
         write_list(kit, "val", "  two dogs  ", "", "yard")
-        assert paths(read(kit), "train") == ["park.v2.jpg", "sky.png", "street.png"]
+        raw = read(kit)
+        assert paths(raw, "train") == ["park.v2.jpg", "sky.png", "street.png"] and raw.notes == []
+
+    def test_valid_is_another_name_of_val(self, kit: Path) -> None:
+        write_list(kit, "train", "street", "two dogs", "sky")
+        write_list(kit, "valid", "yard", "park.v2")
+        assert paths(read(kit), "val") == ["park.v2.jpg", "yard.png"]
 
     def test_an_image_in_two_lists_is_in_two_splits(self, kit: Path) -> None:
         write_list(kit, "train", "street", "two dogs", "sky")
