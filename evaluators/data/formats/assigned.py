@@ -1,4 +1,4 @@
-"""A data set of which only some images belong to a split: the others are left out, and that is said."""
+"""A data set of which only some images belong to a split: the rest is for training, or left out beside a train split."""
 
 from __future__ import annotations
 
@@ -15,18 +15,25 @@ def assigned(
 ) -> tuple[tuple[str, ...], dict[str, Annotations]]:
     """The names of the classes, sorted, and the splits that have images.
 
-    Where some images have a split and others none, the others are left out, with the classes that only they have; a note says
-    so.
+    Images without a split are the train split of a data set that has only a val or a test split. Beside a train split they are
+    left out, with the classes that only they have; a note says so.
     """
     filled = {split: splits[split] for split in (*SPLITS, NO_SPLIT) if split in splits and splits[split].images}
     if len(filled) > 1 and NO_SPLIT in filled:
-        left_out = filled.pop(NO_SPLIT).images
-        what = f"{len(left_out)} images belong" if len(left_out) > 1 else "1 image belongs"
-        notes.append(f"{what} to no split, unlike the others, and stayed out: {left_out[0].path}")
-    names = classes.sort(filled.values())
-    used = np.unique(np.concatenate([split.labels for split in filled.values()])) if filled else np.zeros(0, np.int64)
+        rest = filled.pop(NO_SPLIT)
+        if "train" in filled:
+            what = f"{len(rest.images)} images belong" if len(rest.images) > 1 else "1 image belongs"
+            notes.append(f"{what} to no split, unlike the others, and stayed out: {rest.images[0].path}")
+        else:
+            filled = {"train": rest, **filled}
+    return _used_names(classes.sort(filled.values()), filled), filled
+
+
+def _used_names(names: tuple[str, ...], splits: Mapping[str, Annotations]) -> tuple[str, ...]:
+    """The names of the classes that have a box; the labels of all `splits` are changed to their order."""
+    used = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(split.labels for split in splits.values())]))
     new = np.full(len(names), -1)
     new[used] = np.arange(len(used))
-    for split in filled.values():
+    for split in splits.values():
         split.relabel(new.tolist())
-    return tuple(names[label] for label in used.tolist()), filled
+    return tuple(names[label] for label in used.tolist())

@@ -144,6 +144,13 @@ class TestFiles:
         first, second = tmp_path / "a.xml", tmp_path / "old" / "a.xml"
         assert refusal(tmp_path) == f"{first} and {second} both describe the image {tmp_path / 'a.png'}; remove one of them"
 
+    def test_two_files_about_one_image_that_is_missing(self, tmp_path: Path) -> None:
+        for stem in ("b", "c"):
+            write_text(tmp_path / f"{stem}.xml", f"<annotation><filename>x.png</filename>{SIZE}{CAT}</annotation>")
+        found = Findings()
+        clean_records(read(tmp_path), found)
+        assert found.counts == {Kind.MISSING: 2}
+
 
 class TestImage:
     @pytest.mark.parametrize(
@@ -217,6 +224,7 @@ class TestObject:
             "<object><name>cat</name></object>",
             "<object><name>cat</name><polygon><x1>10</x1></polygon></object>",
             "<object><name>cat</name><robndbox><cx>5</cx></robndbox></object>",
+            "<object><name>cat</name><robndbox><cx>5</cx><cy>5</cy><w>4</w><h>2</h><angle>inf</angle></robndbox></object>",
         ],
     )
     def test_what_is_no_box_is_counted(self, tmp_path: Path, entry: str) -> None:
@@ -313,6 +321,10 @@ class TestLists:
         write_list(kit, "val", "  two dogs  ", "", "yard")
         raw = read(kit)
         assert paths(raw, "train") == ["park.v2.jpg", "sky.png", "street.png"] and raw.notes == []
+
+    def test_a_list_with_a_byte_order_mark(self, kit: Path) -> None:
+        write_text(kit / "ImageSets" / "Main" / "train.txt", "street\nsky\n", "utf-8-sig")
+        assert paths(read(kit), "train") == ["sky.png", "street.png"]
 
     def test_valid_is_another_name_of_val(self, kit: Path) -> None:
         write_list(kit, "train", "street", "two dogs", "sky")
