@@ -84,6 +84,11 @@ class TestFind:
         write_text(tmp_path / "a.json", json.dumps({first: long[first]} | long | {"imagePath": "a.png"}))
         assert find_labelme(Tree.of(tmp_path)) == [tmp_path / "a.json"]
 
+    def test_not_only_the_first_file_is_looked_into(self, tmp_path: Path) -> None:
+        for i in range(3):
+            write_text(tmp_path / f"{i}.json", "{}")
+        assert paths(read(write_one(tmp_path, shape()))) == [tmp_path / "a.png"]
+
     def test_a_file_alone(self, tmp_path: Path) -> None:
         write_labelme(tmp_path, example())
         raw = read(tmp_path / "train" / "street.json")

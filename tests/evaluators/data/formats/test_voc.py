@@ -81,6 +81,12 @@ class TestFind:
         write_text(tmp_path / "poem.xml", "<annotation><verse>one</verse></annotation>")
         assert find_voc(Tree.of(tmp_path)) == []
 
+    def test_not_only_the_first_file_is_looked_into(self, tmp_path: Path) -> None:
+        for i in range(3):
+            write_text(tmp_path / f"{i}.xml", "<project/>")
+        write_one(tmp_path)
+        assert paths(read(tmp_path)) == ["a.png"]
+
     def test_no_xml(self, tmp_path: Path) -> None:
         assert find_voc(Tree.of(tmp_path)) == []
 
