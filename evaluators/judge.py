@@ -27,7 +27,11 @@ from gpnas.graph.graph import Branch, Graph
 from gpnas.graph.network import Network
 
 _BATCH = 32
-_MOST_DETECTIONS = 100  # in an image: COCO counts no more
+
+COCO_DETECTIONS = 100
+"""Detections in an image that COCO's metrics count at most."""
+
+_CANDIDATES = 2000  # before suppression, in an image; more where more detections are wanted
 
 
 class Split(NamedTuple):
@@ -44,8 +48,10 @@ def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device
 
 
 @torch.no_grad()
-def detect(network: Network, split: Split, classes: int, *, precision: str = "auto") -> list[Detections]:
-    """The detections in each image of a split that lies on the network's device: the best first, at most 100 an image."""
+def detect(
+    network: Network, split: Split, classes: int, *, precision: str = "auto", most: int = COCO_DETECTIONS
+) -> list[Detections]:
+    """The detections in each image of a split that lies on the network's device: the best first, `most` an image at most."""
     fused = network if network.is_fused else network.fused()
     fused.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     bank = split.bank
@@ -56,7 +62,7 @@ def detect(network: Network, split: Split, classes: int, *, precision: str = "au
         with autocast(bank.pixels.device, precision):
             outputs = fused(images)
         boxes, scores = decode(outputs, strides, classes)
-        per_image += non_max_suppression(boxes, scores, sizes[part], most=_MOST_DETECTIONS)
+        per_image += non_max_suppression(boxes, scores, sizes[part], candidates=max(_CANDIDATES, 4 * most), most=most)
     for rows, scale, record in zip(per_image, scales, split.records, strict=True):
         rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)  # pixels of the original image
     return per_image

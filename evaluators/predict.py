@@ -1,12 +1,13 @@
 """Detections on any images: read them, detect, draw the boxes.
 
-for record, rows in predict(network, image_records(Path("photos")), imgsz=640, names=names, least_score=0.25):
-    Path("out.jpg").write_bytes(jpeg(drawn(read_image(record.path), rows, names)))
+records, broken = image_records(Path("photos"))
+for record, rows in predict(network, records, imgsz=640, names=names, least_score=0.25):
+    Path("out.jpg").write_bytes(jpeg(drawn(image_of(record), rows, names)))
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluators.data.images import IMAGE_SUFFIXES, read_image
+from evaluators.data.bank import load_bank
+from evaluators.data.images import IMAGE_SUFFIXES, Broken, image_size, readable_image
 from evaluators.data.records import Record
 from evaluators.detector.ap import Detections
 from evaluators.device import pick_device
-from evaluators.judge import detect, load_split
+from evaluators.judge import Split, detect
 from gpnas.errors import DataError
 from gpnas.graph.network import Network
 
@@ -27,10 +29,9 @@ _BATCH = 32  # images in memory at the same time
 _COLOURS = ((47, 109, 181), (194, 65, 12), (22, 128, 86), (140, 60, 160), (180, 130, 0), (200, 40, 90), (0, 140, 160))
 
 
-def image_records(source: Path) -> list[Record]:
-    """The image `source`, or all images below the folder `source`, as records without boxes.
-
-    Raises DataError when there are none, or when one cannot be read.
+def image_records(source: Path) -> tuple[list[Record], list[str]]:
+    """The image `source`, or all images below the folder `source`, as records without boxes; and what is wrong with those
+    whose header cannot be read. Raises DataError when there are none.
     """
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -40,24 +41,48 @@ def image_records(source: Path) -> list[Record]:
         raise DataError(f"no image or folder at '{source}'; give one that is there")
     if not files:
         raise DataError(f"{source} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); give another folder")
-    return [_record(i, file) for i, file in enumerate(files)]
-
-
-def _record(number: int, file: Path) -> Record:
-    height, width = read_image(file).shape[:2]
-    return Record(number, width, height, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path=file)
+    records, broken = [], []
+    for number, file in enumerate(files):
+        try:
+            width, height = image_size(file)
+        except DataError as error:
+            broken.append(str(error))
+            continue
+        records.append(Record(number, width, height, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path=file))
+    return records, broken
 
 
 def predict(
-    network: Network, records: Sequence[Record], *, imgsz: int, names: Sequence[str], least_score: float, device: str = "auto"
+    network: Network,
+    records: Sequence[Record],
+    *,
+    imgsz: int,
+    names: Sequence[str],
+    least_score: float,
+    most: int = 1000,
+    device: str = "auto",
+    tell: Callable[[str], None] = lambda what: None,
 ) -> Iterator[tuple[Record, Detections]]:
-    """Each record with its detections of at least `least_score`, the best first. imgsz: pixels. names: of the classes."""
+    """Each record whose image can be read, with its detections of at least `least_score`, the best first, at most `most`.
+
+    imgsz: pixels. names: of the classes. `tell` gets what is wrong with each image that cannot be read.
+    """
     chosen = pick_device(device)
     fused = network.to(chosen).fused()
     for start in range(0, len(records), _BATCH):
         batch = records[start : start + _BATCH]
-        per_image = detect(fused, load_split(batch, imgsz, chosen), len(names))
-        yield from ((record, rows[rows[:, 4] >= least_score]) for record, rows in zip(batch, per_image, strict=True))
+        bank = load_bank(batch, imgsz, chosen, accept_broken=True)
+        read = {record.image_id for record in bank.records}
+        for record in batch:
+            if record.image_id not in read:
+                tell(f"the image {_what_is_wrong(record)}; it is left out")
+        per_image = detect(fused, Split(bank.records, bank), len(names), most=most)
+        yield from ((record, rows[rows[:, 4] >= least_score]) for record, rows in zip(bank.records, per_image, strict=True))
+
+
+def _what_is_wrong(record: Record) -> str:
+    image = readable_image(record)
+    return image.what if isinstance(image, Broken) else f"{record.path} changed while it was read"
 
 
 def as_json(record: Record, rows: Detections, names: Sequence[str]) -> dict[str, Any]:

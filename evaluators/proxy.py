@@ -20,6 +20,7 @@ import torch
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import ImageBank, load_bank
 from evaluators.data.open import DataSource, open_data
+from evaluators.data.problems import Problem
 from evaluators.data.records import DetectionData, subset
 from evaluators.device import pick_device
 from evaluators.judge import Split, load_split
@@ -203,6 +204,13 @@ def _seed(seed: int, candidate_hash: str, fidelity: Fidelity) -> int:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def load_images(data: DetectionData, fidelity: Fidelity, seed: int) -> tuple[Problem, ...]:
+    """Decode the images of a fidelity into the cache (cache.py), so that workers with the same seed need not; what is wrong
+    with them. Raises DataError when too many are damaged."""
+    train, val = subset(data.splits["train"], fidelity.data_share, seed), data.splits["val"]
+    return load_bank(train, fidelity.imgsz).problems + load_bank(val, fidelity.imgsz).problems
 
 
 # A worker evaluates many candidates on the same images. Each process reads them once; nothing changes them.

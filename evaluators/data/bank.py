@@ -52,11 +52,14 @@ class ImageBank:
         )
 
 
-def load_bank(records: Sequence[Record], size: int, device: str | torch.device = "cpu") -> ImageBank:
+def load_bank(
+    records: Sequence[Record], size: int, device: str | torch.device = "cpu", *, accept_broken: bool = False
+) -> ImageBank:
     """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels and put on `device`.
 
     Images that are damaged or not of their record's size are left out. Raises DataError if there are no records, or too many
-    such images (problems.py), and InputError for images that do not fit into memory; ValueError for a size below 1.
+    such images (problems.py) unless any number of them is to be accepted; InputError for images that do not fit into memory;
+    ValueError for a size below 1.
     """
     if not records:
         raise DataError("no images to load; give a split that has some")
@@ -70,6 +73,8 @@ def load_bank(records: Sequence[Record], size: int, device: str | torch.device =
     else:
         images = _decoded(records, size)
     problems = _problems(images, len(records))
+    if not accept_broken:
+        check_problems("the images", problems, strict=False)
     records = tuple(records[i] for i in images.kept.tolist())
     sizes = [(int(height), int(width)) for height, width in images.sizes]
     scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)
@@ -111,13 +116,11 @@ def _free_bytes(device: torch.device) -> int | None:
 
 
 def _problems(images: DecodedImages, total: int) -> tuple[Problem, ...]:
-    """The problems of images that cannot be used. Raises DataError when there are too many."""
+    """The problems of images that cannot be used."""
     found = Findings()
     for kind, what in images.broken.tolist():
         found.add(Kind[kind], what)
-    problems = found.problems({"image": total})
-    check_problems("images", problems, strict=False)
-    return problems
+    return found.problems({"image": total})
 
 
 def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
@@ -162,7 +165,7 @@ def _padded(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The boxes and classes of a bank, without crowds. Boxes are clipped to `sizes`, which are rounded to whole pixels."""
     kept = [~record.crowd for record in records]
-    most = max(1, *(int(keep.sum()) for keep in kept))
+    most = max([1, *(int(keep.sum()) for keep in kept)])
     boxes = np.zeros((len(records), most, 4), dtype=np.float32)
     classes = np.full((len(records), most), -1, dtype=np.int64)
     for i, (record, keep, (height, width)) in enumerate(zip(records, kept, sizes, strict=True)):

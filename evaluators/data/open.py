@@ -12,9 +12,7 @@ the remedy.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,8 +91,10 @@ class DataSource:
     strict: bool = False
 
 
-def open_data(source: str | DataSource) -> DetectionData:
+def open_data(source: str | DataSource, *, may_refuse: bool = True) -> DetectionData:
     """The data set that `source` names. "digits" is built in; "./digits" is a folder.
+
+    may_refuse: whether too many problems that could be mended are an error; otherwise they are in the result, to be looked at.
 
     Raises DataError, in one line, for data that cannot be opened, or on which nothing could be trained or evaluated, and
     InputError for shares that are none.
@@ -108,8 +108,13 @@ def open_data(source: str | DataSource) -> DetectionData:
     arranged = _arranged(read.splits, wanted, read.names)
     _find_same(arranged.splits, read.found)
     problems = read.found.problems(read.totals)
-    check_problems(wanted.path, problems, wanted.strict)
-    usable, dropped = _usable(arranged.splits, wanted.path)
+    if may_refuse:
+        check_problems(wanted.path, problems, wanted.strict)
+    try:
+        usable, dropped = _usable(arranged.splits, wanted.path)
+    except DataError:
+        check_problems(wanted.path, problems, wanted.strict)  # where they left nothing, they are the reason
+        raise
     return DetectionData(
         source=wanted.path,
         names=read.names,
@@ -120,15 +125,6 @@ def open_data(source: str | DataSource) -> DetectionData:
         problems=problems,
         notes=(*read.notes, *arranged.notes, *dropped),
     )
-
-
-def splits_table(data: DetectionData) -> str:
-    """CSV that says which image is in which split: columns `split` and `image`, a path or an id."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("split", "image"))
-    writer.writerows((split, str(r.path or r.image_id)) for split, records in data.splits.items() for r in records)
-    return text.getvalue()
 
 
 def _read(spec: str) -> _Read:

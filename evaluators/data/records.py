@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,6 +99,15 @@ def subset(records: Sequence[Record], share: float, seed: int) -> tuple[Record, 
     count = max(1, round(share * len(records)))
     chosen = np.random.default_rng(seed).permutation(len(records))[:count]
     return tuple(records[i] for i in sorted(chosen.tolist()))
+
+
+def splits_table(data: DetectionData) -> str:
+    """CSV that says which image is in which split: columns `split` and `image`, a path or an id."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("split", "image"))
+    writer.writerows((split, str(r.path or r.image_id)) for split, records in data.splits.items() for r in records)
+    return text.getvalue()
 
 
 def digest(data: DetectionData) -> str:

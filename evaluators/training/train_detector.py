@@ -2,7 +2,8 @@
 
     train_detector(graph, genotype, data, Recipe(300, 640), Path("runs/full"), resume=False, report=print)
 
-The folder then holds results.csv (a row an epoch), last.pt (to resume from) and best.pt (the best averaged weights).
+The folder then holds splits.csv (the split of each image), results.csv (a row an epoch), last.pt (to resume from) and best.pt
+(the best averaged weights).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 
 from evaluators.data.bank import ImageBank, check_memory, load_bank
 from evaluators.data.problems import Problem
-from evaluators.data.records import DetectionData, Record
+from evaluators.data.records import DetectionData, Record, splits_table
 from evaluators.detector.ap import CocoEvaluation, Detections
 from evaluators.device import pick_device
 from evaluators.judge import Split, check_network, judge, load_split
@@ -34,6 +35,7 @@ from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
 from evaluators.training.state import TrainingState
 from gpnas.errors import DataError, InputError
+from gpnas.files import write_text
 from gpnas.graph.graph import Graph
 from gpnas.search.trial import Report
 
@@ -104,6 +106,8 @@ def train_detector(
         loaded = load_matching_from(weights, network) if weights is not None and resumed is None else ""
         if resumed is not None:
             load_weights(network, resumed["model"], last)
+        if group.is_leader:
+            write_text(out / "splits.csv", splits_table(data))
         train, val, judged = _load_images(data, recipe.imgsz, device, is_leader=group.is_leader, tell=tell)
         result = fit(network, train, val, data.names, recipe, report=report, save=save, resume_from=resumed, group=group)
         if not group.is_leader:

@@ -15,6 +15,7 @@ import typer
 from gpnas.errors import InputError
 
 if TYPE_CHECKING:
+    from evaluators.data.records import DetectionData
     from gpnas.run.gpu_memory import MemoryTable
     from gpnas.search.limits import Limits
 
@@ -31,7 +32,15 @@ def parse_pixels(text: str | int) -> int:  # newer typers parse the default too
     return int(text)
 
 
-Data = Annotated[str, typer.Option(help="COCO folder, Ultralytics-style data.yaml, or digits (built in)")]
+Data = Annotated[str, typer.Option(help="folder of a data set in any known format, an annotation file, or digits (built in)")]
+Shares = Annotated[
+    str,
+    typer.Option(
+        "--split", help="divide the images anew into train, val and test (default where data have no val: 70/15/15)"
+    ),
+]
+Val = Annotated[str, typer.Option(help="another data set, all of whose images are the val split")]
+Strict = Annotated[bool, typer.Option("--strict", help="refuse data with any problem, also one that could be mended")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 ImageSize = Annotated[
     int | None,
@@ -70,6 +79,12 @@ def prepare_folder(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{option}: the folder {folder} cannot be made ({error.strerror}); give another one") from None
+
+
+def tell_problems(data: DetectionData) -> None:
+    """Print what was mended when the data were opened, and what else the user should know of them."""
+    for text in (*map(str, data.problems), *data.notes):
+        typer.echo(f"data: {text}")
 
 
 def new_run_folder(kind: str = "search") -> Path:

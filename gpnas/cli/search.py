@@ -21,12 +21,16 @@ from gpnas.cli.options import (
     Data,
     Device,
     Out,
+    Shares,
+    Strict,
+    Val,
     check_imgsz,
     gpu_memory_table,
     new_run_folder,
     parse_limits,
     parse_pixels,
     resolved_device,
+    tell_problems,
     threads_per_worker,
     worker_slots,
 )
@@ -36,6 +40,7 @@ from gpnas.errors import GpnasError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from evaluators.data.open import DataSource
     from evaluators.data.records import DetectionData
     from evaluators.proxy import ProxyEvaluator
     from gpnas.graph.graph import Graph
@@ -68,9 +73,14 @@ def search(
     workers: Annotated[str, typer.Option(help="auto, or local:N for N processes")] = "auto",
     wandb: Annotated[str, typer.Option(help="log to Weights & Biases: offline, online or off")] = "offline",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="children start from their parents' weights")] = False,
+    split: Shares = "",
+    val: Val = "",
+    strict: Strict = False,
 ) -> None:
     """Search for architectures within limits; write a Pareto front and best.yaml."""
-    from evaluators.data.open import open_data
+    from evaluators.data.open import DataSource, open_data
+    from evaluators.data.records import splits_table
+    from gpnas.files import write_text
     from gpnas.report.tracking import check_mode
     from gpnas.run.journal import Journal
     from gpnas.run.settings import RunSettings
@@ -86,7 +96,9 @@ def search(
     Journal.check_new(run)
     place = resolved_device(device)
     slots = worker_slots(workers, place)
-    images = open_data(data)
+    source = DataSource(data, split, val, strict)
+    images = open_data(source)
+    tell_problems(images)
     classes = len(images.names)
     architecture = narrowed(for_classes(read_source(start), classes), start, limits, imgsz) if start else None
     candidates = space_around(space, architecture, classes)
@@ -96,7 +108,7 @@ def search(
         version=__version__,
         budget=wanted,
         budget_text=budget,
-        data=_data_facts(data, images),
+        data=_data_facts(source, images),
         space=str(Path(space).resolve()) if Path(space).is_file() else space,
         start=architecture.to_json() if architecture else None,
         start_source=start,
@@ -110,19 +122,49 @@ def search(
         wandb=wandb,
         wandb_id=f"gpnas-{int(time.time() * 1000):x}",
     )
+    _load_images(settings, images)
     with Journal.create(run, settings.to_json()) as journal:
+        write_text(run / "splits.csv", splits_table(images))
         _run(run, journal, settings)
 
 
-def _data_facts(source: str, images: DetectionData) -> DataFacts:
+def _load_images(settings: RunSettings, images: DetectionData) -> None:
+    """Decode the images of the lowest rung into the cache, from which the workers read them, and tell what is wrong with them.
+
+    Raises InputError, before the search starts, when too many are damaged or when the images do not fit into memory.
+    """
+    from evaluators.data.bank import check_memory
+    from evaluators.data.problems import check_problems
+    from evaluators.proxy import load_images
+
+    highest = settings.ladder.fidelities[-1]
+    count = round(len(images.splits["train"]) * highest.data_share) + len(images.splits["val"])
+    check_memory(count, highest.imgsz, settings.device, copies=settings.slots)
+    problems = load_images(images, settings.ladder.fidelities[0], settings.seed)
+    check_problems(settings.data.source, problems, settings.data.strict)
+    for problem in problems:
+        typer.echo(f"data: {problem}")
+
+
+def _source(settings: RunSettings) -> DataSource:
+    from evaluators.data.open import DataSource
+
+    facts = settings.data
+    return DataSource(facts.source, facts.split, facts.val, facts.strict)
+
+
+def _data_facts(source: DataSource, images: DetectionData) -> DataFacts:
     from evaluators.data.records import digest
     from gpnas.run.settings import DataFacts
 
     return DataFacts(
-        source=_absolute(source),
+        source=_absolute(source.path),
         digest=digest(images),
         names=tuple(images.names),
         images={split: len(records) for split, records in images.splits.items()},
+        split=source.split,
+        val=_absolute(source.val) if source.val else "",
+        strict=source.strict,
     )
 
 
@@ -147,7 +189,7 @@ def resume(
         if data is not None:
             settings = replace(settings, data=replace(settings.data, source=_absolute(data)))
         source = settings.data.source
-        if digest(open_data(source)) != settings.data.digest:
+        if digest(open_data(_source(settings))) != settings.data.digest:
             raise InputError(f"{source}: the data changed since {run} began; start a new search on them")
         if data is not None:
             journal.update_settings(settings.to_json())
@@ -266,7 +308,7 @@ def _evaluator(settings: RunSettings) -> ProxyEvaluator:
     from gpnas.search.ladder import PROXY_BATCH
 
     return ProxyEvaluator(
-        data=settings.data.source,
+        data=_source(settings),
         device=settings.device,
         threads=threads_per_worker(settings.slots),
         batch_size=PROXY_BATCH,
@@ -300,10 +342,16 @@ def _print_results(console: Console, run: Path, settings: RunSettings, results: 
         f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
         f"  {run}/pareto.csv      the front\n"
         f"  {run}/report.html     pictures and every trial\n"
-        f"next: gpnas train {shlex.quote(f'{run}/best.yaml')} --data {shlex.quote(settings.data.source)}",
+        f"next: gpnas train {shlex.quote(f'{run}/best.yaml')} {_data_options(settings.data)}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _data_options(data: DataFacts) -> str:
+    """The options that name the same data again, ready to be pasted."""
+    options = {"--data": data.source, "--split": data.split, "--val": data.val}
+    return " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items() if value)
 
 
 def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,16 +20,21 @@ from gpnas.cli.options import (
     Device,
     ImageSize,
     Out,
+    Shares,
+    Strict,
+    Val,
     check_imgsz,
     new_run_folder,
     prepare_file,
     prepare_folder,
     resolved_device,
+    tell_problems,
 )
 from gpnas.cli.sources import for_classes, read_source, searched_imgsz
-from gpnas.errors import InputError
+from gpnas.errors import EXIT_FAILED, InputError
 
 if TYPE_CHECKING:
+    from evaluators.data.problems import Problem
     from evaluators.data.records import DetectionData
     from evaluators.training.checkpoint import DetectorCheckpoint
     from evaluators.training.train_detector import TrainedDetector
@@ -54,16 +60,20 @@ def train(
     patience: Annotated[int, typer.Option(help="stop after this many epochs without a better AP; 0: never")] = 0,
     weights: Annotated[Path | None, typer.Option(help="checkpoint to take weights from, where names and shapes match")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from OUT/last.pt")] = False,
+    split: Shares = "",
+    val: Val = "",
+    strict: Strict = False,
 ) -> None:
     """Train an architecture in full, under torchrun on several devices."""
-    from evaluators.data.open import open_data
+    from evaluators.data.open import DataSource, open_data
+    from evaluators.data.problems import check_problems
     from evaluators.training.recipe import Recipe
     from evaluators.training.train_detector import train_detector
     from gpnas.units import clock
     from search_spaces.architecture import candidate
 
     architecture = read_source(source)
-    images = open_data(data)
+    images = open_data(DataSource(data, split, val, strict))
     size = searched_imgsz(architecture) if imgsz is None else imgsz
     network = candidate(for_classes(architecture, len(images.names)))
     check_imgsz(size)
@@ -85,9 +95,25 @@ def train(
         seed=seed,
         device=place,
     )
-    typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
+    is_leader = os.environ.get("RANK", "0") == "0"
+    if is_leader:
+        typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
+        tell_problems(images)
+
+    def tell(problem: Problem) -> None:
+        check_problems(data, [problem], strict)
+        typer.echo(f"data: {problem}")
+
     done = train_detector(
-        network.graph, network.genotype, images, recipe, folder, resume=resume, report=_epoch_line(), weights=weights
+        network.graph,
+        network.genotype,
+        images,
+        recipe,
+        folder,
+        resume=resume,
+        report=_epoch_line(),
+        weights=weights,
+        tell=tell,
     )
     if done is None:  # this is not the first process of its group
         return
@@ -116,7 +142,7 @@ def _write_training_report(folder: Path, source: str, images: DetectionData, don
     from evaluators.predict import drawn, jpeg
     from gpnas.report.training_report import DetectorReport, write_training_report
 
-    records, evaluation = images.splits[done.split], done.evaluation
+    records, evaluation = done.records, done.evaluation
     step = max(1, len(records) // SAMPLES)
     pictures = []
     for record, boxes in list(zip(records, done.detections, strict=True))[::step][:SAMPLES]:
@@ -129,32 +155,37 @@ def _write_training_report(folder: Path, source: str, images: DetectionData, don
 def val(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train")],
     data: Data = "digits",
-    split: str = "val",
+    split: Annotated[str, typer.Option(help="train, val, test, or all of them")] = "val",
     imgsz: ImageSize = None,
     device: Device = "auto",
     save: Annotated[Path | None, typer.Option(help="file for the detections, in COCO's results format")] = None,
 ) -> None:
     """Measure a trained detector with pycocotools: COCO metrics over all classes and for each."""
-    from evaluators.data.open import open_data
+    from evaluators.data.open import DataSource, open_data
     from evaluators.detector.ap import coco_results
     from evaluators.judge import judge_split
     from gpnas.files import write_text
 
     prepare_file(save, "--save")
     network, detector = _detector(checkpoint)
-    images = open_data(data)
+    images = open_data(DataSource(data, split=detector.shares))
+    if split == "all":
+        images = replace(images, splits={"all": tuple(record for records in images.splits.values() for record in records)})
     if split not in images.splits:
         raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
     if detector.names != images.names:
         raise InputError(f"{checkpoint} detects {', '.join(detector.names)}; {data} has {', '.join(images.names)}")
     size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
-    evaluation, detections = judge_split(network, images, split, size, device=resolved_device(device))
+    tell_problems(images)
+    evaluation, detections, judged = judge_split(network, images, split, size, device=resolved_device(device))
+    for problem in judged.bank.problems:
+        typer.echo(f"data: {problem}")
     for name, (ap, ap50) in evaluation.per_class.items():
         typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")
     typer.echo(f"{split}: {_metrics_text(evaluation.metrics)}")
     if save is not None:
-        write_text(save, json.dumps(coco_results(images.splits[split], images.category_ids, detections)))
+        write_text(save, json.dumps(coco_results(judged.records, images.category_ids, detections)))
         typer.echo(f"detections: {save}")
 
 
@@ -163,10 +194,13 @@ def predict(
     source: Annotated[Path, typer.Argument(help="an image, or a folder of images")],
     out: Annotated[Path | None, typer.Option(help="folder for the drawn images and predictions.json")] = None,
     score: Annotated[float, typer.Option(help="least score of a detection")] = 0.25,
+    max_detections: Annotated[int, typer.Option(help="the most detections in an image")] = 1000,
     imgsz: ImageSize = None,
     device: Device = "auto",
 ) -> None:
-    """Detect objects in images; write the images with boxes drawn, and the boxes as JSON."""
+    """Detect objects in images; write the images with boxes drawn, and the boxes as JSON.
+
+    Exit code 1 when an image cannot be read; the others are predicted."""
     from evaluators.data.images import image_of
     from evaluators.predict import as_json, drawn, image_records, jpeg
     from evaluators.predict import predict as run_predict
@@ -174,15 +208,25 @@ def predict(
 
     if not 0 <= score <= 1:
         raise InputError(f"--score {score}: must lie in [0, 1]")
+    if max_detections < 1:
+        raise InputError(f"--max-detections {max_detections}: must be at least 1")
     network, detector = _detector(checkpoint)
     size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
-    names, records = detector.names, image_records(source)
+    names = detector.names
+    records, broken = image_records(source)
     folder = out or new_run_folder("predict")
     prepare_folder(folder, f"--out {folder}")
     rows = []
     for record, boxes in run_predict(
-        network, records, imgsz=size, names=names, least_score=score, device=resolved_device(device)
+        network,
+        records,
+        imgsz=size,
+        names=names,
+        least_score=score,
+        most=max_detections,
+        device=resolved_device(device),
+        tell=broken.append,
     ):
         path = record.path or source
         relative = path.relative_to(source) if source.is_dir() else Path(path.name)
@@ -191,9 +235,14 @@ def predict(
         with replacing(picture) as temporary:
             temporary.write_bytes(jpeg(drawn(image_of(record), boxes, names)))
         rows.append(as_json(record, boxes, names))
-        typer.echo(f"{relative}: {len(boxes)} objects")
+        more = " (the most that --max-detections allows)" if len(boxes) == max_detections else ""
+        typer.echo(f"{relative}: {len(boxes)} objects{more}")
     write_text(folder / "predictions.json", json.dumps(rows, indent=1))
     typer.echo(f"{len(rows)} images, {sum(len(row['boxes']) for row in rows)} objects: {folder}, {folder}/predictions.json")
+    for what in broken:
+        typer.echo(f"gpnas: {what}", err=True)
+    if broken:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _detector(checkpoint: Path) -> tuple[Network, DetectorCheckpoint]:

@@ -16,16 +16,23 @@ from gpnas.search.budget import Budget
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
 
+OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False}
+"""Settings that older runs lack, with what they mean there."""
+
 
 @dataclass(frozen=True)
 class DataFacts:
     """A dataset as a run knows it. source: as `--data` names it, absolute. digest: of the records of all splits.
-    names: of the classes. images: number of images by split."""
+    names: of the classes. images: number of images by split. split, val, strict: as the options of the same names gave them;
+    val is absolute."""
 
     source: str
     digest: str
     names: tuple[str, ...]
     images: Mapping[str, int]
+    split: str = ""
+    val: str = ""
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ class RunSettings:
             "data_digest": self.data.digest,
             "names": list(self.data.names),
             "images": dict(self.data.images),
+            "split": self.data.split,
+            "val": self.data.val,
+            "strict": self.data.strict,
             "space": self.space,
             "start": self.start,
             "around": self.start_source,
@@ -80,9 +90,9 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RunSettings:
-        """Read what `to_json` made; a run of an older gpnas may lack `warm_start`. Raises JournalError when another key is
+        """Read what `to_json` made; a run of an older gpnas may lack the keys of OLDER. Raises JournalError when another key is
         missing, when a key is unknown, and when a value has a wrong form."""
-        rest = {"warm_start": False, **stored}
+        rest = {**OLDER, **stored}
         try:
             settings = _take(rest)
         except KeyError as error:
@@ -106,7 +116,15 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         version=take("version"),
         budget=Budget(budget["kind"], budget["amount"]),
         budget_text=budget["text"],
-        data=DataFacts(take("data"), take("data_digest"), tuple(take("names")), dict(take("images"))),
+        data=DataFacts(
+            take("data"),
+            take("data_digest"),
+            tuple(take("names")),
+            dict(take("images")),
+            take("split"),
+            take("val"),
+            take("strict"),
+        ),
         space=take("space"),
         start=take("start"),
         start_source=take("around"),
