@@ -113,7 +113,7 @@ def _parse(tree: Tree, file: Path, found: Findings) -> Element | None:
     """The root of an annotation file; None for a file of another program, and for broken XML, which is counted."""
     parser = ElementTree.XMLParser(target=_Builder())
     try:
-        parser.feed(file.read_bytes().strip())
+        parser.feed(file.read_bytes().lstrip())  # a blank line before <?xml is no XML
         root: Element = parser.close()
     except _DocumentTypeError as error:
         if error.args[0] != "annotation":

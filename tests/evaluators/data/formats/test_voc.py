@@ -126,6 +126,17 @@ class TestFiles:
         write_text(tmp_path / "b.xml", f'<?xml version="1.0" encoding="gbk"?><annotation>{SIZE}</annotation>')
         assert "multi-byte" in read(tmp_path).found.examples[Kind.UNREADABLE][0]
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
+    def test_encodings_and_blank_lines_around(self, tmp_path: Path, encoding: str) -> None:
+        mark = "\ufeff" if encoding.startswith("utf-16") else "\n" if encoding == "utf-8" else ""
+        named = {"utf-16-le": "utf-16", "utf-16-be": "utf-16"}.get(encoding, "utf-8")
+        write_one(tmp_path)
+        text = (
+            f'{mark}<?xml version="1.0" encoding="{named}"?><annotation>{SIZE}{CAT.replace("cat", "Kätzchen")}</annotation>\n'
+        )
+        write_text(tmp_path / "a.xml", text, encoding)
+        assert read(tmp_path).names == ("Kätzchen",)
+
     def test_nothing_but_broken_files(self, tmp_path: Path) -> None:
         write_text(tmp_path / "b.xml", f"<annotation>{SIZE}<object>")
         told = refusal(tmp_path)
