@@ -140,7 +140,7 @@ def _read_samples(content: Mapping[str, Any], file: Path, reading: _Reading) -> 
         if not isinstance(label, dict):
             reading.not_labelled.append(where)
             continue
-        split = _split_of_tags(sample.get("tags"), where) or split_of(Path(sample["filepath"]).parent)
+        split = _split_of_tags(sample.get("tags"), where)
         path = reading.tree.image_named(sample["filepath"], file, split)
         split = split or reading.tree.split_of_folder(path) or of_file
         annotations = reading.splits.setdefault(split, Annotations(relative=True))

@@ -200,24 +200,30 @@ def _read_results(results: list[dict[str, Any]], path: Path, split: str, told: s
     annotations = reading.splits.setdefault(split, Annotations())
     size = _size(results, path)
     image = annotations.add_image(path, *size)
-    labelled = {result.get("id") for result in results if _labels(result)}
+    labels = [_labels(result) for result in results]
+    labelled = {result.get("id") for result, listed in zip(results, labels, strict=True) if listed}
     counts: Counter[str] = Counter()
-    for result in results:
+    for result, listed in zip(results, labels, strict=True):
         kind = _kind(result)
         if kind is None:
             reading.left_out[_type(result)] += 1
-        elif not _labels(result):
+        elif not listed:
             # What is said of a labelled region (its text, a choice) is a result with the same id.
             reading.unlabelled += result.get("id") is None or result.get("id") not in labelled
         else:
-            if number(result.get("image_rotation", 0)):
-                turned = f"was turned by {result['image_rotation']} degrees in Label Studio"
-                raise DataError(f"{told} {turned}, which its boxes do not tell; turn the file instead and label it again")
+            _check_not_turned(result, told)
             counts[kind] += 1
             xyxy, area = _OUTLINES[kind].extent(result["value"], *size)
-            for label in _labels(result):
+            for label in listed:
                 where = f"{told}, {kind} {counts[kind]}"
                 annotations.add_box(image, reading.names.number(label), xyxy, where, area=area)
+
+
+def _check_not_turned(result: Mapping[str, Any], told: str) -> None:
+    degrees = result.get("image_rotation")
+    if degrees and number(degrees):
+        turned = f"was turned by {degrees} degrees in Label Studio, which its boxes do not tell"
+        raise DataError(f"{told} {turned}; turn the file instead and label it again")
 
 
 def _size(results: list[dict[str, Any]], path: Path) -> tuple[int, int]:

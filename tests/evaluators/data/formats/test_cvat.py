@@ -1,12 +1,13 @@
 """CVAT's XML is read with its classes, subsets and turned shapes; what has no box is counted."""
 
+import weakref
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from evaluators.data.clean import clean_records
-from evaluators.data.formats.cvat import find_cvat, read_cvat
+from evaluators.data.formats.cvat import _elements, find_cvat, read_cvat
 from evaluators.data.problems import Findings
 from evaluators.data.tree import Tree
 from gpnas.errors import DataError
@@ -117,6 +118,12 @@ def test_the_split_is_told_by_subset_folder_or_file(tmp_path, meta, name, file, 
     assert raw.splits[split].images[0].path == tmp_path / "images/a.jpg"
 
 
+def test_the_folder_of_the_image_tells_its_split(tmp_path):
+    write_image(tmp_path / "images" / "val" / "b.jpg", 200, 100, 2)
+    raw = read(written(tmp_path, f'<image name="b.jpg" width="200" height="100">{box()}</image>'))
+    assert list(raw.splits) == ["val"]
+
+
 def test_classes_without_meta_are_the_labels_in_alphabetical_order(tmp_path):
     image = f'<image name="a.jpg" width="200" height="100">{box("pig")}{box("ant", 11)}</image>'
     raw = read(written(tmp_path, image, meta=""))
@@ -205,7 +212,7 @@ def test_a_shape_without_numbers_is_counted_when_it_is_cleaned(tmp_path, shape):
 
 def test_a_turned_box_with_reversed_corners_is_counted_as_reversed(tmp_path):
     found = Findings()
-    clean_records(read(one_image(tmp_path, box(x1=50, x2=10, more='rotation="45"'))), found)
+    clean_records(read(one_image(tmp_path, box(x1=15, x2=10, more='rotation="45"'))), found)
     assert [kind.name for kind in found.counts] == ["REVERSED"]
 
 
@@ -249,6 +256,16 @@ def test_an_image_that_stands_there_twice_is_refused(tmp_path):
 def test_an_image_without_a_name_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"<image> without a name \(id 5\); export it as CVAT for images"):
         read(written(tmp_path, '<image id="5"/>'))
+
+
+def test_an_element_is_forgotten_when_the_next_one_comes(tmp_path):
+    image = f'<image name="a.jpg">{box()}</image>'
+    elements = _elements(written(tmp_path, image + image) / "annotations.xml", "annotations.xml")
+    first = weakref.ref(next(elements))
+    assert first() is not None
+    next(elements)
+    next(elements)
+    assert first() is None
 
 
 def test_a_file_without_images_is_refused(tmp_path):
@@ -301,6 +318,14 @@ def test_a_video_is_read_frame_by_frame(tmp_path, suffix):
     assert split.xyxy.tolist() == [[10, 20, 50, 40], [12, 21, 52, 41], [1, 2, 30, 40]]
     assert split.where(2) == "annotations.xml, track 2, polygon of frame 1"
     assert raw.notes == ["What has no box was left out: 1 <points>."]
+
+
+def test_only_the_frames_in_images_are_read(tmp_path):
+    video(tmp_path)
+    write_image(tmp_path / "images" / "cover.png", 200, 100, 8)
+    write_image(tmp_path / "old" / "frame_000000.png", 200, 100, 9)
+    names = [image.path.relative_to(tmp_path).as_posix() for image in read(tmp_path).splits[""].images]
+    assert names == [f"images/frame_{i:06d}.PNG" for i in range(3)]
 
 
 def test_the_subset_of_a_video_is_its_split(tmp_path):

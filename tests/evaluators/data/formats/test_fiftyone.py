@@ -202,6 +202,13 @@ def test_the_split_is_told_by_tags_or_folders(tmp_path, tags, path, split):
     assert raw.splits[split].images[0].path == tmp_path / path
 
 
+def test_the_file_tells_the_split(tmp_path):
+    labels(tmp_path, [detection()]).joinpath("labels.json").rename(tmp_path / "val.json")
+    samples(tmp_path, {"filepath": "data/b.jpg", "ground_truth": field()}, image="data/b.jpg")
+    (tmp_path / "samples.json").rename(tmp_path / "train.json")
+    assert boxes_read(read(tmp_path)) == {"train": {"b.jpg": []}, "val": {"a.jpg": [("cat", 50, 10, 150, 40)]}}
+
+
 def test_tags_of_two_splits_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"samples\.json, image data/a\.jpg has tags of several splits, train, val; leave one"):
         read(samples(tmp_path, {"tags": ["train", "val"], "ground_truth": field(detection())}))
