@@ -133,19 +133,12 @@ def _table(file: Path) -> Table | None:
     except OSError:
         return None
     for delimiter in _DELIMITERS:
-        rows = [_fields(line, delimiter) for line in lines]
+        rows = [next(csv.reader([line], delimiter=delimiter, skipinitialspace=True)) for line in lines]
         tables = [_named_columns(file, delimiter, row) for row in rows[:1]]
         tables += [_usual_columns(file, delimiter, row) for row in rows]
         if any(tables):
             return next(filter(None, tables))
     return None
-
-
-def _fields(line: str, delimiter: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error:
-        return []
 
 
 def _named_columns(file: Path, delimiter: str, header: Sequence[str]) -> Table | None:

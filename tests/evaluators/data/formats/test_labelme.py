@@ -125,6 +125,13 @@ class TestFiles:
         first, second = tmp_path / "a.json", tmp_path / "old" / "a.json"
         assert refusal(tmp_path) == f"{first} and {second} both describe the image {tmp_path / 'a.png'}; remove one of them"
 
+    def test_two_files_about_one_image_that_is_missing(self, tmp_path: Path) -> None:
+        for stem in ("b", "c"):
+            write_one(tmp_path, shape(), file=f"{stem}.json", imagePath="x.png")
+        found = Findings()
+        clean_records(read(tmp_path), found)
+        assert found.counts == {Kind.MISSING: 2}
+
     def test_folders_of_images_name_the_splits_where_those_of_the_files_do_not(self, tmp_path: Path) -> None:
         for split, stem in (("train", "b"), ("val", "c")):
             write_image(tmp_path / "images" / split / f"{stem}.png", 60, 40, seed=2)

@@ -199,6 +199,9 @@ class TestText:
     def test_byte_order_mark(self, tmp_path: Path, encoding: str) -> None:
         assert boxes(read(write_one(tmp_path, TENSORFLOW, encoding=encoding))) == [[10, 5, 30, 35]]
 
+    def test_byte_order_mark_without_header(self, tmp_path: Path) -> None:
+        assert paths(read(write_one(tmp_path, "a.png,10,5,30,35,cat\n", encoding="utf-8-sig"))) == ["a.png"]
+
     def test_semicolons_and_decimal_commas(self, tmp_path: Path) -> None:
         raw = read(write_one(tmp_path, "image;label;xmin;ymin;xmax;ymax\na.png;cat;10,25;5;30;35,5\n"))
         assert boxes(raw) == [[10.25, 5, 30, 35.5]]
@@ -292,6 +295,12 @@ class TestShares:
     def test_a_number_that_is_not_finite_does_not_count(self, tmp_path: Path) -> None:
         raw = read(write_one(tmp_path, "a.png,0.25,0.5,1,1,cat\na.png,inf,nan,1,1,cat\n"))
         assert boxes_read(raw)[NO_SPLIT]["a.png"] == [("cat", 15, 20, 60, 40)]
+
+    def test_a_table_without_boxes_is_neither(self, tmp_path: Path) -> None:
+        write_image(tmp_path / "b.png", 60, 40, seed=2)
+        write_one(tmp_path, "b.png,,,,,\n", "one.csv")
+        raw = read(write_one(tmp_path, "a.png,0.25,0.5,1,1,cat\n", "two.csv"))
+        assert boxes_read(raw)[NO_SPLIT] == {"a.png": [("cat", 15, 20, 60, 40)], "b.png": []}
 
     def test_pixels_and_shares_in_two_tables(self, tmp_path: Path) -> None:
         write_one(tmp_path, TENSORFLOW, "one.csv")
