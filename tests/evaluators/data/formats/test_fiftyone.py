@@ -167,7 +167,8 @@ def test_a_box_without_numbers_is_counted_when_it_is_cleaned(tmp_path, bounding_
     [{"iscrowd": True}, {"attributes": {"iscrowd": 1}}, {"attributes": {"iscrowd": {"_cls": "NumericAttribute", "value": 1}}}],
 )
 def test_a_crowd_of_coco_stays_a_crowd(tmp_path, more):
-    raw = read(labels(tmp_path, [detection(**more), detection("dog", iscrowd=0)]))
+    single = detection("dog", attributes={"iscrowd": {"_cls": "NumericAttribute", "value": 0}})
+    raw = read(labels(tmp_path, [detection(**more), single]))
     assert raw.splits[""].crowds.tolist() == [True, False]
 
 

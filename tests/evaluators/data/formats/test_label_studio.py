@@ -226,6 +226,7 @@ def test_a_shape_without_numbers_is_counted_when_it_is_cleaned(tmp_path, result)
 
 def test_two_labels_of_a_box_are_two_boxes(tmp_path):
     raw = read(written(tmp_path, [task(region(["dog", "cat", "dog"]))]))
+    assert len(raw.splits[""]) == 2
     assert boxes_read(raw) == {"": {"a.jpg": [("cat", 10, 20, 30, 60), ("dog", 10, 20, 30, 60)]}}
 
 
