@@ -28,8 +28,7 @@ def image_described(tree: Tree, file: Path, name: str, split: str = NO_SPLIT) ->
     own = tree.image_of_stem(file)
     if not name:
         return own or file.with_suffix(".jpg")
-    last = PureWindowsPath(name).name
-    if own is not None and (own.name == last or _stem(last) != file.stem):
+    if own is not None and _stem(PureWindowsPath(name).name) != file.stem:
         return own
     named = image_called(tree, name, file, split)
     return named if own is None or str(named) in tree.existing else own

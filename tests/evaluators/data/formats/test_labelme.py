@@ -72,7 +72,15 @@ def test_any_data_set_comes_back(data: TwinData) -> None:
 class TestFind:
     @pytest.mark.parametrize(
         "text",
-        ["", "{", "[]", "{}", '{"images": [], "annotations": [], "categories": []}', '[{"shapes": []}]', '{"shapes": []}'],
+        [
+            "",
+            "{",
+            "[]",
+            "{}",
+            '{"images": [], "annotations": [], "categories": []}',
+            '[{"shapes": [], "imagePath": "a.png"}]',
+            '{"shapes": []}',
+        ],
     )
     def test_other_json_is_not_labelme(self, tmp_path: Path, text: str) -> None:
         write_text(tmp_path / "a.json", text)
@@ -98,7 +106,8 @@ class TestFind:
 class TestFiles:
     def test_files_of_other_programs_are_skipped(self, tmp_path: Path) -> None:
         write_one(tmp_path, shape())
-        write_text(tmp_path / "settings.json", '{"shapes": 3}')
+        write_text(tmp_path / "settings.json", '{"shapes": 3, "imagePath": "a.png"}')
+        write_text(tmp_path / "shapes.json", '{"shapes": []}')
         raw = read(tmp_path)
         assert len(paths(raw)) == 1 and raw.found.counts == {}
 
@@ -208,11 +217,17 @@ class TestShape:
         assert boxes(read(write_one(tmp_path, shape([[20, 15], [23, 19]], "circle")))) == [[15, 10, 25, 20]]
 
     def test_points_and_lines_have_no_box(self, tmp_path: Path) -> None:
-        others = [shape([[1, 2]], "point", "eye"), shape(kind="line"), shape([[3, 4]], "point", ""), shape(kind="linestrip")]
+        others = [
+            shape([[1, 2]], "point", "eye"),
+            shape(kind="line"),
+            shape([[3, 4]], "point", ""),
+            shape(kind="linestrip"),
+            shape(kind="points"),
+        ]
         raw = read(write_one(tmp_path, *others, shape()))
         assert raw.names == ("cat",) and boxes(raw) == [[10, 5, 30, 35]]
-        assert raw.splits[NO_SPLIT].where(0) == "a.json, shape 5"
-        assert raw.notes == ["shapes without a box stayed out: 1 line, 1 linestrip, 2 point"]
+        assert raw.splits[NO_SPLIT].where(0) == "a.json, shape 6"
+        assert raw.notes == ["shapes without a box stayed out: 1 line, 1 linestrip, 2 point, 1 points"]
 
     @pytest.mark.parametrize(
         "points",

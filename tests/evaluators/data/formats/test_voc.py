@@ -190,6 +190,21 @@ class TestImage:
         assert paths(read(write_one(tmp_path, filename="a.png"))) == ["a.png"]
         assert paths(read(write_one(tmp_path, filename="a.jpg"))) == ["a.jpg"]
 
+    @pytest.mark.parametrize("filename", ["a.jpg", "a", "renamed.jpg", None])
+    def test_masks_of_the_kit_are_no_images(self, tmp_path: Path, filename: str | None) -> None:
+        write_one(tmp_path, file="Annotations/a.xml", filename=filename)
+        (tmp_path / "a.png").unlink()
+        for file in ("JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png"):
+            write_image(tmp_path / file, 60, 40, seed=1)
+        assert paths(read(tmp_path)) == ["a.jpg"]
+
+    def test_two_images_that_the_name_may_mean(self, tmp_path: Path) -> None:
+        write_one(tmp_path, file="Annotations/a.xml")
+        (tmp_path / "a.png").unlink()
+        one, two = (write_image(tmp_path / folder / "a.png", 60, 40, seed=1) for folder in ("one", "two"))
+        file = tmp_path / "Annotations" / "a.xml"
+        assert refusal(tmp_path).startswith(f"{file} names the image a.png, which may be {one} or {two}; ")
+
     @pytest.mark.parametrize(("filename", "missing"), [("b.png", "b.png"), (None, "b.jpg")])
     def test_an_image_without_a_file(self, tmp_path: Path, filename: str | None, missing: str) -> None:
         write_text(
