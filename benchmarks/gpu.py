@@ -27,6 +27,7 @@ import yaml
 
 from evaluators.data.bank import load_bank
 from evaluators.data.digits import digit_scenes
+from evaluators.data.open import DataSource
 from evaluators.data.records import DetectionData
 from evaluators.proxy import ProxyEvaluator
 from evaluators.training.loop import fit, new_network
@@ -116,7 +117,7 @@ def proxies(at_once: int, count: int = 4) -> float:
     """Seconds for `count` proxies in `at_once` processes on one GPU, without the start of the processes."""
     space, rng = GradientPathSpace(10, {"pgi.kind": ("none",)}), random.Random(0)
     candidates = [space.propose([], rng) for _ in range(count + at_once)]
-    with tempfile.TemporaryDirectory() as folder, LocalWorkers(ProxyEvaluator("digits", device="cuda"), at_once) as workers:
+    with tempfile.TemporaryDirectory() as folder, LocalWorkers(ProxyEvaluator(DataSource("digits"), device="cuda"), at_once) as workers:
         for part in (candidates[count:], candidates[:count]):  # the first ones start the processes
             began, waiting, running = time.perf_counter(), list(part), 0
             while waiting or running:

@@ -37,7 +37,7 @@ from evaluators.data import batches as data_batches
 from evaluators.data.bank import load_bank
 from evaluators.data.gather import gathered_images
 from evaluators.data.images import image_of
-from evaluators.data.open import open_data
+from evaluators.data.open import DataSource, open_data
 from evaluators.data.records import DetectionData
 from evaluators.data.warp import warped_images
 from evaluators.detector.loss import network_loss
@@ -239,7 +239,7 @@ def resident_mib() -> float:
 def proxies(spec: str, classes: int, size: int) -> list[float]:
     """Resident MiB of this process after each of PROXIES proxies."""
     space, rng = GradientPathSpace(classes, {"width": (16, 24, 32), "stem.width": (8, 16)}), random.Random(1)
-    evaluator = ProxyEvaluator(spec, device="cpu", threads=torch.get_num_threads())
+    evaluator = ProxyEvaluator(DataSource(spec), device="cpu", threads=torch.get_num_threads())
     memory = []
     for _ in range(PROXIES):
         with tempfile.TemporaryDirectory() as folder:

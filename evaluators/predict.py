@@ -31,7 +31,7 @@ _COLOURS = ((47, 109, 181), (194, 65, 12), (22, 128, 86), (140, 60, 160), (180, 
 
 def image_records(source: Path) -> tuple[list[Record], list[str]]:
     """The image `source`, or all images below the folder `source`, as records without boxes; and what is wrong with those
-    whose header cannot be read. Raises DataError when there are none.
+    whose header cannot be read. Raises DataError when there are none, or none with a header.
     """
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -49,6 +49,8 @@ def image_records(source: Path) -> tuple[list[Record], list[str]]:
             broken.append(str(error))
             continue
         records.append(Record(number, width, height, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), path=file))
+    if not records:
+        raise DataError(f"{broken[0]}; none of {len(files)} images can be read")
     return records, broken
 
 

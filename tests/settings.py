@@ -15,7 +15,7 @@ _SETTINGS = RunSettings(
     version="0.1.0",
     budget=Budget("trials", 12),
     budget_text="12trials",
-    data=DataFacts("grid", "0123abcd", ("cat", "dog"), {"train": 10, "val": 5}),
+    data=DataFacts("grid", "0123abcd", ("cat", "dog"), {"train": 10, "val": 5}, split="80/20", strict=True),
     space="gradient-path",
     start=None,
     start_source=None,

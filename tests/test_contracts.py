@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from evaluators.data.open import DataSource
 from evaluators.proxy import ProxyEvaluator
 from evaluators.tabular import Curve, TabularEvaluator
 from gpnas.search.trial import Candidate, Evaluator, Fidelity, Space
@@ -82,7 +83,7 @@ class TestGridEvaluator(EvaluatorContract):
 class TestProxyEvaluator(EvaluatorContract):
     @pytest.fixture
     def evaluator(self, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
-        return ProxyEvaluator(str(yolo_folder(tmp_path_factory.mktemp("data"))))
+        return ProxyEvaluator(DataSource(str(yolo_folder(tmp_path_factory.mktemp("data")))))
 
     @pytest.fixture
     def candidate(self, narrow_space: GradientPathSpace) -> Candidate:

@@ -75,6 +75,8 @@ def load_bank(
     problems = _problems(images, len(records))
     if not accept_broken:
         check_problems("the images", problems, strict=False)
+        if not len(images.kept):
+            raise DataError(f"no image can be used: {'. '.join(map(str, problems))}; restore the files")
     records = tuple(records[i] for i in images.kept.tolist())
     sizes = [(int(height), int(width)) for height, width in images.sizes]
     scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)

@@ -33,7 +33,8 @@ def clean_records(raw: RawData, found: Findings) -> tuple[dict[str, tuple[Record
     Problems are added to `found`.
     """
     splits: dict[str, tuple[Record, ...]] = {}
-    totals = {"box": found.counts.get(Kind.NO_IMAGE, 0), "image": 0, "line": raw.lines}
+    before = sum(found.counts.get(kind, 0) for kind in (Kind.MISSING, Kind.UNREADABLE))  # images that a reader left out
+    totals = {"box": found.counts.get(Kind.NO_IMAGE, 0), "image": before, "line": raw.lines}
     first_key = 1
     for name, split in raw.splits.items():
         splits[name] = _records(split, first_key, found)

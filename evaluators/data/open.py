@@ -13,6 +13,7 @@ the remedy.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,12 @@ from evaluators.data.annotations import NO_SPLIT, RawData
 from evaluators.data.clean import clean_records
 from evaluators.data.digits import digit_scenes
 from evaluators.data.formats.coco import find_coco, read_coco
+from evaluators.data.formats.cvat import find_cvat, read_cvat
+from evaluators.data.formats.fiftyone import find_fiftyone, read_fiftyone
+from evaluators.data.formats.label_studio import find_label_studio, read_label_studio
+from evaluators.data.formats.labelme import find_labelme, read_labelme
+from evaluators.data.formats.table import find_csv, read_csv
+from evaluators.data.formats.voc import find_voc, read_voc
 from evaluators.data.formats.yolo import find_data_yaml, find_label_files, read_data_yaml, read_label_files
 from evaluators.data.problems import Findings, Kind, check_problems
 from evaluators.data.records import SPLITS, DetectionData, Record
@@ -47,6 +54,12 @@ class Format(NamedTuple):
 FORMATS = {
     "data.yaml": Format(find_data_yaml, read_data_yaml),
     "COCO": Format(find_coco, read_coco),
+    "FiftyOne": Format(find_fiftyone, read_fiftyone),
+    "Label Studio": Format(find_label_studio, read_label_studio),
+    "CVAT": Format(find_cvat, read_cvat),
+    "Pascal VOC": Format(find_voc, read_voc),
+    "LabelMe": Format(find_labelme, read_labelme),
+    "CSV": Format(find_csv, read_csv),
     "YOLO label files": Format(find_label_files, read_label_files, part_of="data.yaml"),
 }
 """The first format that a data set has is read."""
@@ -142,14 +155,27 @@ def _read(spec: str) -> _Read:
     others = [other for other in files if other != name and FORMATS[other].part_of != name]
     notes = [f"read as {name}; not read: {_some(files[other], tree)} ({other})" for other in others]
     raw = FORMATS[name].read(tree, files[name])
+    notes += _unnamed(tree, raw)
     splits, totals = clean_records(raw, raw.found)
     ids = raw.category_ids or tuple(range(len(raw.names)))
     return _Read(name, raw.names, ids, splits, raw.found, totals, [*notes, *raw.notes])
 
 
+def _unnamed(tree: Tree, raw: RawData) -> list[str]:
+    """A note on images of the folder that no annotation names; they may be forgotten ones, or pictures without objects."""
+    if tree.given != tree.root:
+        return []
+    named = {os.path.normpath(image.path) for split in raw.splits.values() for image in split.images}
+    rest = [path for path in tree.images if str(path) not in named]
+    if not rest:
+        return []
+    what = "1 image of the folder is" if len(rest) == 1 else f"{len(rest)} images of the folder are"
+    return [f"{what} in no annotation and not used: {_some(rest, tree)}"]
+
+
 def _some(files: Sequence[Path], tree: Tree) -> str:
     first = files[0].relative_to(tree.root)
-    return str(first) if len(files) == 1 else f"{first} and {len(files) - 1} more files"
+    return str(first) if len(files) == 1 else f"{first} and {len(files) - 1} more"
 
 
 def _no_annotations(tree: Tree, path: Path) -> str:
@@ -170,13 +196,14 @@ def _arranged(splits: Splits, wanted: DataSource, names: tuple[str, ...]) -> _Ar
         return _with_val(splits, wanted, names)
     if wanted.split:
         return _divided(_all(splits), {}, wanted.split, "as --split says")
+    rest, train = splits.get(NO_SPLIT, ()), splits.get("train", ())
+    notes = [f"{len(rest)} images are in no split, unlike the others, and were left out"] if rest and train else []
     if splits.get("val"):
-        left = len(splits.get(NO_SPLIT, ()))
-        notes = [f"{left} images are in no split and were left out"] if left else []
-        return _Arranged({split: splits[split] for split in SPLITS if split in splits}, "", notes)
-    pool = splits.get("train") or splits.get(NO_SPLIT) or ()
+        own = {"train": train or rest} | {split: splits[split] for split in SPLITS[1:] if split in splits}
+        return _Arranged(own, "", notes)
     kept = {"test": splits["test"]} if splits.get("test") else {}
-    return _divided(pool, kept, DEFAULT_SHARES, "because the data have no val split")
+    divided = _divided(train or rest, kept, DEFAULT_SHARES, "because the data have no val split")
+    return divided._replace(notes=[*notes, *divided.notes])
 
 
 def _with_val(splits: Splits, wanted: DataSource, names: tuple[str, ...]) -> _Arranged:

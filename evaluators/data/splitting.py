@@ -48,7 +48,8 @@ def assign(
     shares: Shares,
     seed: int = SEED,
 ) -> list[str]:
-    """The split of each record. Every split gets a record where there are enough groups. The same arguments give the same."""
+    """The split of each record. Every split gets boxes where there are enough groups with boxes; one that would have none stays
+    empty. The same arguments give the same splits."""
     names = list(shares)
     wanted = np.array([shares[name] for name in names])
     members = _members(_cut(groups))
@@ -65,7 +66,7 @@ def assign(
             split = max(range(len(names)), key=lambda s: (lacking[s, rarest], lacking[s, 0], wanted[s]))
             split_of[group] = split
             lacking[split] -= counts[group]
-    _fill_empty(split_of, counts[:, 0], len(names))
+    _give_each_boxes(split_of, np.asarray(counts[:, 1:].any(axis=1)), len(names))
     result = [""] * len(records)
     for together, number in zip(members, split_of.tolist(), strict=True):
         for i in together:
@@ -99,11 +100,15 @@ def _counts(records: Sequence[Record], members: Sequence[Sequence[int]]) -> NDAr
     return np.array([[len(group), *boxes[list(group)].sum(axis=0)] for group in members], dtype=np.int64)
 
 
-def _fill_empty(split_of: NDArray[np.int64], images: NDArray[np.int64], splits: int) -> None:
-    """Move the smallest group of the split with most groups into each split that has none; validation comes before test."""
+def _give_each_boxes(split_of: NDArray[np.int64], has_boxes: NDArray[np.bool_], splits: int) -> None:
+    """Move a group with boxes into each split that has none, from the split with most of them; val comes before test.
+
+    Where there are not enough of them, the images of the split go to train.
+    """
     for split in range(splits):
-        held = np.bincount(split_of, minlength=splits)
+        held = np.bincount(split_of[has_boxes], minlength=splits)
         donor = int(held.argmax())
         if held[split] == 0 and held[donor] > 1:
-            mine = np.flatnonzero(split_of == donor)
-            split_of[mine[images[mine].argmin()]] = split
+            split_of[np.flatnonzero((split_of == donor) & has_boxes)[-1]] = split  # the last: groups come by size
+        elif held[split] == 0:
+            split_of[split_of == split] = 0

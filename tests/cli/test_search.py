@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from evaluators.data.open import DataSource
 from gpnas.graph.cost import deployed_cost
 from gpnas.run.journal import Journal
 from gpnas.run.settings import RunSettings
@@ -64,12 +65,14 @@ def test_an_out_that_is_no_run_is_left_alone(refused: Refused, tmp_path: Path) -
     assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
 
 
-def missing_image(document: dict[str, Any]) -> None:
-    document["images"][0]["file_name"] = "gone.png"
+def missing_images(document: dict[str, Any]) -> None:
+    for i, image in enumerate(document["images"]):
+        image["file_name"] = f"gone{i}.png"
 
 
-def box_outside(document: dict[str, Any]) -> None:
-    document["annotations"][0]["bbox"] = [50, 30, 40, 20]
+def boxes_outside(document: dict[str, Any]) -> None:
+    for annotation in document["annotations"]:
+        annotation["bbox"] = [70, 30, 40, 20]
 
 
 def unknown_category(document: dict[str, Any]) -> None:
@@ -84,8 +87,8 @@ def empty_split(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (missing_image, ["gone.png"]),
-        (box_outside, ["50", "64"]),
+        (missing_images, ["images have no file", "gone0.png", "gone2.png; ..."]),
+        (boxes_outside, ["boxes lie outside of their image", "[70, 30, 110, 50]"]),
         (unknown_category, ["99"]),
         (empty_split, ["train", "no image"]),
     ],
@@ -177,7 +180,7 @@ def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(
     assert (settings.data.source, settings.data.names, settings.data.images) == (str(data), ("bar",), {"train": 4, "val": 4})
     assert (settings.seed, settings.slots, settings.imgsz, settings.warm_start) == (5, 2, 64, False)
     assert {k: v for k, v in evaluators[0].options.items() if k != "threads"} == {
-        "data": str(data),
+        "data": DataSource(str(data)),
         "device": "cpu",
         "batch_size": 8,
         "seed": 5,

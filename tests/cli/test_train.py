@@ -108,7 +108,12 @@ def test_images_that_cannot_be_predicted_on(
     assert "holds no images" in refused("predict", best, tmp_path / "empty")
     assert "--score 2.0: must lie in [0, 1]" in refused("predict", best, images, "--score", "2")
     (tmp_path / "broken.png").write_bytes(b"no image")
-    assert "not a readable image" in refused("predict", best, tmp_path / "broken.png")
+    assert "has no readable header" in refused("predict", best, tmp_path / "broken.png")
+    (nested / "b.png").write_bytes((nested / "a.png").read_bytes()[:-20])
+    code, out, err = gpnas("predict", best, tmp_path / "nested", "--out", tmp_path / "some", "--device", "cpu")
+    assert code == 1 and err == f"gpnas: the image {nested}/b.png is truncated; it is left out\n"
+    assert len(json.loads((tmp_path / "some/predictions.json").read_text())) == 2 and "2 images" in out
+    assert "--max-detections 0: must be at least 1" in refused("predict", best, images, "--max-detections", "0")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import evaluators.predict
+from evaluators.data.bank import load_bank
 from evaluators.judge import detect, load_split
 from evaluators.predict import as_json, drawn, image_records, jpeg, predict
 from evaluators.training.loop import new_network
@@ -31,10 +32,11 @@ def write(path: Path, width: int, height: int) -> Path:
 def test_a_folder_is_read_to_its_depth_and_by_name(tmp_path: Path) -> None:
     files = [write(tmp_path / name, 40, 30) for name in ("b.png", "a/z.JPG", "a/c.png")]
     (tmp_path / "notes.txt").write_text("no image")
-    records = image_records(tmp_path)
+    records, broken = image_records(tmp_path)
+    assert broken == []
     assert [record.path for record in records] == [files[2], files[1], files[0]]
     assert [(r.image_id, r.width, r.height, r.boxes.shape) for r in records] == [(i, 40, 30, (0, 4)) for i in range(3)]
-    assert [record.path for record in image_records(files[0])] == [files[0]]
+    assert [record.path for record in image_records(files[0])[0]] == [files[0]]
 
 
 def test_nothing_to_read_is_named(tmp_path: Path) -> None:
@@ -43,6 +45,9 @@ def test_nothing_to_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(DataError, match=r"holds no images \(.*\.png.*\); give another folder"):
         image_records(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"x\.png has no readable header .*; none of 1 images can be read"):
+        image_records(tmp_path)
 
 
 def test_every_image_has_its_detections_above_the_score_whatever_the_batches(
@@ -50,17 +55,17 @@ def test_every_image_has_its_detections_above_the_score_whatever_the_batches(
 ) -> None:
     for i, (width, height) in enumerate([(64, 48), (40, 64), (90, 50)]):
         write(tmp_path / f"{i}.png", width, height)
-    records, network = image_records(tmp_path), new_network(small_graph(8), 3, 64, 0)
+    records, network = image_records(tmp_path)[0], new_network(small_graph(8), 3, 64, 0)
     torch.nn.init.normal_(next(network.parameters()), std=3.0)
     expected = detect(network, load_split(records, 64), 3)
     score = float(np.median(np.concatenate(expected)[:, 4]))
     batches: list[int] = []
 
-    def counted(records: Any, *rest: Any) -> Any:
+    def counted(records: Any, *rest: Any, **more: Any) -> Any:
         batches.append(len(records))
-        return load_split(records, *rest)
+        return load_bank(records, *rest, **more)
 
-    monkeypatch.setattr(evaluators.predict, "load_split", counted)
+    monkeypatch.setattr(evaluators.predict, "load_bank", counted)
     monkeypatch.setattr(evaluators.predict, "_BATCH", 2)
     pairs = list(predict(network, records, imgsz=64, names=NAMES, least_score=score, device="cpu"))
     assert batches == [2, 1] and [record for record, _ in pairs] == records
@@ -70,8 +75,33 @@ def test_every_image_has_its_detections_above_the_score_whatever_the_batches(
     assert 0 < kept < sum(len(rows) for rows in expected)
 
 
+def test_images_that_cannot_be_read_are_named_and_the_others_predicted(tmp_path: Path) -> None:
+    """Four of five are damaged: too many for a training."""
+    for i in range(5):
+        path = write(tmp_path / f"{i}.png", 64, 48)
+        if i != 2:
+            path.write_bytes(path.read_bytes()[:-20] if i else b"")
+    records, broken = image_records(tmp_path)
+    assert len(records) == 4 and len(broken) == 1 and "0.png has no readable header" in broken[0]
+    told: list[str] = []
+    network = new_network(small_graph(8), 3, 64, 0)
+    pairs = list(predict(network, records, imgsz=64, names=NAMES, least_score=0.5, device="cpu", tell=told.append))
+    assert [record.path for record, _ in pairs] == [tmp_path / "2.png"]
+    assert told == [f"the image {tmp_path}/{i}.png is truncated; it is left out" for i in (1, 3, 4)]
+
+
+@pytest.mark.parametrize("most", [1, 7, 140])
+def test_as_many_detections_are_found_as_are_asked_for(tmp_path: Path, most: int) -> None:
+    """COCO counts 100; an untrained network finds something in every cell."""
+    write(tmp_path / "a.png", 256, 256)
+    network = new_network(small_graph(8), 3, 256, 0)
+    torch.nn.init.normal_(next(network.parameters()), std=3.0)
+    [(_, rows)] = predict(network, image_records(tmp_path)[0], imgsz=256, names=NAMES, least_score=0.0, most=most, device="cpu")
+    assert len(rows) == most and (np.diff(rows[:, 4]) <= 0).all()
+
+
 def test_json_rounds_scores_and_pixels(tmp_path: Path) -> None:
-    [record] = image_records(write(tmp_path / "a.png", 100, 90))
+    [record], _ = image_records(write(tmp_path / "a.png", 100, 90))
     assert as_json(record, ROWS, NAMES) == {
         "file": str(tmp_path / "a.png"),
         "width": 100,

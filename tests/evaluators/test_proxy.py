@@ -15,7 +15,7 @@ import torch
 import evaluators.proxy
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import ImageBank
-from evaluators.data.open import open_data
+from evaluators.data.open import DataSource, open_data
 from evaluators.judge import judge_split
 from evaluators.proxy import ProxyEvaluator
 from evaluators.training.loop import FitResult, fit, new_network
@@ -53,7 +53,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def proxy(spec: str, seed: int = 0) -> ProxyEvaluator:
-    return ProxyEvaluator(spec, device="cpu", seed=seed, batch_size=4, precision="fp32")
+    return ProxyEvaluator(DataSource(spec), device="cpu", seed=seed, batch_size=4, precision="fp32")
 
 
 def checkpoint(folder: Path, epochs: int) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_its_metrics_are_those_of_the_averaged_weights_on_val(spec: str, tmp_pat
     result = proxy(spec).evaluate(SMALL, Fidelity(2, 64), tmp_path, ignore)
     network = Network(SMALL.graph)
     network.load_state_dict(checkpoint(tmp_path, 2)["ema"])
-    evaluation, _ = judge_split(network, open_data(spec), "val", 64, device="cpu", precision="fp32")
+    evaluation, *_ = judge_split(network, open_data(spec), "val", 64, device="cpu", precision="fp32")
     assert result.metrics == evaluation.metrics == checkpoint(tmp_path, 2)["metrics"]
     assert MEMORY_BYTES not in result.metrics  # a CPU has no memory of its own
 
@@ -120,7 +120,7 @@ def test_the_recipe_is_short_and_its_seed_depends_on_candidate_and_fidelity(
 
 
 def test_the_defaults_are_those_of_the_published_searches() -> None:
-    evaluator = ProxyEvaluator("digits")
+    evaluator = ProxyEvaluator(DataSource("digits"))
     assert (evaluator.threads, evaluator.seed, evaluator.batch_size) == (1, 0, 8)
     assert (evaluator.device, evaluator.precision) == ("auto", "auto")
 
@@ -295,7 +295,9 @@ def test_a_head_for_other_classes_is_not_trained(spec: str, tmp_path: Path) -> N
 def test_the_threads_are_those_asked_for(spec: str, tmp_path: Path) -> None:
     before = torch.get_num_threads(), cv2.getNumThreads()
     try:
-        ProxyEvaluator(spec, device="cpu", threads=2, batch_size=4).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
+        ProxyEvaluator(DataSource(spec), device="cpu", threads=2, batch_size=4).evaluate(
+            SMALL, Fidelity(1, 64), tmp_path, ignore
+        )
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
     finally:
         torch.set_num_threads(before[0])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gpnas.errors import JournalError
-from gpnas.run.settings import RunSettings
+from gpnas.run.settings import OLDER, RunSettings
 from gpnas.search.limits import Limits
 from tests.settings import run_settings
 
@@ -19,6 +20,9 @@ STORED: dict[str, Any] = {
     "data_digest": "0123abcd",
     "names": ["cat", "dog"],
     "images": {"train": 10, "val": 5},
+    "split": "80/20",
+    "val": "",
+    "strict": True,
     "space": "gradient-path",
     "start": None,
     "around": None,
@@ -62,12 +66,13 @@ def test_a_start_and_limits_may_be_absent_or_given() -> None:
     assert RunSettings.from_json(stored) == settings
 
 
-def test_runs_from_before_warm_start_still_open() -> None:
-    stored = {key: value for key, value in STORED.items() if key != "warm_start"}
-    assert RunSettings.from_json(stored) == run_settings(warm_start=False)
+def test_older_runs_still_open() -> None:
+    stored = {key: value for key, value in STORED.items() if key not in ("warm_start", "split", "val", "strict")}
+    data = replace(run_settings().data, split="", val="", strict=False)
+    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data)
 
 
-@pytest.mark.parametrize("key", sorted(STORED.keys() - {"warm_start"}))
+@pytest.mark.parametrize("key", sorted(STORED.keys() - OLDER.keys()))
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(
         JournalError, match=f"the settings in the journal lack the key '{key}'; use the gpnas that made the run"

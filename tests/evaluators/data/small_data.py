@@ -24,6 +24,13 @@ def picture(height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
     return np.stack([x * 255 // width, y * 255 // height, 255 - x * 255 // width], axis=-1).astype(np.uint8)
 
 
+def another(number: int) -> NDArray[np.uint8]:
+    """A picture that differs from that of every other number in its first pixels."""
+    pixels = picture()
+    pixels[:8, :8] = number
+    return pixels
+
+
 def write_picture(path: Path, rgb: NDArray[Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.ascontiguousarray(rgb[..., ::-1]))
@@ -57,14 +64,14 @@ def write_coco(root: Path, **splits: dict[str, Any] | None) -> Path:
             continue
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
         for image in content["images"]:
-            write_picture(root / "images" / image["file_name"], picture())
+            write_picture(root / "images" / image["file_name"], another(image["id"] if isinstance(image["id"], int) else 0))
     return root
 
 
 def write_data_yaml(root: Path, text: str = "train: images/train\nval: images/val\nnames: [cat, dog]\n") -> Path:
-    for split in ("train", "val"):
-        write_picture(root / "images" / split / "a.png", picture())
-        write_picture(root / "images" / split / "b.jpg", picture())
+    for number, split in enumerate(("train", "val")):
+        write_picture(root / "images" / split / "a.png", another(100 * number))
+        write_picture(root / "images" / split / "b.jpg", another(100 * number + 50))
         (root / "labels" / split).mkdir(parents=True)
         # Of 60x40 pixels: centre (24, 22), 15 wide and 20 high.
         (root / "labels" / split / "a.txt").write_text("1 0.4 0.55 0.25 0.5\n\n")

@@ -11,9 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from evaluators.data import cache, images
+from evaluators.data import bank, cache
 from evaluators.data.bank import load_bank
 from evaluators.data.cache import cache_folder
+from evaluators.data.images import Broken, readable_image
 from evaluators.data.records import Record
 from gpnas.errors import DataError
 
@@ -27,13 +28,14 @@ def record(folder: Path, level: int, number: int = 0) -> Record:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are decoded from now on."""
     seen: list[Path] = []
-    original = images.read_image
+    original = readable_image
 
-    def watched(path: Path) -> NDArray[np.uint8]:
-        seen.append(path)
-        return original(path)
+    def watched(record: Record) -> NDArray[np.uint8] | Broken:
+        assert record.path is not None
+        seen.append(record.path)
+        return original(record)
 
-    monkeypatch.setattr(images, "read_image", watched)
+    monkeypatch.setattr(bank, "readable_image", watched)
     return seen
 
 
@@ -62,33 +64,52 @@ def test_a_moved_file_is_in_the_cache_and_a_changed_one_is_decoded_again(
 
 
 def test_a_broken_entry_is_made_again(tmp_path: Path) -> None:
-    bank = load_bank([record(tmp_path, 90)], 32)
+    whole = load_bank([record(tmp_path, 90)], 32)
     (kept,) = cache_folder().glob("*.npz")
     for content in (b"", b"no zip", kept.read_bytes()[:200]):
         kept.write_bytes(content)
-        assert torch.equal(load_bank([record(tmp_path, 90)], 32).pixels, bank.pixels)
+        assert torch.equal(load_bank([record(tmp_path, 90)], 32).pixels, whole.pixels)
     assert not list(cache_folder().glob("*.tmp"))
 
 
-def test_a_damaged_image_is_refused_and_not_stored(tmp_path: Path) -> None:
-    broken = record(tmp_path, 90)
-    assert broken.path is not None
-    broken.path.write_bytes(broken.path.read_bytes()[:60])
-    with pytest.raises(DataError, match="truncated"):
-        load_bank([broken], 32)
-    assert not cache_folder().exists()
+def test_a_damaged_image_is_left_out_and_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record(tmp_path, 40 * i, i) for i in range(3)]
+    damaged = records[1].path
+    assert damaged is not None
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    seen = decoded(monkeypatch)
+    first, again = load_bank(records, 32), load_bank(records, 32)
+    assert len(seen) == 3
+    for loaded in (first, again):
+        assert [r.image_id for r in loaded.records] == [0, 2] and loaded.pixels[:, 0, 0, 0].tolist() == [0, 80]
+        assert list(map(str, loaded.problems)) == [f"1 of 3 images cannot be read and was left out: {damaged} is truncated"]
 
 
-def test_a_wrong_size_is_refused_though_the_pixels_are_stored(tmp_path: Path) -> None:
+def test_a_bank_of_damaged_images_is_refused_unless_they_are_accepted(tmp_path: Path) -> None:
+    records = [record(tmp_path, 90, i) for i in range(5)]
+    for damaged in records[:4]:
+        assert damaged.path is not None
+        damaged.path.write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"4 of 5 images cannot be read: .*0\.png is not a readable image; .*; \.\.\. \(up to 5%"
+    ):
+        load_bank(records, 32)
+    assert [r.image_id for r in load_bank(records, 32, accept_broken=True).records] == [4]
+    with pytest.raises(DataError, match="no image can be used: 2 of 2 images cannot be read"):
+        load_bank(records[:2], 32)
+    assert load_bank(records[:2], 32, accept_broken=True).boxes.shape == (0, 1, 4)
+
+
+def test_a_wrong_size_is_found_though_the_pixels_are_stored(tmp_path: Path) -> None:
     right = record(tmp_path, 90)
     load_bank([right], 32)
     wrong = Record(0, 31, 20, right.boxes, right.classes, path=right.path)
-    with pytest.raises(DataError, match="30x20 pixels but its annotation says 31x20"):
+    with pytest.raises(DataError, match="has 30x20 pixels, not 31x20"):
         load_bank([wrong], 32)
 
 
 def test_the_least_recently_used_entries_are_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_BYTES", 3 * 32 * 32 * 3 + 3000)
+    monkeypatch.setattr(cache, "MOST_BYTES", 3 * 32 * 32 * 3 + 6000)
     for i in range(4):
         load_bank([record(tmp_path, 10 * i, i)], 32)
         for path in cache_folder().glob("*.npz"):

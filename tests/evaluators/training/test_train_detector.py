@@ -93,10 +93,10 @@ def test_a_finished_training_is_a_detector(tmp_path: Path) -> None:
     assert done.best_epoch == 1 + aps.index(max(aps)) and done.loaded == ""
     network = Network(small_graph(8))
     load_weights(network, detector.weights, tmp_path / "best.pt")
-    evaluation, detections = judge_split(network, AS_IT_WAS["data"], "val", 64, device="cpu", precision="fp32")
+    evaluation, detections, _ = judge_split(network, AS_IT_WAS["data"], "val", 64, device="cpu", precision="fp32")
     assert evaluation == done.evaluation
     assert done.split == "val" and all(map(np.array_equal, detections, done.detections))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "results.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "results.csv", "splits.csv"]
 
     again = train(tmp_path, recipe=QUICK, genotype="the genotype", resume=True, report=pytest.fail)
     assert (again.evaluation, again.epochs, again.history) == (done.evaluation, 3, done.history)
@@ -108,7 +108,7 @@ def test_the_test_split_is_judged_where_there_is_one(tmp_path: Path) -> None:
     done = train(tmp_path, data=data)
     network = Network(small_graph(8))
     load_weights(network, load_detector(tmp_path / "best.pt").weights, tmp_path / "best.pt")
-    evaluation, _ = judge_split(network, data, "test", 64, device="cpu", precision="fp32")
+    evaluation, *_ = judge_split(network, data, "test", 64, device="cpu", precision="fp32")
     assert done.split == "test" and done.evaluation == evaluation
 
 
