@@ -16,6 +16,7 @@ from gpnas import __version__
 from gpnas.cli.analyze import analyze
 from gpnas.cli.bench import bench
 from gpnas.cli.catalogue import catalogue, export
+from gpnas.cli.data import data
 from gpnas.cli.search import report, resume, search, show
 from gpnas.cli.train import predict, train, val
 from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError
@@ -30,7 +31,7 @@ app = typer.Typer(
     help="Neural architecture search for object detectors over the gradient-path design space.",
 )
 
-for command in (search, resume, show, report, export, analyze, catalogue, train, val, predict):
+for command in (data, search, resume, show, report, export, analyze, catalogue, train, val, predict):
     app.command()(command)
 app.add_typer(bench, name="bench")
 

@@ -12,7 +12,7 @@ from gpnas import __version__
 from gpnas.errors import InputError, JournalError
 from tests.cli.conftest import Gpnas, Refused
 
-COMMANDS = ("search", "resume", "show", "report", "export", "analyze", "catalogue", "bench", "train", "val", "predict")
+COMMANDS = ("data", "search", "resume", "show", "report", "export", "analyze", "catalogue", "bench", "train", "val", "predict")
 
 
 def test_help_lists_the_commands(gpnas: Gpnas) -> None:
