@@ -117,7 +117,8 @@ def proxies(at_once: int, count: int = 4) -> float:
     """Seconds for `count` proxies in `at_once` processes on one GPU, without the start of the processes."""
     space, rng = GradientPathSpace(10, {"pgi.kind": ("none",)}), random.Random(0)
     candidates = [space.propose([], rng) for _ in range(count + at_once)]
-    with tempfile.TemporaryDirectory() as folder, LocalWorkers(ProxyEvaluator(DataSource("digits"), device="cuda"), at_once) as workers:
+    evaluator = ProxyEvaluator(DataSource("digits"), device="cuda")
+    with tempfile.TemporaryDirectory() as folder, LocalWorkers(evaluator, at_once) as workers:
         for part in (candidates[count:], candidates[:count]):  # the first ones start the processes
             began, waiting, running = time.perf_counter(), list(part), 0
             while waiting or running:

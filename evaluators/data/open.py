@@ -120,7 +120,8 @@ def open_data(source: str | DataSource, *, may_refuse: bool = True) -> Detection
     read = _read(wanted.path)
     arranged = _arranged(read.splits, wanted, read.names)
     _find_same(arranged.splits, read.found)
-    problems = read.found.problems(read.totals)
+    used = sum(len(records) for records in arranged.splits.values())  # with --val, more than the data have
+    problems = read.found.problems(read.totals | {"image": max(read.totals["image"], used)})
     if may_refuse:
         check_problems(wanted.path, problems, wanted.strict)
     try:

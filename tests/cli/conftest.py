@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -80,3 +80,11 @@ def run(tmp_path: Path, genotype: str) -> Path:
     for i in range(4):
         (run / "trials" / str(i)).mkdir(parents=True)
     return run
+
+
+@pytest.fixture
+def evaluators(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Searches train nothing and look at few candidates; the scripted evaluators that they make."""
+    from tests.cli.untrained import scripted_evaluators
+
+    return scripted_evaluators(monkeypatch)

@@ -22,7 +22,7 @@ def write_coco(folder: Path, change: Callable[[dict[str, Any]], None] = lambda d
     for split, first in (("train", 0), ("val", images)):
         document: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "bar"}]}
         for i in range(first, first + images):
-            picture = np.full((64, 64, 3), 90, np.uint8)
+            picture = np.full((64, 64, 3), 90 + i, np.uint8)
             picture[y : y + height, x : x + width] = 220
             cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
             document["images"].append({"id": i, "file_name": f"{i}.png", "width": 64, "height": 64})

@@ -13,14 +13,13 @@ from evaluators.data.open import DataSource
 from gpnas.graph.cost import deployed_cost
 from gpnas.run.journal import Journal
 from gpnas.run.settings import RunSettings
-from gpnas.run.workers import Done, Progress
 from gpnas.search.budget import Budget
 from gpnas.search.limits import Limits
-from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Report, TrialState, failure
+from gpnas.search.trial import Cause, failure
 from search_spaces.architecture import build, read_architecture
 from tests.cli.conftest import Gpnas, Refused
 from tests.cli.pictures import write_coco
-from tests.run.inline_workers import InlineWorkers
+from tests.cli.untrained import ContextWorkers, Untrained, search, trials
 
 
 @pytest.fixture(scope="session")
@@ -106,66 +105,6 @@ def test_coco_data_that_cannot_be_trained_on(
 def test_a_folder_that_is_no_run_cannot_be_shown_or_resumed(refused: Refused, tmp_path: Path, command: str) -> None:
     assert "does not exist" in refused(command, tmp_path / "absent")
     assert "is not a gpnas run" in refused(command, tmp_path)
-
-
-class Untrained:
-    """In place of the proxy: AP at once, by the candidate's MACs and epochs."""
-
-    def __init__(self, **options: Any) -> None:
-        self.options = options
-        self.broken = False
-
-    def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
-        if self.broken:
-            return failure(Cause.NAN, "loss is nan")
-        ap = deployed_cost(candidate.graph, 64).macs % 97 / 1000 + fidelity.epochs / 1000
-        return Evaluation(TrialState.COMPLETE, {"ap": ap, "ap50": 2 * ap}, 0.5, fidelity.epochs)
-
-
-class ContextWorkers(InlineWorkers):
-    """A context manager as LocalWorkers is one; Ctrl-C comes before poll number `interrupt_at`."""
-
-    interrupt_at = -1
-
-    def __enter__(self) -> ContextWorkers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def poll(self, timeout: float) -> list[Done | Progress]:
-        if len(self.submitted) == self.interrupt_at:
-            raise KeyboardInterrupt
-        return super().poll(timeout)
-
-
-@pytest.fixture
-def evaluators(monkeypatch: pytest.MonkeyPatch) -> list[Untrained]:
-    """Searches train nothing and look at few candidates; the evaluators that they make."""
-    made: list[Untrained] = []
-
-    def make(**options: Any) -> Untrained:
-        made.append(Untrained(**options))
-        return made[-1]
-
-    monkeypatch.setattr("evaluators.proxy.ProxyEvaluator", make)
-    monkeypatch.setattr("gpnas.run.workers.LocalWorkers", ContextWorkers)
-    monkeypatch.setattr("gpnas.search.limits.typical_macs", lambda *_: 1e6)
-    monkeypatch.setattr("gpnas.search.pool.FIRST_POOL", 10)
-    monkeypatch.setattr("gpnas.search.pool.GROWTH", 1)
-    return made
-
-
-def search(gpnas: Gpnas, run: Path, *options: object) -> tuple[int, str, str]:
-    common = ("--imgsz", "64", "--seed", "5", "--wandb", "off", "--device", "cpu", "--workers", "local:2", "--out", run)
-    return gpnas("search", *common, *options)
-
-
-def trials(gpnas: Gpnas, run: Path) -> dict[str, Any]:
-    code, out, _ = gpnas("show", run, "--json")
-    assert code == 0
-    shown: dict[str, Any] = json.loads(out)
-    return shown
 
 
 def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(

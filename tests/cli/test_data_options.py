@@ -1,0 +1,156 @@
+"""What commands do with data that have no splits, damaged images or broken boxes: --split, --val, --strict."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluators.data import bank
+from tests.cli.conftest import Gpnas, Refused
+from tests.cli.pictures import write_coco
+from tests.cli.untrained import Untrained, search, trials
+
+COMMON = ("--epochs", "1", "--imgsz", "64", "--batch", "4", "--device", "cpu")
+
+
+def add_test_split(root: Path) -> Path:
+    """A test split of the images of val, copied under other names; returns the first of them."""
+    document = json.loads((root / "annotations/instances_val.json").read_text())
+    for image in document["images"]:
+        path = root / "images" / image["file_name"]
+        image["file_name"] = f"test{image['file_name']}"
+        # Bytes after the end of a PNG make it another file with the same picture.
+        (root / "images" / image["file_name"]).write_bytes(path.read_bytes() + b"test")
+    (root / "annotations/instances_test.json").write_text(json.dumps(document))
+    first: str = document["images"][0]["file_name"]
+    return root / "images" / first
+
+
+def without_val(root: Path) -> Path:
+    (root / "annotations/instances_train.json").rename(root / "annotations/instances_default.json")
+    (root / "annotations/instances_val.json").unlink()
+    return root
+
+
+def ap_of(out: str, split: str) -> str:
+    match = re.search(rf"^{split}: (AP .*)$", out, re.MULTILINE)
+    assert match, out
+    return match[1]
+
+
+def test_broken_boxes_are_told_and_the_ap_is_that_of_the_cleaned_data(gpnas: Gpnas, architecture: Path, tmp_path: Path) -> None:
+    """One box in a hundred has no height, one has no numbers; both sets train to the same weights."""
+
+    def repeated(document: dict[str, Any], broken: bool) -> None:
+        [first, *others] = document["annotations"]
+        boxes = [[*first["bbox"][:2], 20 + i % 10, 10 + i // 10] for i in range(98)]
+        if broken:
+            boxes[40:40] = [[5, 5, 8, 0]]
+            boxes.append([5, 5, 8, float("nan")])
+        document["annotations"] = [first | {"id": 100 + i, "bbox": box} for i, box in enumerate(boxes)] + others
+
+    said, results = [], []
+    for name, broken in (("clean", False), ("dirty", True)):
+        data = write_coco(tmp_path / name, functools.partial(repeated, broken=broken))
+        code, out, err = gpnas("train", architecture, "--data", data, *COMMON, "--out", tmp_path / f"{name}-run")
+        assert code == 0, err
+        said.append([line for line in out.splitlines() if line.startswith("data: ")])
+        rows = (tmp_path / f"{name}-run/results.csv").read_text().splitlines()
+        results.append(
+            [
+                [
+                    value
+                    for key, value in zip(rows[0].split(","), row.split(","), strict=True)
+                    if key not in ("seconds", "waiting")
+                ]
+                for row in rows
+            ]
+        )
+    assert said[0] == [] and len(said[1]) == 2
+    assert said[1][0].startswith("data: 1 of 107 boxes has no width or no height and was left out: ")
+    assert said[1][1].startswith("data: 1 of 107 boxes is no four numbers and was left out: ")
+    assert results[0] == results[1]
+
+
+def test_a_damaged_test_picture_is_told_before_the_training(gpnas: Gpnas, architecture: Path, tmp_path: Path) -> None:
+    data = write_coco(tmp_path / "data")
+    damaged = add_test_split(data)
+    damaged.write_bytes(damaged.read_bytes()[:-60])
+    code, out, err = gpnas("train", architecture, "--data", data, *COMMON, "--out", tmp_path / "run")
+    assert code == 0, err
+    lines = out.splitlines()
+    told = lines.index(f"data: 1 of 4 images cannot be read and was left out: {damaged} is truncated")
+    assert told < next(i for i, line in enumerate(lines) if "epoch 1/1" in line)
+    assert ap_of(out, "test") and (tmp_path / "run/report.html").read_text().count("<figure>") == 3
+    code, out, err = gpnas("val", tmp_path / "run/best.pt", "--data", data, "--split", "test", "--device", "cpu")
+    assert code == 0 and f"{damaged} is truncated" in out, err
+    code, _, err = gpnas("train", architecture, "--data", data, *COMMON, "--strict", "--out", tmp_path / "strict")
+    assert code == 2 and "--strict accepts none" in err and not (tmp_path / "strict/last.pt").exists()
+
+
+def test_too_many_damaged_pictures_are_refused(refused: Refused, architecture: Path, tmp_path: Path) -> None:
+    data = write_coco(tmp_path / "data", images=8)
+    for i in range(4):
+        path = data / f"images/{i}.png"
+        path.write_bytes(path.read_bytes()[:-60])
+    message = refused("train", architecture, "--data", data, *COMMON, "--out", tmp_path / "run")
+    assert "4 of 8 images cannot be read" in message and "0.png is truncated" in message
+    message = refused("search", "--data", data, "--imgsz", "64", "--budget", "1trials", "--out", tmp_path / "search")
+    assert "4 of 8 images cannot be read" in message and not (tmp_path / "search").exists()
+
+
+def test_a_training_keeps_how_its_data_were_divided(gpnas: Gpnas, architecture: Path, tmp_path: Path) -> None:
+    data, run = without_val(write_coco(tmp_path / "data", images=12)), tmp_path / "run"
+    code, out, err = gpnas("train", architecture, "--data", data, "--split", "50/50", *COMMON, "--out", run)
+    assert code == 0, err
+    assert "data: divided 50/50 as --split says: 6 train, 6 val images, by class" in out
+    rows = (run / "splits.csv").read_text().splitlines()
+    assert rows[0] == "split,image" and [row.split(",")[0] for row in rows[1:]] == ["train"] * 6 + ["val"] * 6
+    code, measured, err = gpnas("val", run / "best.pt", "--data", data, "--device", "cpu")
+    assert code == 0 and ap_of(measured, "val") == ap_of(out, "val"), err
+    code, measured, err = gpnas("val", run / "best.pt", "--data", data, "--split", "all", "--device", "cpu")
+    assert code == 0 and ap_of(measured, "all"), err
+
+
+def test_another_folder_may_be_val(gpnas: Gpnas, architecture: Path, tmp_path: Path) -> None:
+    data, other = without_val(write_coco(tmp_path / "data", images=6)), write_coco(tmp_path / "other", images=7)
+    code, out, err = gpnas("train", architecture, "--data", data, "--val", other, *COMMON, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert f"data: val is {other}, 14 images" in out
+    assert "6 of 20 images are in two splits" in out  # both folders hold the same pictures
+    rows = (tmp_path / "run/splits.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["train"] * 6 + ["val"] * 14
+
+
+def test_images_beyond_memory_are_refused_with_a_size_that_fits(
+    refused: Refused, architecture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 images of 64 x 64 x 3 bytes are 98,304 bytes; at 32 pixels they are a quarter of that."""
+    data = write_coco(tmp_path / "data")
+    monkeypatch.setattr(bank, "_free_bytes", lambda device: 98_303)
+    message = refused("train", architecture, "--data", data, *COMMON, "--out", tmp_path / "run")
+    assert "--imgsz 64: 8 images of 64 x 64 pixels take 0.0 GiB of memory" in message and "--imgsz 32 would fit" in message
+    monkeypatch.setattr(bank, "_free_bytes", lambda device: 100)
+    assert "use fewer images" in refused("train", architecture, "--data", data, *COMMON, "--out", tmp_path / "run")
+
+
+def test_a_search_divides_its_data_the_same_when_it_is_resumed(
+    gpnas: Gpnas,
+    evaluators: list[Untrained],
+    tmp_path: Path,
+) -> None:
+    data, run = without_val(write_coco(tmp_path / "my data", images=12)), tmp_path / "run"
+    code, out, err = search(gpnas, run, "--budget", "2trials", "--data", data, "--split", "60/40")
+    assert code == 0, err
+    assert "data: divided 60/40 as --split says: 7 train, 5 val images, by class" in out
+    assert out.splitlines()[-1].endswith(f"--data '{data}' --split 60/40")
+    assert evaluators[0].options["data"].split == "60/40"
+    first = (run / "splits.csv").read_text()
+    code, out, err = gpnas("resume", run, "--budget", "3trials")
+    assert code == 0 and len(trials(gpnas, run)["trials"]) == 3, err
+    assert (run / "splits.csv").read_text() == first and evaluators[1].options["data"].split == "60/40"
