@@ -25,6 +25,9 @@ PICTURES = 12
 PICTURE_SIDE = 480
 """Pixels of their long side."""
 
+MANY_IMAGES = 5000
+"""The time to decode so many is announced."""
+
 SEED = 0
 """Of the choice of pictures."""
 
@@ -59,6 +62,8 @@ def data(
     page = None if as_json and out is None else _page(out)
     prepare_file(page, "--out")
     found = open_data(DataSource(path, split, val, strict), may_refuse=False)
+    if not quick:
+        _tell_of_wait(found)
     readable = Readable(found, {}) if quick else without_damaged(found)
     facts = data_facts(found, readable, imgsz, strict)
     if page is not None:
@@ -73,6 +78,12 @@ def data(
         typer.echo("\n".join(filter(None, (f"page: {page}", written))))
     if facts["refusal"]:
         raise GpnasError(f"{path}: a search would refuse these data: {facts['refusal']}")
+
+
+def _tell_of_wait(images: DetectionData) -> None:
+    count = sum(map(len, images.splits.values()))
+    if count >= MANY_IMAGES:
+        typer.echo(f"decoding {count} images to find damaged ones; --quick leaves this out", err=True)
 
 
 def _page(out: Path | None) -> Path:
