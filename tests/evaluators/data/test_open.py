@@ -206,3 +206,22 @@ def test_the_blood_cells_open_as_their_source_counts_them() -> None:
     assert np.bincount(classes).tolist() == [361, 4153, 372]
     bank = load_bank(data.splits["test"][:4], 160)
     assert bank.sizes.tolist() == [[120, 160]] * 4
+
+
+def test_images_in_no_annotation_are_told(tmp_path: Path) -> None:
+    root = coco_yolo.write_coco(tmp_path, example())
+    assert open_data(str(root)).notes == ()
+    coco_yolo.write_images(root / "unlabelled", many(2), many(2).images)
+    assert open_data(str(root)).notes == (
+        "2 images of the folder are in no annotation and not used: unlabelled/0.png and 1 more",
+    )
+    (root / "unlabelled/0.png").unlink()
+    assert open_data(str(root)).notes == ("1 image of the folder is in no annotation and not used: unlabelled/1.png",)
+
+
+def test_the_package_has_what_users_look_for() -> None:
+    import evaluators.data
+
+    assert evaluators.data.open_data is open_data and evaluators.data.DataSource is DataSource
+    with pytest.raises(AttributeError, match="has no attribute 'close_data'"):
+        _ = evaluators.data.close_data
