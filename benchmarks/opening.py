@@ -35,8 +35,8 @@ def write_yolo(root: Path, count: int = 10_000) -> None:
         for folder in ("images", "labels"):
             (root / folder / split).mkdir(parents=True)
         for i in range(first, last):
-            # Bytes after the end of a JPEG are not read; they make each file another one.
-            (root / f"images/{split}/{i}.jpg").write_bytes(photo + i.to_bytes(4, "little"))
+            # Bytes after the end of a JPEG are not read; they make each file another one, of another length.
+            (root / f"images/{split}/{i}.jpg").write_bytes(photo + i.to_bytes(4, "little") + bytes(i % 3000))
             (root / f"labels/{split}/{i}.txt").write_text(f"{i % 3} 0.5 0.5 0.25 0.{1 + i % 9}\n")
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b, c]\n")
 

@@ -149,11 +149,13 @@ def _read(spec: str) -> _Read:
         hint = f" (did you mean '{near[0]}'?)" if near else ""
         raise DataError(f"no data at '{spec}'{hint}; give {', '.join(BUILT_IN)}, a folder, or the path of an annotation file")
     tree = Tree.of(path)
-    files = {name: found for name, format_ in FORMATS.items() if (found := format_.find(tree))}
+    files: dict[str, list[Path]] = {}
+    for name, format_ in FORMATS.items():
+        if format_.part_of not in files and (found := format_.find(tree)):
+            files[name] = found
     if not files:
         raise DataError(_no_annotations(tree, path))
-    name = next(iter(files))
-    others = [other for other in files if other != name and FORMATS[other].part_of != name]
+    name, *others = files
     notes = [f"read as {name}; not read: {_some(files[other], tree)} ({other})" for other in others]
     raw = FORMATS[name].read(tree, files[name])
     notes += _unnamed(tree, raw)

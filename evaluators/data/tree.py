@@ -95,8 +95,8 @@ class Tree:
         """The image that the annotation file `file` describes by its own name: beside it, or in a folder of the same path in
         which `labels` (or `annotations`) stands for `images` (or `JPEGImages`); None where there is none."""
         candidates = self._by_stem.get(file.stem, ())
-        if not candidates:
-            return None
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
         tail = PurePosixPath(file.stem)
         split = self.split_of_folder(file)
         return min((_distance(path, tail, file, split), path) for path in candidates)[1]
