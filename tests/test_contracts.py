@@ -10,6 +10,7 @@ import pytest
 
 from evaluators.proxy import ProxyEvaluator
 from evaluators.tabular import Curve, TabularEvaluator
+from gpnas.graph.graph import Branch
 from gpnas.search.trial import Candidate, Evaluator, Fidelity, Space
 from search_spaces.blueprint import open_catalogue, read_blueprint
 from search_spaces.gradient_path import GradientPathSpace
@@ -74,6 +75,12 @@ class TestNeighbourhoodOfFourLevels(SpaceContract):
     @pytest.fixture
     def space(self) -> Space:
         return Neighbourhood(read_blueprint(FOUR_LEVELS), 3)
+
+    def test_all_predict_on_the_levels_of_the_start(self, space: Space) -> None:
+        rng = random.Random(0)
+        parent = space.propose([], rng)
+        for proposed in (parent, space.propose([parent], rng), space.smallest(), *(space.propose([], rng) for _ in range(9))):
+            assert [out.stride for out in proposed.graph.outputs if out.branch is Branch.MAIN] == [8, 16, 32, 64]
 
 
 class TestTabularSpace(SpaceContract):

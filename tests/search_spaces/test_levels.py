@@ -353,5 +353,5 @@ def test_values_of_the_fifth_stage_are_checked() -> None:
     assert narrowed["backbone.4.width"] == [512, 1024]
     with pytest.raises(GenotypeError, match=r"backbone.4.width has no value as wide as the stage before it \(48\)"):
         narrow(union_values("3-6"), {"backbone.4.width": (40,)}, "space", "3-6")
-    with pytest.raises(GenotypeError, match="space: pgi.levels must be among"):
+    with pytest.raises(GenotypeError, match=r"space: pgi\.levels must be among"):
         narrow(union_values("3-6"), {"pgi.levels": ((4, 8),)}, "space", "3-6")
