@@ -34,7 +34,8 @@ class RunSettings:
 
     version: of the gpnas that started the run. budget_text: the budget as the user wrote it. space: a name or the path of a
     YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. imgsz: pixels, of the final
-    detector. slots: number of worker processes. wandb: offline, online or off; wandb_id: of the W&B run of all sessions.
+    detector. levels: on which candidates predict, such as "3-5". slots: number of worker processes. wandb: offline, online or
+    off; wandb_id: of the W&B run of all sessions.
     """
 
     version: str
@@ -45,6 +46,7 @@ class RunSettings:
     start: str | None
     start_source: str | None
     imgsz: int
+    levels: str
     limits: Limits
     ladder: Ladder
     seed: int
@@ -67,6 +69,7 @@ class RunSettings:
             "start": self.start,
             "around": self.start_source,
             "imgsz": self.imgsz,
+            "levels": self.levels,
             "max_flops": self.limits.max_flops,
             "max_params": self.limits.max_params,
             "ladder": self.ladder.to_dict(),
@@ -80,9 +83,9 @@ class RunSettings:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RunSettings:
-        """Read what `to_json` made; a run of an older gpnas may lack `warm_start`. Raises JournalError when another key is
-        missing, when a key is unknown, and when a value has a wrong form."""
-        rest = {"warm_start": False, **stored}
+        """Read what `to_json` made; a run of an older gpnas may lack `warm_start` and `levels`. Raises JournalError when
+        another key is missing, when a key is unknown, and when a value has a wrong form."""
+        rest = {"warm_start": False, "levels": "3-5", **stored}
         try:
             settings = _take(rest)
         except KeyError as error:
@@ -111,6 +114,7 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         start=take("start"),
         start_source=take("around"),
         imgsz=take("imgsz"),
+        levels=take("levels"),
         limits=Limits(take("max_flops"), take("max_params")),
         ladder=Ladder.from_dict(take("ladder")),
         seed=take("seed"),

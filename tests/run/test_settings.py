@@ -23,6 +23,7 @@ STORED: dict[str, Any] = {
     "start": None,
     "around": None,
     "imgsz": 32,
+    "levels": "2-5",
     "max_flops": 4e9,
     "max_params": 3e6,
     "ladder": {
@@ -41,7 +42,7 @@ STORED: dict[str, Any] = {
     "wandb": "off",
     "wandb_id": "gpnas-1f",
 }
-"""The settings of `run_settings()` as a journal of version 0.1.0 holds them."""
+"""The settings of `run_settings()` as a journal holds them. Version 0.1.0 wrote them without `levels`."""
 
 
 def test_the_json_of_a_journal_is_that_of_earlier_versions() -> None:
@@ -62,12 +63,12 @@ def test_a_start_and_limits_may_be_absent_or_given() -> None:
     assert RunSettings.from_json(stored) == settings
 
 
-def test_runs_from_before_warm_start_still_open() -> None:
-    stored = {key: value for key, value in STORED.items() if key != "warm_start"}
-    assert RunSettings.from_json(stored) == run_settings(warm_start=False)
+def test_runs_from_before_warm_start_and_from_before_levels_still_open() -> None:
+    stored = {key: value for key, value in STORED.items() if key not in ("warm_start", "levels")}
+    assert RunSettings.from_json(stored) == run_settings(warm_start=False, levels="3-5")
 
 
-@pytest.mark.parametrize("key", sorted(STORED.keys() - {"warm_start"}))
+@pytest.mark.parametrize("key", sorted(STORED.keys() - {"warm_start", "levels"}))
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(
         JournalError, match=f"the settings in the journal lack the key '{key}'; use the gpnas that made the run"
