@@ -60,8 +60,8 @@ def best_levels(
 ) -> Literal["3-5", "2-5", "3-6"]:
     """The levels that objects of these sides need.
 
-    2-5 (stride 4 too) when the median small object has fewer than 16 pixels, which are CELLS cells of stride 8: then
-    levels 3-5 have fewer than four cells for half of the smaller objects. Otherwise 3-6 (stride 64 too) when images have at least
+    2-5 (stride 4 too) when the median small object has fewer than 16 pixels, which are CELLS cells of stride 8: then levels 3-5
+    have fewer than four cells for half of the smaller objects. Otherwise 3-6 (stride 64 too) when images have at least
     LARGE_IMGSZ pixels and a tenth of the objects more than LARGE_SIDE. Otherwise, and without objects, 3-5.
     """
     if not len(sides):
