@@ -89,9 +89,10 @@ def facts(run: Path) -> str:
     best = yaml.safe_load((run / "best.yaml").read_text())
     shown = json.loads(gpnas("show", run, "--json"))
     best_trial = shown["trials"][shown["best"]]
+    measured = sum(trial["ap"] is not None for trial in shown["trials"])
     cost = best["found"]["cost"]
     levels = best.get("levels", "3-5")
-    return f"{levels:>8}{cost['flops'] / 1e6:8.0f}M{cost['params'] / 1e3:8.0f}K{len(shown['trials']):8}{best_trial['ap']:11.3f}"
+    return f"{levels:>8}{cost['flops'] / 1e6:8.0f}M{cost['params'] / 1e3:8.0f}K{measured:8}{best_trial['ap']:11.3f}"
 
 
 def main() -> None:
@@ -116,7 +117,7 @@ def main() -> None:
         f"searches of {arguments.budget} under {arguments.max_flops} FLOPs at {IMGSZ} px; {arguments.epochs} epochs, "
         f"{arguments.seeds} seeds: mean (least-most)"
     )
-    print(f"{'':14}{'levels':>8}{'FLOPs':>9}{'params':>9}{'trials':>8}{'search AP':>11}{'test AP':>22}{'AP50':>22}")
+    print(f"{'':14}{'levels':>8}{'FLOPs':>9}{'params':>9}{'trained':>8}{'search AP':>11}{'test AP':>22}{'AP50':>22}")
     means: dict[str, list[float]] = {"AP": [], "AP50": []}
     for name, run in runs.items():
         line = f"{name:14}{facts(run)}"
