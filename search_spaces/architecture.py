@@ -6,7 +6,7 @@ from typing import Any
 
 from gpnas.errors import GenotypeError, GraphError
 from gpnas.graph.cost import deployed_cost
-from gpnas.graph.graph import Graph
+from gpnas.graph.graph import Branch, Graph
 from gpnas.search.trial import Candidate
 from search_spaces.blueprint import Block, Blueprint, build_blueprint, is_blueprint, level_channels, read_blueprint
 from search_spaces.detector import build_detector
@@ -46,6 +46,11 @@ def candidate(architecture: Architecture) -> Candidate:
 def deployed_macs(candidate: Candidate) -> int:
     """MACs of the deployed network on an image of COMPARED_AT x COMPARED_AT pixels."""
     return deployed_cost(candidate.graph, COMPARED_AT).macs
+
+
+def strides_of(architecture: Architecture) -> tuple[int, ...]:
+    """Strides of the levels on which the main branch predicts, in pixels, rising. Raises GenotypeError as `build` does."""
+    return tuple(sorted({out.stride for out in build(architecture).outputs if out.branch is Branch.MAIN}))
 
 
 def classes_of(architecture: Architecture) -> int:

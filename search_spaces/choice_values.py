@@ -10,8 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from gpnas.errors import GenotypeError
-from search_spaces.choices import genotype_of
-from search_spaces.genotype import Family, Fusion, Unit
+from search_spaces.choices import backbone_labels, genotype_of, neck_labels
+from search_spaces.genotype import STRIDES, Family, Fusion, Levels, Unit
 
 Values = dict[str, Sequence[Any]]
 """Values by label, such as {"backbone.0.depth": (1, 2, 3, 4)}."""
@@ -29,18 +29,19 @@ SPACES: dict[str, Values] = {
 # Units with stopped gradients serve an ablation (gradient-path paper, Figure 9): a YAML may name them, no space has them.
 _UNITS: tuple[str, ...] = tuple(unit for unit in get_args(Unit) if "stop" not in unit)
 
-_BACKBONE_WIDTHS = (
-    (16, 24, 32, 48, 64, 96, 128),
-    (24, 32, 48, 64, 96, 128, 192, 256),
-    (32, 48, 64, 96, 128, 192, 256, 384, 512),
-    (48, 64, 96, 128, 192, 256, 384, 512),
-)
-_NECK_WIDTHS = (  # at strides 16, 8, 16, 32
-    _BACKBONE_WIDTHS[2],
-    _BACKBONE_WIDTHS[1],
-    _BACKBONE_WIDTHS[2],
-    _BACKBONE_WIDTHS[3],
-)
+_WIDTHS = {  # of stages in the backbone and in the neck, by stride
+    4: (16, 24, 32, 48, 64, 96, 128),
+    8: (24, 32, 48, 64, 96, 128, 192, 256),
+    16: (32, 48, 64, 96, 128, 192, 256, 384, 512),
+    32: (48, 64, 96, 128, 192, 256, 384, 512),
+    64: (64, 96, 128, 192, 256, 384, 512, 768),
+}
+
+_PGI_LEVELS: dict[Levels, tuple[tuple[int, ...], ...]] = {
+    "3-5": ((8, 16, 32), (16, 32), (32,), (8, 16)),
+    "2-5": ((4, 8, 16, 32), (8, 16, 32), (16, 32), (32,), (8, 16), (4, 8)),
+    "3-6": ((8, 16, 32, 64), (16, 32, 64), (32, 64), (64,), (8, 16, 32), (16, 32), (32,), (8, 16)),
+}
 
 STAGE_VALUES: Values = {
     "family": get_args(Family),
@@ -55,22 +56,22 @@ STAGE_VALUES: Values = {
 }
 
 
-def union_values() -> Values:
+def union_values(levels: Levels = "3-5") -> Values:
     """Every label of the union space and its values, in the order in which samples are drawn."""
     values: Values = {"stem.width": (8, 16, 24, 32, 48, 64), "activation": ("silu",)}
-    for i, widths in enumerate(_BACKBONE_WIDTHS):
-        stage = {"width": widths, "downsample": ("strided", "max_pool", "aconv", "adown"), **STAGE_VALUES}
-        values |= {f"backbone.{i}.{name}": options for name, options in stage.items()}
+    for i, label in enumerate(backbone_labels(levels)):
+        stage = {"width": _WIDTHS[4 << i], "downsample": ("strided", "max_pool", "aconv", "adown"), **STAGE_VALUES}
+        values |= {f"{label}.{name}": options for name, options in stage.items()}
     values["spp"] = ("none", "sppf")
-    for i, widths in enumerate(_NECK_WIDTHS):
-        stage = {"width": widths, **STAGE_VALUES}
-        values |= {f"neck.{i}.{name}": options for name, options in stage.items()}
+    for label, stride in neck_labels(levels).items():
+        stage = {"width": _WIDTHS[stride], **STAGE_VALUES}
+        values |= {f"{label}.{name}": options for name, options in stage.items()}
     values |= {
         "head.width": (16, 32, 48, 64),
         "head.depth": (1, 2),
         "head.reg_max": (16,),
         "pgi.kind": ("none", "deep_supervision", "reversible", "composite"),
-        "pgi.levels": ((8, 16, 32), (16, 32), (32,), (8, 16)),
+        "pgi.levels": _PGI_LEVELS[levels],
         "pgi.integration": ("own", "multi"),
         "pgi.weight": (0.1, 0.25, 0.5),
     }
@@ -97,8 +98,8 @@ def read_space_file(path: Path) -> Values:
     return {**SPACES[base], **narrowed}
 
 
-def narrow(values: Values, narrowed: Mapping[str, Sequence[Any]], where: str) -> Values:
-    """`values` with other values for some labels.
+def narrow(values: Values, narrowed: Mapping[str, Sequence[Any]], where: str, levels: Levels = "3-5") -> Values:
+    """`values`, those of `levels`, with other values for some labels.
 
     narrowed: by label (backbone.0.width), or by the end of several labels (family). A number may lie outside of the union
     space, as long as a genotype can have it. Raises GenotypeError that begins with `where` and names the key.
@@ -107,14 +108,22 @@ def narrow(values: Values, narrowed: Mapping[str, Sequence[Any]], where: str) ->
     for key, chosen in narrowed.items():
         labels = [label for label in values if label == key or label.endswith(f".{key}")]
         if not labels:
-            raise GenotypeError(f"{where}: no choice is named {key!r}; choices end in {_endings(values)}")
+            raise GenotypeError(
+                f"{where}: no choice{_elsewhere(key, levels)} is named {key!r}; choices end in {_endings(values)}"
+            )
         chosen = _checked_list(key, chosen, where)
         for label in labels:
             for value in chosen:
-                _check_value(label, value, values, where)
+                _check_value(label, value, values, where, levels)
             result[label] = chosen
-    _check_widths(result, where)
+    _check_widths(result, where, levels)
     return result
+
+
+def _elsewhere(key: str, levels: Levels) -> str:
+    """For an error message: that `key` names a choice, but one of other levels."""
+    others = [other for other in STRIDES if key in union_values(other)]
+    return f" of levels {levels} (but of {' and '.join(others)})" if others else ""
 
 
 def _checked_list(key: str, chosen: Any, where: str) -> list[Any]:
@@ -136,7 +145,7 @@ _EFFECTIVE_IN: dict[str, dict[str, Any]] = {
 }
 
 
-def _check_value(label: str, value: Any, values: Values, where: str) -> None:
+def _check_value(label: str, value: Any, values: Values, where: str, levels: Levels) -> None:
     """Raises GenotypeError when no genotype can have `value` at `label`."""
     outside = GenotypeError(f"{where}: {label} must be among {list(values[label])}, got {value!r}")
     if value not in values[label] and not isinstance(value, int | float):
@@ -147,18 +156,18 @@ def _check_value(label: str, value: Any, values: Values, where: str) -> None:
         stage = _EFFECTIVE_IN.get(name, {"family": "gelan", "unit": "plain"})
         point |= {f"{prefix}.{key}": choice for key, choice in stage.items()}
     try:
-        genotype_of(point | {label: value}, classes=1)
+        genotype_of(point | {label: value}, 1, levels)
     except ValidationError as error:
         raise GenotypeError(f"{where}: {label} cannot be {value!r}: {error.errors()[0]['msg']}") from None
     except (KeyError, TypeError):
         raise outside from None
 
 
-def _check_widths(values: Values, where: str) -> None:
+def _check_widths(values: Values, where: str, levels: Levels) -> None:
     """Raises GenotypeError when no widths of the backbone stages rise with depth."""
     narrowest = 0
-    for i in range(4):
-        label = f"backbone.{i}.width"
+    for stage in backbone_labels(levels):
+        label = f"{stage}.width"
         if max(values[label]) < narrowest:
             raise GenotypeError(
                 f"{where}: {label} has no value as wide as the stage before it ({narrowest}); widths may not shrink"

@@ -1,7 +1,8 @@
 """A genotype as flat choices {label: value}, such as {"backbone.0.family": "csp", ...}, and back.
 
 A point holds a value for every label of the union space. A genotype holds only the choices that have an effect in it, which
-depends on the families of its stages and on the kind of its PGI.
+depends on the families of its stages and on the kind of its PGI. The levels are no choice of a point: they decide which labels
+there are. A stage that several sets of levels have bears the same label in all of them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,51 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.genotype import PGI_FIELDS, BackboneStage, Genotype, Head, Neck, Pgi, Stage, Stem, stage_fields
+from search_spaces.genotype import (
+    BACKBONE_STAGES,
+    PGI_FIELDS,
+    STRIDES,
+    BackboneStage,
+    Genotype,
+    Head,
+    Levels,
+    Neck,
+    Pgi,
+    Stage,
+    Stem,
+    stage_fields,
+)
 
 Point = dict[str, Any]
 
+_NUMBERS = {"top_down16": "0", "top_down8": "1", "bottom_up16": "2", "bottom_up32": "3"}
+"""The neck's stages with levels 3-5 are numbered, as they were before there were other levels."""
 
-def genotype_of(point: Mapping[str, Any], classes: int) -> Genotype:
+
+def backbone_labels(levels: Levels) -> list[str]:
+    """What the labels of each stage of the backbone begin with, the finest stage first: backbone.0, backbone.1, ..."""
+    return [f"backbone.{i}" for i in range(BACKBONE_STAGES[levels])]
+
+
+def neck_labels(levels: Levels) -> dict[str, int]:
+    """What the labels of each stage of the neck begin with, and its stride in pixels; the top-down path comes first.
+
+    {"neck.0": 16, "neck.1": 8, "neck.2": 16, "neck.3": 32} for levels 3-5. Other levels add neck.top_down4 and neck.bottom_up8,
+    or neck.top_down32 and neck.bottom_up64.
+    """
+    strides = STRIDES[levels]
+    stages = [(f"top_down{stride}", stride) for stride in strides[-2::-1]]
+    stages += [(f"bottom_up{stride}", stride) for stride in strides[1:]]
+    return {f"neck.{_NUMBERS.get(name, name)}": stride for name, stride in stages}
+
+
+def genotype_of(point: Mapping[str, Any], classes: int, levels: Levels = "3-5") -> Genotype:
     """The genotype of a point, for `classes` classes. Raises pydantic's ValidationError when a value fits no genotype."""
-    backbone = [BackboneStage(downsample=point[f"backbone.{i}.downsample"], **_stage(point, f"backbone.{i}")) for i in range(4)]
-    neck = [Stage(**_stage(point, f"neck.{i}")) for i in range(4)]
+    backbone = [
+        BackboneStage(downsample=point[f"{label}.downsample"], **_stage(point, label)) for label in backbone_labels(levels)
+    ]
+    neck = [Stage(**_stage(point, label)) for label in neck_labels(levels)]
+    joins = len(neck) // 2
     kind = point["pgi.kind"]
     pgi = {name: point[f"pgi.{name}"] for name in PGI_FIELDS[kind]}
     if "levels" in pgi:
@@ -27,7 +64,8 @@ def genotype_of(point: Mapping[str, Any], classes: int) -> Genotype:
         stem=Stem(width=point["stem.width"]),
         backbone=backbone,
         spp=point["spp"],
-        neck=Neck(top_down=neck[:2], bottom_up=neck[2:]),
+        levels=levels,
+        neck=Neck(top_down=neck[:joins], bottom_up=neck[joins:]),
         head=Head(classes=classes, width=point["head.width"], depth=point["head.depth"], reg_max=point["head.reg_max"]),
         pgi=Pgi(kind=kind, **pgi),
     )
@@ -43,9 +81,8 @@ def choices_of(genotype: Genotype) -> Point:
     """The choices that have an effect in `genotype`, by label."""
     choices: Point = {"stem.width": genotype.stem.width, "activation": genotype.activation, "spp": genotype.spp}
     neck = [*genotype.neck.top_down, *genotype.neck.bottom_up]
-    stages: list[tuple[str, Stage]] = [(f"backbone.{i}", stage) for i, stage in enumerate(genotype.backbone)]
-    stages += [(f"neck.{i}", stage) for i, stage in enumerate(neck)]
-    for prefix, stage in stages:
+    stages: list[Stage] = [*genotype.backbone, *neck]
+    for prefix, stage in zip([*backbone_labels(genotype.levels), *neck_labels(genotype.levels)], stages, strict=True):
         choices |= {f"{prefix}.{name}": value for name, value in stage if value is not None}
     choices |= {f"head.{name}": value for name, value in genotype.head if name != "classes"}
     choices |= {f"pgi.{name}": value for name, value in genotype.pgi if value is not None}
@@ -54,6 +91,6 @@ def choices_of(genotype: Genotype) -> Point:
     return choices
 
 
-def active_labels(point: Point) -> set[str]:
+def active_labels(point: Point, levels: Levels = "3-5") -> set[str]:
     """The labels that have an effect at `point`."""
-    return set(choices_of(genotype_of(point, classes=1)))
+    return set(choices_of(genotype_of(point, 1, levels)))

@@ -1,4 +1,4 @@
-"""From a genotype to its graph: stem, four backbone stages, path-aggregation neck, decoupled head, and PGI's auxiliary branch.
+"""From a genotype to its graph: stem, backbone stages, path-aggregation neck, decoupled head, and PGI's auxiliary branch.
 
 The head is anchor-free with a distribution for each box side (Generalized Focal Loss, arXiv:2006.04388): the output of a level
 has 4 * reg_max + classes channels. PGI follows YOLOv9 (arXiv:2402.13616, section 3): the auxiliary branch ends in a second
@@ -11,15 +11,12 @@ from collections.abc import Mapping
 
 from gpnas.graph.graph import Branch, Graph, GraphBuilder
 from search_spaces.families import build_stage
-from search_spaces.genotype import BackboneStage, Genotype, Head, Pgi, Stage
+from search_spaces.genotype import BackboneStage, Genotype, Head, Pgi
 from search_spaces.pieces import DOWNSAMPLING, detect, sppf
-
-LEVELS = (8, 16, 32)
-"""Strides, in pixels, of the levels that predict."""
 
 
 def build_detector(genotype: Genotype) -> Graph:
-    """The training graph of `genotype`: three main outputs, and those of the auxiliary branch.
+    """The training graph of `genotype`: a main output for each of its levels, and those of the auxiliary branch.
 
     Raises GraphError when its choices fit no channels, such as a stage that is too thin to be split.
     """
@@ -33,16 +30,16 @@ def build_detector(genotype: Genotype) -> Graph:
         _pool_pyramid(b, levels, genotype)
     with b.scope("neck"):
         features = _neck(b, levels, genotype)
-    _head(b, features, genotype.head, Branch.MAIN, 1.0)
+    _head(b, [features[stride] for stride in genotype.strides], genotype.head, Branch.MAIN, 1.0)
     with b.scope("pgi"):
         _auxiliary_branch(b, levels, first, genotype)
     return b.build()
 
 
 def _backbone(
-    b: GraphBuilder, genotype: Genotype, other: Mapping[int, int] | None = None, deepest: int = LEVELS[-1]
+    b: GraphBuilder, genotype: Genotype, other: Mapping[int, int] | None = None, deepest: int | None = None
 ) -> dict[int, int]:
-    """A backbone on the image: its features by stride, from stride 4 to stride `deepest`.
+    """A backbone on the image: its features by stride, from stride 4 to stride `deepest` (None: that of the deepest level).
 
     other: levels of another backbone, by stride. At PGI's levels they are added before the stage.
     """
@@ -50,7 +47,7 @@ def _backbone(
     levels: dict[int, int] = {}
     for i, stage in enumerate(genotype.backbone):
         stride = 4 << i
-        if stride > deepest:
+        if stride > (deepest or genotype.strides[-1]):
             break
         with b.scope(f"stage{i}"):
             x = _downsampled(b, x, stage)
@@ -72,10 +69,12 @@ def _with_routes(b: GraphBuilder, x: int, stride: int, levels: Mapping[int, int]
 
 
 def _pool_pyramid(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> None:
+    """Replace the deepest of the levels by its pyramid of poolings, if the genotype has one."""
     if genotype.spp == "sppf":
+        deepest = genotype.strides[-1]
         with b.scope("spp"):
-            width = b.channels(levels[32])
-            levels[32] = sppf(b, levels[32], width=width, hidden=width // 2)
+            width = b.channels(levels[deepest])
+            levels[deepest] = sppf(b, levels[deepest], width=width, hidden=width // 2)
 
 
 def _downsampled(b: GraphBuilder, x: int, stage: BackboneStage) -> int:
@@ -86,9 +85,8 @@ def _downsampled(b: GraphBuilder, x: int, stage: BackboneStage) -> int:
 
 def _neck(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> dict[int, int]:
     """Features by stride after a top-down path (FPN) and a bottom-up path (PAN); every join is a concatenation."""
-    features = _top_down(b, levels, genotype.neck.top_down)
-    bottom_up: list[Stage] = genotype.neck.bottom_up
-    for stride, stage in zip((16, 32), bottom_up, strict=True):
+    features = _top_down(b, levels, genotype)
+    for stride, stage in zip(genotype.strides[1:], genotype.neck.bottom_up, strict=True):
         with b.scope(f"bottom_up{stride}"):
             finer = features[stride // 2]
             joined = b.concat([b.conv(finer, b.channels(finer), 3, 2, name="down"), features[stride]])
@@ -96,9 +94,10 @@ def _neck(b: GraphBuilder, levels: dict[int, int], genotype: Genotype) -> dict[i
     return features
 
 
-def _top_down(b: GraphBuilder, levels: dict[int, int], stages: list[Stage], finest: int = 8) -> dict[int, int]:
+def _top_down(b: GraphBuilder, levels: dict[int, int], genotype: Genotype, finest: int = 0) -> dict[int, int]:
+    """`levels` after the top-down path, which ends at stride `finest` if not before."""
     features = dict(levels)
-    for stride, stage in zip((16, 8), stages, strict=True):
+    for stride, stage in zip(genotype.strides[-2::-1], genotype.neck.top_down, strict=True):
         if stride < finest:
             break
         with b.scope(f"top_down{stride}"):
@@ -107,9 +106,8 @@ def _top_down(b: GraphBuilder, levels: dict[int, int], stages: list[Stage], fine
     return features
 
 
-def _head(b: GraphBuilder, features: dict[int, int], head: Head, branch: Branch, weight: float) -> None:
-    """A head on those of LEVELS that `features` has. weight: factor of its loss."""
-    levels = [features[stride] for stride in LEVELS if stride in features]
+def _head(b: GraphBuilder, levels: list[int], head: Head, branch: Branch, weight: float) -> None:
+    """weight: factor of the head's loss."""
     detect(
         b,
         levels,
@@ -127,12 +125,12 @@ def _auxiliary_branch(b: GraphBuilder, levels: dict[int, int], first: dict[int, 
     pgi = genotype.pgi
     if pgi.kind == "none":
         return
-    strides: list[int] = list(pgi.levels or [])
+    strides = pgi.levels or []
     if pgi.kind == "deep_supervision":
         features = levels
     elif pgi.kind == "reversible":
         features = _backbone(b, genotype, other=levels, deepest=max(strides))  # deeper stages would carry no loss
     else:
         _pool_pyramid(b, first, genotype)
-        features = _top_down(b, first, genotype.neck.top_down, finest=min(strides))
-    _head(b, {stride: features[stride] for stride in strides}, genotype.head, Branch.AUXILIARY, pgi.weight or 0.0)
+        features = _top_down(b, first, genotype, finest=min(strides))
+    _head(b, [features[stride] for stride in strides], genotype.head, Branch.AUXILIARY, pgi.weight or 0.0)

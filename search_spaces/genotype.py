@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from gpnas.errors import GenotypeError
 from search_spaces.strict_yaml import (
@@ -40,6 +40,13 @@ Downsample = Literal["strided", "max_pool", "aconv", "adown"]
 Ratio = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=32)]
 Width = Annotated[int, Field(ge=4, le=4096)]
+Levels = Literal["3-5", "2-5", "3-6"]
+
+STRIDES: dict[Levels, tuple[int, ...]] = {"3-5": (8, 16, 32), "2-5": (4, 8, 16, 32), "3-6": (8, 16, 32, 64)}
+"""Strides of the levels that predict, in pixels, by their names: level k has stride 2^k (P3 to P5 in the field's words)."""
+
+BACKBONE_STAGES: dict[Levels, int] = {"3-5": 4, "2-5": 4, "3-6": 5}
+"""Stages of the backbone. The first one is at stride 4, the last one at the deepest level."""
 
 FAMILY_FIELDS: dict[str, tuple[str, ...]] = {
     "plain": ("depth",),
@@ -104,14 +111,18 @@ class BackboneStage(Stage):
 
 
 class Neck(StrictModel):
-    """Path aggregation (FPN and PAN): top_down at strides 16, 8; bottom_up at strides 16, 32."""
+    """Path aggregation (FPN and PAN) over the levels, one stage less each way than there are levels.
 
-    top_down: Annotated[list[Stage], Field(min_length=2, max_length=2)]
-    bottom_up: Annotated[list[Stage], Field(min_length=2, max_length=2)]
+    With levels 3-5, top_down is at strides 16, 8 and bottom_up at strides 16, 32; with 2-5 at 16, 8, 4 and 8, 16, 32; with 3-6
+    at 32, 16, 8 and 16, 32, 64.
+    """
+
+    top_down: list[Stage]
+    bottom_up: list[Stage]
 
 
 class Head(StrictModel):
-    """Decoupled anchor-free head on strides 8, 16, 32, with a distribution of `reg_max` bins for each box side.
+    """Decoupled anchor-free head on every level, with a distribution of `reg_max` bins for each box side.
 
     width: channels of both branches. depth: 3x3 convolutions before each prediction.
     """
@@ -132,22 +143,16 @@ class Pgi(StrictModel):
     - composite, as in YOLOv9-E: the main branch has two backbones, and the second reads the levels of the first. The second
       head reads the first backbone through a neck of its own.
 
-    levels: strides at which one backbone reads the other, and on which the second head predicts. integration: at each level a
+    levels: rising strides, out of those of the genotype's levels, at which one backbone reads the other, and on which the
+    second head predicts. integration: at each level a
     backbone reads the same level of the other one (own), or that level and all deeper ones (multi). weight: factor of the
     auxiliary loss.
     """
 
     kind: Literal["none", "deep_supervision", "reversible", "composite"] = "none"
-    levels: list[Literal[8, 16, 32]] | None = None
+    levels: list[int] | None = None
     integration: Literal["own", "multi"] | None = None
     weight: Annotated[float, Field(gt=0, le=10)] | None = None
-
-    @field_validator("levels")
-    @classmethod
-    def _levels_rise(cls, levels: list[int] | None) -> list[int] | None:
-        if levels is not None and (not levels or levels != sorted(set(levels))):
-            raise ValueError(f"levels must be rising strides out of 8, 16, 32, got {levels}")
-        return levels
 
     @model_validator(mode="after")
     def _has_the_fields_of_its_kind(self) -> Pgi:
@@ -176,17 +181,48 @@ class Stem(StrictModel):
 
 
 class Genotype(StrictModel):
-    """A detector. `found` is what a search writes beside it (run, AP, cost) and no part of the architecture."""
+    """A detector. `found` is what a search writes beside it (run, AP, cost) and no part of the architecture.
+
+    levels: on which it predicts, a key of STRIDES. A YAML of levels 3-5 does not name them.
+    """
 
     schema_version: Annotated[int, Field(alias="schema", ge=SCHEMA, le=SCHEMA)] = SCHEMA
     activation: Literal["silu", "relu", "leaky_relu"] = "silu"
     stem: Stem
-    backbone: Annotated[list[BackboneStage], Field(min_length=4, max_length=4)]
+    backbone: list[BackboneStage]
     spp: Literal["none", "sppf"]
+    levels: Levels = "3-5"
     neck: Neck
     head: Head
     pgi: Pgi = Pgi()
     found: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _has_the_stages_of_its_levels(self) -> Genotype:
+        joins = len(self.strides) - 1
+        for place, stages, needed in (
+            ("backbone", self.backbone, BACKBONE_STAGES[self.levels]),
+            ("neck.top_down", self.neck.top_down, joins),
+            ("neck.bottom_up", self.neck.bottom_up, joins),
+        ):
+            if len(stages) != needed:
+                raise ValueError(
+                    f"{place} must have {needed} stages with levels {self.levels}, got {len(stages)}; add or remove stages, or "
+                    f"change levels ({', '.join(STRIDES)})"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _pgi_reads_its_levels(self) -> Genotype:
+        levels, strides = self.pgi.levels, self.strides
+        if levels is not None and (not levels or levels != [stride for stride in strides if stride in levels]):
+            raise ValueError(f"levels must be rising strides out of {', '.join(map(str, strides))}, got {levels} in pgi.levels")
+        return self
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Of the levels that predict, in pixels, rising."""
+        return STRIDES[self.levels]
 
     @property
     def hash(self) -> str:
@@ -198,7 +234,9 @@ class Genotype(StrictModel):
         return canonical_json(self._choices())
 
     def _choices(self) -> dict[str, Any]:
-        return self.model_dump(exclude_none=True, exclude={"found"}, by_alias=True)
+        # Levels 3-5 are not named, so that the text and the hash are those from before there were others.
+        left_out = {"found", "levels"} if self.levels == "3-5" else {"found"}
+        return self.model_dump(exclude_none=True, exclude=left_out, by_alias=True)
 
     def to_yaml(self, found: dict[str, Any] | None = None) -> str:
         """YAML that `read_genotype` turns into an equal genotype."""

@@ -1,6 +1,6 @@
 """The space of gradient-path detectors: every choice and its values, stated with nni.mutable, and proposals from it.
 
-    space = GradientPathSpace(classes=3)                  # the union space "gradient-path"
+    space = GradientPathSpace(classes=3)                  # the union space "gradient-path", on levels 3-5
     a, b = space.propose([], rng), space.propose([], rng)
     child = space.propose([a, b], rng)
 
@@ -11,6 +11,7 @@ from the caller's generator, and checked against NNI's statement of the space.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +21,8 @@ from gpnas.errors import GenotypeError, InputError
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate, deployed_macs
 from search_spaces.choice_values import SPACES, Values, narrow, read_space_file, union_values
-from search_spaces.choices import Point, active_labels, choices_of, genotype_of
-from search_spaces.genotype import Genotype, read_genotype
+from search_spaces.choices import Point, active_labels, backbone_labels, choices_of, genotype_of
+from search_spaces.genotype import Genotype, Levels, read_genotype
 
 if TYPE_CHECKING:
     from nni.mutable import MutableDict
@@ -33,27 +34,34 @@ CROSSINGS = 100
 """Crossings to try before one of the parents is mutated instead: parents that hardly differ have no new child."""
 
 
-def open_space(spec: str, classes: int) -> GradientPathSpace:
+def open_space(spec: str, classes: int, levels: Levels = "3-5") -> GradientPathSpace:
     """A ready space by name, or one from a YAML file: `base: NAME` and `values: {label: [value, ...]}` that narrow it.
 
     A label may be given in full (backbone.0.width) or by its end (family). Raises GenotypeError that names the key.
     """
     if spec in SPACES:
-        return GradientPathSpace(classes, SPACES[spec])
+        return GradientPathSpace(classes, SPACES[spec], levels=levels)
     if not Path(spec).is_file():
         raise GenotypeError(f"--space {spec}: no such space or file; ready spaces are {', '.join(SPACES)}")
-    return GradientPathSpace(classes, read_space_file(Path(spec)), where=spec)
+    return GradientPathSpace(classes, read_space_file(Path(spec)), where=spec, levels=levels)
 
 
 class GradientPathSpace:
     """Detectors for `classes` classes over the union space, narrowed by `narrowed` (gpnas.search.trial.Space).
 
-    mutable: NNI's statement of the space. values: by label.
+    levels: on which all of them predict. mutable: NNI's statement of the space. values: by label.
     """
 
-    def __init__(self, classes: int, narrowed: Mapping[str, Sequence[Any]] | None = None, where: str = "space") -> None:
-        self.classes = classes
-        self.mutable = _declare(narrow(union_values(), narrowed or {}, where))
+    def __init__(
+        self,
+        classes: int,
+        narrowed: Mapping[str, Sequence[Any]] | None = None,
+        where: str = "space",
+        levels: Levels = "3-5",
+    ) -> None:
+        self.classes, self.levels = classes, levels
+        self._rising = _rising_widths(levels)
+        self.mutable = _declare(narrow(union_values(levels), narrowed or {}, where, levels), self._rising)
         domain = self.mutable.simplify()
         self.values: dict[str, list[Any]] = {
             label: list(choice.values) for label, choice in domain.items() if hasattr(choice, "values")
@@ -108,15 +116,14 @@ class GradientPathSpace:
         if not self.mutable.contains(point):
             return None
         try:
-            return candidate(genotype_of(point, self.classes))
+            return candidate(genotype_of(point, self.classes, self.levels))
         except GenotypeError:
             return None
 
     def _with_rising_widths(self, point: Point) -> Point:
         """`point` with backbone stages widened, where it takes that for each to be as wide as the one before it."""
         point = dict(point)
-        for i in range(3):
-            before, after = f"backbone.{i}.width", f"backbone.{i + 1}.width"
+        for before, after in self._rising:
             if point[after] < point[before]:
                 point[after] = min((w for w in self.values[after] if w >= point[before]), default=point[after])
         return point
@@ -133,7 +140,7 @@ class GradientPathSpace:
 
     def _mutate(self, point: Point, rng: random.Random) -> Point:
         """One to three of the choices that have an effect, drawn again."""
-        active = sorted(active_labels(point) & {label for label, values in self.values.items() if len(values) > 1})
+        active = sorted(active_labels(point, self.levels) & {label for label, values in self.values.items() if len(values) > 1})
         point = dict(point)
         for label in rng.sample(active, min(len(active), rng.choice((1, 1, 2, 3)))):
             values = self.values[label]
@@ -157,7 +164,7 @@ class GradientPathSpace:
         """All labels of a genotype. Those without effect in it are drawn: a mutation of a family may give them an effect.
 
         A genotype from outside of the space may have values that the space lacks. They become the nearest number of the space;
-        what is no number is drawn.
+        what is no number is drawn. A genotype of other levels gives the stages that the space has too; the rest are drawn.
         """
         point = {label: rng.choice(values) for label, values in self.values.items()}
         choices = {label: value for label, value in choices_of(genotype).items() if label in point}
@@ -167,7 +174,12 @@ class GradientPathSpace:
         }
 
 
-def _declare(values: Values) -> MutableDict:
+def _rising_widths(levels: Levels) -> list[tuple[str, str]]:
+    """The labels of the width of each stage of the backbone and of the next one, which may not be narrower."""
+    return list(itertools.pairwise(f"{stage}.width" for stage in backbone_labels(levels)))
+
+
+def _declare(values: Values, rising: Sequence[tuple[str, str]]) -> MutableDict:
     try:
         # Late: nni.mutable takes seconds to import, and `gpnas show` and `gpnas --help` do without it.
         from nni.mutable import Categorical, ExpressionConstraint, MutableDict
@@ -175,8 +187,8 @@ def _declare(values: Values) -> MutableDict:
         raise InputError("a search needs nni, which is not installed; run `pip install 'gpnas[nni]'`") from error
 
     choices: dict[str, Any] = {label: Categorical(list(options), label=label) for label, options in values.items()}
-    for i in range(3):
-        narrower, wider = choices[f"backbone.{i}.width"], choices[f"backbone.{i + 1}.width"]
+    for i, (before, after) in enumerate(rising):
+        narrower, wider = choices[before], choices[after]
         choices[f"widths.{i}"] = ExpressionConstraint(narrower <= wider, label=f"widths.{i}")
     return MutableDict(choices)
 

@@ -102,6 +102,7 @@ def _message(error: ValidationError, model: type[BaseModel]) -> str:
     """The first of the errors, in one line."""
     first = error.errors()[0]
     *place, key = first["loc"] or ("",)
+    whole = _place(first["loc"])
     at = f" in {_place(place)}" if place else ""
     value = shortened(first["input"])
     kind, context = first["type"], first.get("ctx", {})
@@ -110,7 +111,7 @@ def _message(error: ValidationError, model: type[BaseModel]) -> str:
     if kind == "missing":
         return f"missing key {key!r}{at}"
     if kind == "value_error":
-        return f"{context['error']} in {_place(first['loc'])}"
+        return f"{context['error']}{f' in {whole}' if whole else ''}"
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return f"{_place([key])} must lie in {_interval(model, first['loc'])}, got {value}{at}"
     if kind == "literal_error":

@@ -20,6 +20,7 @@ _SETTINGS = RunSettings(
     start=None,
     start_source=None,
     imgsz=32,
+    levels="2-5",
     limits=Limits(4e9, 3e6),
     ladder=Ladder((Fidelity(1, 32), Fidelity(3, 32), Fidelity(9, 64, 0.5)), wave=6, pending=2),
     seed=7,

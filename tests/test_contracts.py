@@ -11,8 +11,9 @@ import pytest
 from evaluators.data.open import DataSource
 from evaluators.proxy import ProxyEvaluator
 from evaluators.tabular import Curve, TabularEvaluator
+from gpnas.graph.graph import Branch
 from gpnas.search.trial import Candidate, Evaluator, Fidelity, Space
-from search_spaces.blueprint import open_catalogue
+from search_spaces.blueprint import open_catalogue, read_blueprint
 from search_spaces.gradient_path import GradientPathSpace
 from search_spaces.neighbourhood import Neighbourhood
 from search_spaces.tabular import TabularSpace
@@ -20,6 +21,20 @@ from tests.contracts import EvaluatorContract, SpaceContract
 from tests.grid import GridEvaluator, GridSpace, grid_candidate
 
 NARROW = {"depth": (1,), "repeats": (1,), "stem.width": (8,), "width": (16,), "pgi.kind": ("none", "deep_supervision")}
+
+FOUR_LEVELS = """
+schema: 1
+name: four-levels
+blocks:
+- {block: conv, width: 16, kernel: 3, stride: 2}
+- {name: p2, block: csp, width: 16, depth: 1, unit: plain, split_ratio: 0.5, hidden_ratio: 0.5, fusion: csp}
+- {block: conv, width: 16, kernel: 3, stride: 2}
+- {name: p3, block: aconv, width: 24}
+- {name: p4, block: conv, width: 32, kernel: 3, stride: 2}
+- {name: p5, block: max_pool, width: 40}
+- {name: p6, block: adown, width: 48}
+- {block: detect, from: [p3, p4, p5, p6], classes: 2, box_width: 16, class_width: 16}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +54,34 @@ class TestGradientPathSpace(SpaceContract):
         return narrow_space
 
 
+class TestGradientPathSpaceOnLevels2To5(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return GradientPathSpace(1, NARROW, levels="2-5")
+
+
+class TestGradientPathSpaceOnLevels3To6(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return GradientPathSpace(1, NARROW, levels="3-6")
+
+
 class TestNeighbourhood(SpaceContract):
     @pytest.fixture
     def space(self) -> Space:
         return Neighbourhood(open_catalogue("yolov9-t"), 3)
+
+
+class TestNeighbourhoodOfFourLevels(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return Neighbourhood(read_blueprint(FOUR_LEVELS), 3)
+
+    def test_all_predict_on_the_levels_of_the_start(self, space: Space) -> None:
+        rng = random.Random(0)
+        parent = space.propose([], rng)
+        for proposed in (parent, space.propose([parent], rng), space.smallest(), *(space.propose([], rng) for _ in range(9))):
+            assert [out.stride for out in proposed.graph.outputs if out.branch is Branch.MAIN] == [8, 16, 32, 64]
 
 
 class TestTabularSpace(SpaceContract):

@@ -9,6 +9,7 @@ perfectly, so they can tell architectures apart. Each digit appears in the scene
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -27,7 +28,22 @@ _INK = 0.5  # a pixel above this opacity is ink, which the box encloses
 Array = NDArray[np.float32]
 
 
-def digit_scenes(train: int = 480, val: int = 120, test: int = 120, size: int = 192, seed: int = 0) -> DetectionData:
+@dataclass(frozen=True)
+class Content:
+    """What a scene shows.
+
+    heights: least and most height of a digit's ink, as shares of the scene's size. digits: least and most of them. clutter:
+    least and most strokes, blobs and pieces of digits behind them.
+    """
+
+    heights: tuple[float, float] = _HEIGHTS
+    digits: tuple[int, int] = _DIGITS
+    clutter: tuple[int, int] = (0, 3)
+
+
+def digit_scenes(
+    train: int = 480, val: int = 120, test: int = 120, size: int = 192, seed: int = 0, content: Content = Content()
+) -> DetectionData:
     """`train`, `val` and `test` scenes of `size` x `size` pixels, with the boxes of their digits.
 
     The same arguments give the same scenes. A split of no scenes is left out.
@@ -43,7 +59,7 @@ def digit_scenes(train: int = 480, val: int = 120, test: int = 120, size: int = 
         glyphs = [_sharpened(image) for image in digits.images[parts[split]]]
         labels = digits.target[parts[split]].astype(np.int64)
         rngs = [np.random.default_rng([seed, number, i]) for i in range(count)]  # a scene does not depend on the others
-        splits[split] = tuple(_scene(first_id + i, glyphs, labels, size, rng) for i, rng in enumerate(rngs))
+        splits[split] = tuple(_scene(first_id + i, glyphs, labels, size, rng, content) for i, rng in enumerate(rngs))
         first_id += count
     return DetectionData("digits", NAMES, {k: v for k, v in splits.items() if v}, tuple(range(10)), may_flip=False)
 
@@ -56,19 +72,21 @@ def _sharpened(image: NDArray[np.float64]) -> Array:
     return opacity
 
 
-def _scene(image_id: int, glyphs: list[Array], labels: NDArray[np.int64], size: int, rng: np.random.Generator) -> Record:
+def _scene(
+    image_id: int, glyphs: list[Array], labels: NDArray[np.int64], size: int, rng: np.random.Generator, content: Content
+) -> Record:
     canvas = _background(size, rng)
-    for _ in range(rng.integers(0, 4)):
-        _draw_clutter(canvas, glyphs, rng)
+    for _ in range(rng.integers(content.clutter[0], content.clutter[1] + 1)):
+        _draw_clutter(canvas, glyphs, content.heights, rng)
     boxes: list[list[float]] = []
     classes: list[int] = []
-    wanted = int(rng.integers(_DIGITS[0], _DIGITS[1] + 1))
+    wanted = int(rng.integers(content.digits[0], content.digits[1] + 1))
     # Where a digit would overlap others too much, another digit is tried at another place and scale; two always fit.
     for _ in range(40 * wanted):
         if len(boxes) == wanted:
             break
         which = int(rng.integers(len(glyphs)))
-        patch = _turned(glyphs[which], size * _log_uniform(*_HEIGHTS, rng), rng)
+        patch = _turned(glyphs[which], size * _log_uniform(*content.heights, rng), rng)
         height, width = patch.shape
         left, top = int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1))
         box = _ink_box(patch, left, top)
@@ -161,14 +179,14 @@ def _background(size: int, rng: np.random.Generator) -> Array:
     return shaded
 
 
-def _draw_clutter(canvas: Array, glyphs: list[Array], rng: np.random.Generator) -> None:
+def _draw_clutter(canvas: Array, glyphs: list[Array], heights: tuple[float, float], rng: np.random.Generator) -> None:
     kind = rng.integers(3)
     if kind == 0:
         _draw_stroke(canvas, rng, thickness=int(rng.integers(1, 5)))
     elif kind == 1:
         _draw_blob(canvas, rng)
     else:
-        _draw_piece(canvas, glyphs[int(rng.integers(len(glyphs)))], rng)
+        _draw_piece(canvas, glyphs[int(rng.integers(len(glyphs)))], heights, rng)
 
 
 def _draw_stroke(canvas: Array, rng: np.random.Generator, thickness: int) -> None:
@@ -188,10 +206,10 @@ def _draw_blob(canvas: Array, rng: np.random.Generator) -> None:
     cv2.ellipse(canvas, place, axes, rng.uniform(0, 180), 0, 360, colour, thickness, cv2.LINE_AA)
 
 
-def _draw_piece(canvas: Array, glyph: Array, rng: np.random.Generator) -> None:
+def _draw_piece(canvas: Array, glyph: Array, heights: tuple[float, float], rng: np.random.Generator) -> None:
     """Less than half of a digit, without a label: a detector must learn to ignore it."""
     size = canvas.shape[0]
-    patch = _turned(glyph, size * _log_uniform(*_HEIGHTS, rng), rng)
+    patch = _turned(glyph, size * _log_uniform(*heights, rng), rng)
     height, width = patch.shape
     piece = patch[: max(2, height * 2 // 5)] if rng.random() < 0.5 else patch[:, : max(2, width * 2 // 5)]
     piece = piece[::-1, ::-1] if rng.random() < 0.5 else piece

@@ -25,10 +25,10 @@ GPU_PROCESSES = 4
 """The most evaluations that `--workers auto` runs at once on one GPU."""
 
 
-def parse_pixels(text: str | int) -> int:  # newer typers parse the default too
+def parse_pixels(text: str | int, option: str = "--imgsz") -> int:  # newer typers parse the default too
     """The parser of `--imgsz`. Raises InputError."""
     if not str(text).strip().removeprefix("-").isdecimal():
-        raise InputError(f"--imgsz {text}: must be a number of pixels; images are square, so give one number such as 640")
+        raise InputError(f"{option} {text}: must be a number of pixels; images are square, so give one number such as 640")
     return int(text)
 
 
@@ -58,10 +58,17 @@ def parse_input_size(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def check_imgsz(imgsz: int) -> None:
-    """imgsz: pixels. Raises InputError, which suggests the nearest size, when it is not a positive multiple of 32."""
-    if imgsz < 32 or imgsz % 32:
-        raise InputError(f"--imgsz {imgsz}: must be a positive multiple of 32; try {max(32, round(imgsz / 32) * 32)}")
+def check_imgsz(imgsz: int, *, option: str = "--imgsz", stride: int = 32) -> None:
+    """imgsz: pixels. Raises InputError, which suggests the nearest size, when it is not a positive multiple of 32 and `stride`.
+
+    stride: of the deepest level, in pixels.
+    """
+    step = max(32, stride)
+    if imgsz < step or imgsz % step:
+        why = ", the stride of the deepest level" if step > 32 else ""
+        raise InputError(
+            f"{option} {imgsz}: must be a positive multiple of {step}{why}; try {max(1, round(imgsz / step)) * step}"
+        )
 
 
 def prepare_file(path: Path | None, option: str) -> None:

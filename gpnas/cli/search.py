@@ -34,6 +34,7 @@ from gpnas.cli.options import (
     threads_per_worker,
     worker_slots,
 )
+from gpnas.cli.sizes import LevelsOption, ProxySize, check_sizes, room_within, sizes_for
 from gpnas.cli.sources import for_classes, narrowed, read_source, render_yaml, space_around
 from gpnas.errors import GpnasError, InputError
 
@@ -65,6 +66,8 @@ def search(
             metavar="PIXELS",
         ),
     ] = 640,
+    levels: LevelsOption = "auto",
+    proxy_imgsz: ProxySize = None,
     max_flops: Annotated[str | None, typer.Option(help="hard limit on FLOPs (2 x MACs) at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="hard limit on the parameters of the fused network: 3M")] = None,
     out: Out = None,
@@ -91,6 +94,7 @@ def search(
     wanted = parse_budget(budget)
     limits = parse_limits(max_flops, max_params)
     check_imgsz(imgsz)
+    check_sizes(levels, proxy_imgsz, imgsz)
     check_mode(wandb)
     run = out or new_run_folder()
     Journal.check_new(run)
@@ -101,7 +105,8 @@ def search(
     tell_problems(images)
     classes = len(images.names)
     architecture = narrowed(for_classes(read_source(start), classes), start, limits, imgsz) if start else None
-    candidates = space_around(space, architecture, classes)
+    sizes = sizes_for(levels, proxy_imgsz, images, imgsz, architecture, room_within(space, classes, limits, imgsz))
+    candidates = space_around(space, architecture, classes, sizes.levels)
     check_limits(candidates, limits, imgsz)
     typical = typical_macs(candidates, limits, imgsz, seed)
     settings = RunSettings(
@@ -113,8 +118,18 @@ def search(
         start=architecture.to_json() if architecture else None,
         start_source=start,
         imgsz=imgsz,
+        levels=sizes.levels,
         limits=limits,
-        ladder=plan(wanted, imgsz=imgsz, images=len(images.splits["train"]), typical_macs=typical, slots=slots, device=place),
+        ladder=plan(
+            wanted,
+            imgsz=imgsz,
+            proxy_imgsz=sizes.proxy_imgsz,
+            images=len(images.splits["train"]),
+            typical_macs=typical,
+            slots=slots,
+            device=place,
+            stride=sizes.stride,
+        ),
         seed=seed,
         warm_start=warm_start,
         device=place,
@@ -122,6 +137,8 @@ def search(
         wandb=wandb,
         wandb_id=f"gpnas-{int(time.time() * 1000):x}",
     )
+    for line in sizes.told:
+        typer.echo(line)
     _load_images(settings, images)
     with Journal.create(run, settings.to_json()) as journal:
         write_text(run / "splits.csv", splits_table(images))
@@ -251,7 +268,7 @@ def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Grap
     from search_spaces.architecture import candidate, read_architecture
 
     start = read_architecture(settings.start) if settings.start else None
-    space = space_around(settings.space, start, len(settings.data.names))
+    space = space_around(settings.space, start, len(settings.data.names), settings.levels)
     controller = Controller(
         space,
         settings.ladder,

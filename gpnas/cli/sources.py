@@ -70,8 +70,9 @@ def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int
     from search_spaces.blueprint import Blueprint
     from search_spaces.neighbourhood import widest_within
 
-    check_imgsz(imgsz)
-    cost = deployed_cost(candidate(architecture).graph, imgsz)
+    graph = candidate(architecture).graph
+    check_imgsz(imgsz, stride=max(out.stride for out in graph.outputs))
+    cost = deployed_cost(graph, imgsz)
     if limits.allows(cost):
         return architecture
     size = f"{cost.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {cost.params / 1e6:.3f}M parameters"
@@ -105,14 +106,19 @@ def for_classes(architecture: Architecture, classes: int, *, stderr: bool = Fals
     return with_classes(architecture, classes)
 
 
-def space_around(name: str, start: Architecture | None, classes: int) -> Space:
-    """The neighbourhood of `start` if it is a blueprint, else the space `name`. Raises InputError when both are given."""
+def space_around(name: str, start: Architecture | None, classes: int, levels: str = "3-5") -> Space:
+    """The neighbourhood of `start` if it is a blueprint, else the space `name` on `levels`. Raises InputError when both are
+    given, and for levels that no space has."""
     from search_spaces.blueprint import Blueprint
+    from search_spaces.genotype import STRIDES
     from search_spaces.gradient_path import open_space
     from search_spaces.neighbourhood import Neighbourhood
 
     if not isinstance(start, Blueprint):
-        return open_space(name, classes)
+        known = next((known for known in STRIDES if known == levels), None)
+        if known is None:
+            raise InputError(f"levels {levels}: no space has them; spaces have {', '.join(STRIDES)}")
+        return open_space(name, classes, known)
     if name != DEFAULT_SPACE:
         raise InputError(f"--space {name}: a published architecture is searched in its own neighbourhood; leave out --space")
     return Neighbourhood(start, classes)

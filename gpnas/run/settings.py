@@ -16,7 +16,7 @@ from gpnas.search.budget import Budget
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
 
-OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False}
+OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False, "levels": "3-5"}
 """Settings that older runs lack, with what they mean there."""
 
 
@@ -41,7 +41,8 @@ class RunSettings:
 
     version: of the gpnas that started the run. budget_text: the budget as the user wrote it. space: a name or the path of a
     YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. imgsz: pixels, of the final
-    detector. slots: number of worker processes. wandb: offline, online or off; wandb_id: of the W&B run of all sessions.
+    detector. levels: on which candidates predict, such as "3-5". slots: number of worker processes. wandb: offline, online or
+    off; wandb_id: of the W&B run of all sessions.
     """
 
     version: str
@@ -52,6 +53,7 @@ class RunSettings:
     start: str | None
     start_source: str | None
     imgsz: int
+    levels: str
     limits: Limits
     ladder: Ladder
     seed: int
@@ -77,6 +79,7 @@ class RunSettings:
             "start": self.start,
             "around": self.start_source,
             "imgsz": self.imgsz,
+            "levels": self.levels,
             "max_flops": self.limits.max_flops,
             "max_params": self.limits.max_params,
             "ladder": self.ladder.to_dict(),
@@ -129,6 +132,7 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         start=take("start"),
         start_source=take("around"),
         imgsz=take("imgsz"),
+        levels=take("levels"),
         limits=Limits(take("max_flops"), take("max_params")),
         ladder=Ladder.from_dict(take("ladder")),
         seed=take("seed"),

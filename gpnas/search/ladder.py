@@ -88,10 +88,12 @@ def plan(
     budget: Budget,
     *,
     imgsz: int,  # pixels, of the final detector
+    proxy_imgsz: int,  # pixels, on the highest rung; a multiple of `stride`
     images: int,  # in the training split
     typical_macs: float,  # of the fused network, for one image of `imgsz` pixels
     slots: int,  # workers
     device: str,  # "cpu", "cuda" or "cuda:N"
+    stride: int = 32,  # pixels, of the deepest level: image sizes are multiples of it
 ) -> Ladder:
     """The ladder for a budget. Raises InputError for an unknown device.
 
@@ -99,7 +101,7 @@ def plan(
     all data come before a share of them, then large waves before small ones, then WAVES waves before fewer, then long training
     before short.
     """
-    sizes, pending = _sizes(imgsz), 2 * slots
+    sizes, pending = _sizes(proxy_imgsz, stride), 2 * slots
     wave_sizes = [max(size, pending) for size in WAVE_SIZES]  # a wave must keep all workers busy
     least = max(1, min(ENOUGH_EPOCHS, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
     if budget.kind == "trials":
@@ -129,10 +131,9 @@ def _fidelities(epochs: int, sizes: tuple[int, int, int], share: float = 1.0) ->
     return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size, share) for rung, size in enumerate(sizes))
 
 
-def _sizes(imgsz: int) -> tuple[int, int, int]:
-    """Image size of each rung in pixels: half, three quarters and all of the final size, at most 320 and at least 64."""
-    top = min(imgsz, 320)
-    low, middle = (max(64, round(top * share / 32) * 32) for share in (0.5, 0.75))
+def _sizes(top: int, stride: int) -> tuple[int, int, int]:
+    """Image size of each rung in pixels: half, three quarters and all of `top`, at least 64 and two cells of `stride`."""
+    low, middle = (max(64, 2 * stride, round(top * share / stride) * stride) for share in (0.5, 0.75))
     return min(low, top), min(middle, top), top
 
 

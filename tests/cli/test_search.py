@@ -11,15 +11,17 @@ import pytest
 
 from evaluators.data.open import DataSource
 from gpnas.graph.cost import deployed_cost
+from gpnas.graph.graph import Branch
 from gpnas.run.journal import Journal
 from gpnas.run.settings import RunSettings
 from gpnas.search.budget import Budget
 from gpnas.search.limits import Limits
 from gpnas.search.trial import Cause, failure
 from search_spaces.architecture import build, read_architecture
+from search_spaces.gradient_path import open_space
 from tests.cli.conftest import Gpnas, Refused
 from tests.cli.pictures import write_coco
-from tests.cli.untrained import ContextWorkers, Untrained, search, trials
+from tests.cli.untrained import ContextWorkers, Untrained, search, searching, trials
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +43,23 @@ def test_an_impossible_limit_names_the_smallest_architecture(refused: Refused, d
     ("arguments", "message"),
     [
         (["--max-flops", "lots"], "--max-flops lots: not a positive number"),
-        (["--imgsz", "100"], "--imgsz 100: must be a positive multiple of 32"),
+        (["--imgsz", "100"], "--imgsz 100: must be a positive multiple of 32; try 96"),
+        (["--proxy-imgsz", "half"], "--proxy-imgsz half: must be a number of pixels"),
+        (["--proxy-imgsz", "100"], "--proxy-imgsz 100: must be a positive multiple of 32; try 96"),
+        (["--proxy-imgsz", "0"], "--proxy-imgsz 0: must be a positive multiple of 32; try 32"),
+        (["--imgsz", "320", "--proxy-imgsz", "352"], "--proxy-imgsz 352: must be at most --imgsz, which is 320"),
+        (["--levels", "4-5"], "--levels 4-5: must be one of auto, 3-5, 2-5, 3-6"),
+        (["--levels", "3-6", "--imgsz", "672"], "--imgsz 672: must be a positive multiple of 64, the stride of the deepest"),
+        (["--levels", "3-6", "--imgsz", "672"], "level; try 640"),
+        (
+            ["--levels", "3-6", "--proxy-imgsz", "352"],
+            "--proxy-imgsz 352: must be a positive multiple of 64, the stride of the",
+        ),
+        (
+            ["--levels", "2-5", "--start", "gelan-t"],
+            "--levels 2-5: a search around an architecture keeps its levels, 3-5; leave",
+        ),
+        (["--levels", "2-5", "--max-flops", "300M"], "--max-flops 3e+08: nothing in the space is that small"),
         (["--space", "nowhere"], "--space nowhere: no such space or file; ready spaces are gradient-path"),
         (["--workers", "many"], "--workers many: must be auto or local:N"),
         (["--device", "cuda:0"], "--device cuda:0: no CUDA device is here"),
@@ -208,6 +226,64 @@ def test_a_search_starts_from_a_published_architecture_as_wide_as_the_limits_all
     best = read_architecture((run / "best.yaml").read_text())
     assert best.hash == shown["trials"][shown["best"]]["hash"]
     assert gpnas("resume", run, "--budget", "3trials")[0] == 0 and len(trials(gpnas, run)["trials"]) == 3
+
+
+def tiny_objects(document: dict[str, Any]) -> None:
+    """Boxes of 1 x 1.2 of 64 pixels: squares of 1.0954, which are 8.76 at 512 pixels."""
+    for annotation in document["annotations"]:
+        annotation["bbox"] = [10, 20, 1, 1.2]
+
+
+def main_strides(candidate: dict[str, Any], run: Path) -> list[int]:
+    with Journal.open(run, write=False) as journal:
+        genotype = next(trial.genotype for trial in journal.trials() if trial.hash == candidate["hash"])
+    return [out.stride for out in build(read_architecture(genotype)).outputs if out.branch is Branch.MAIN]
+
+
+def test_the_levels_and_the_proxies_follow_the_objects(gpnas: Gpnas, evaluators: list[Untrained], tmp_path: Path) -> None:
+    """8 pixels, two cells of stride 4, are reached at 512 * 8 / 8.76 = 467 pixels: 480 in multiples of 32."""
+    run, data = tmp_path / "run", write_coco(tmp_path / "data", tiny_objects)
+    code, out, err = search(gpnas, run, "--budget", "2trials", "--data", data, "--imgsz", "512")
+    assert code == 0, err
+    assert out.splitlines()[:2] == [
+        "levels: 2-5 (stride 4 too), because half of the smaller objects have under 9 px at 512",
+        "proxies: images of up to 480 px, where half of the smaller objects have at least 8 px",
+    ]
+    assert "rungs: 30 epochs at 256 px, 60 epochs at 352 px, 120 epochs at 480 px" in out
+    with Journal.open(run, write=False) as journal:
+        before = RunSettings.from_json(journal.settings)
+    assert before.levels == "2-5" and before.ladder.fidelities[-1].imgsz == 480
+    assert gpnas("resume", run, "--budget", "3trials")[0] == 0
+    with Journal.open(run, write=False) as journal:
+        assert RunSettings.from_json(journal.settings).ladder == before.ladder
+    shown = trials(gpnas, run)["trials"]
+    assert len(shown) == 3 and all(main_strides(trial, run) == [4, 8, 16, 32] for trial in shown)
+
+
+def test_levels_and_proxies_that_were_given_are_taken_and_told(
+    gpnas: Gpnas, evaluators: list[Untrained], data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    given = ("--levels", "3-6", "--proxy-imgsz", "256", "--imgsz", "512")
+    code, out, err = search(gpnas, run, "--budget", "1trials", "--data", data, *given)
+    assert code == 0, err
+    assert out.splitlines()[:2] == ["levels: 3-6 (stride 64 too), as given", "proxies: images of up to 256 px, as given"]
+    assert "rungs: 30 epochs at 128 px, 60 epochs at 192 px, 120 epochs at 256 px" in out
+    assert main_strides(trials(gpnas, run)["trials"][0], run) == [8, 16, 32, 64]
+
+
+def test_a_search_around_an_architecture_of_other_levels_keeps_them(
+    gpnas: Gpnas, refused: Refused, evaluators: list[Untrained], data: Path, tmp_path: Path
+) -> None:
+    start, run = tmp_path / "start.yaml", tmp_path / "run"
+    start.write_text(open_space("csp", 1, "3-6").smallest().genotype)
+    options = ("--budget", "2trials", "--data", data, "--start", start)
+    assert "--imgsz 96: must be a positive multiple of 64" in refused(*searching(run, *options, "--imgsz", "96"))
+    assert "keeps its levels, 3-6; leave out --levels" in refused(*searching(run, *options, "--levels", "3-5"))
+    code, out, err = search(gpnas, run, *options, "--imgsz", "128", "--levels", "3-6")
+    assert code == 0, err
+    assert out.splitlines()[0] == "levels: 3-6 (stride 64 too), those of --start"
+    assert all(main_strides(trial, run) == [8, 16, 32, 64] for trial in trials(gpnas, run)["trials"])
 
 
 @pytest.mark.slow

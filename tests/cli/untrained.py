@@ -62,9 +62,13 @@ def scripted_evaluators(monkeypatch: pytest.MonkeyPatch) -> list[Untrained]:
     return made
 
 
-def search(gpnas: Gpnas, run: Path, *options: object) -> tuple[int, str, str]:
+def searching(run: Path, *options: object) -> tuple[object, ...]:
     common = ("--imgsz", "64", "--seed", "5", "--wandb", "off", "--device", "cpu", "--workers", "local:2", "--out", run)
-    return gpnas("search", *common, *options)
+    return ("search", *common, *options)
+
+
+def search(gpnas: Gpnas, run: Path, *options: object) -> tuple[int, str, str]:
+    return gpnas(*searching(run, *options))
 
 
 def trials(gpnas: Gpnas, run: Path) -> dict[str, Any]:

@@ -27,6 +27,7 @@ STORED: dict[str, Any] = {
     "start": None,
     "around": None,
     "imgsz": 32,
+    "levels": "2-5",
     "max_flops": 4e9,
     "max_params": 3e6,
     "ladder": {
@@ -45,7 +46,7 @@ STORED: dict[str, Any] = {
     "wandb": "off",
     "wandb_id": "gpnas-1f",
 }
-"""The settings of `run_settings()` as a journal of version 0.1.0 holds them."""
+"""The settings of `run_settings()` as a journal holds them. Version 0.1.0 wrote them without `levels`."""
 
 
 def test_the_json_of_a_journal_is_that_of_earlier_versions() -> None:
@@ -67,9 +68,9 @@ def test_a_start_and_limits_may_be_absent_or_given() -> None:
 
 
 def test_older_runs_still_open() -> None:
-    stored = {key: value for key, value in STORED.items() if key not in ("warm_start", "split", "val", "strict")}
+    stored = {key: value for key, value in STORED.items() if key not in OLDER}
     data = replace(run_settings().data, split="", val="", strict=False)
-    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data)
+    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data, levels="3-5")
 
 
 @pytest.mark.parametrize("key", sorted(STORED.keys() - OLDER.keys()))

@@ -14,7 +14,7 @@ from gpnas.search.trial import Fidelity
 
 def a_plan(budget: Budget, **changes: Any) -> Ladder:
     given: dict[str, Any] = {"imgsz": 640, "images": 200, "typical_macs": 1e9, "slots": 2, "device": "cpu"} | changes
-    return plan(budget, **given)
+    return plan(budget, **{"proxy_imgsz": min(given["imgsz"], 320), **given})
 
 
 def test_seats_shrink_by_three_but_never_to_none() -> None:
@@ -134,6 +134,31 @@ def test_the_least_epochs_make_200_steps_of_8_images_or_are_30(images: int, epoc
 )
 def test_images_are_half_three_quarters_and_all_of_at_most_320_pixels(imgsz: int, sizes: list[int]) -> None:
     assert [f.imgsz for f in a_plan(Budget("seconds", 600), imgsz=imgsz).fidelities] == sizes
+
+
+@pytest.mark.parametrize(
+    ("proxy_imgsz", "stride", "sizes"),
+    [
+        *((320, 32, [160, 256, 320]), (416, 32, [192, 320, 416]), (480, 32, [256, 352, 480]), (640, 32, [320, 480, 640])),
+        *((1280, 32, [640, 960, 1280]), (64, 32, [64, 64, 64]), (320, 64, [128, 256, 320]), (640, 64, [320, 512, 640])),
+        *((192, 64, [128, 128, 192]), (128, 64, [128, 128, 128]), (64, 64, [64, 64, 64])),
+    ],
+)
+def test_the_highest_rung_has_the_proxies_size_and_all_are_multiples_of_the_stride(
+    proxy_imgsz: int, stride: int, sizes: list[int]
+) -> None:
+    """Half and three quarters are rounded to the nearest multiple: 208 of 416 is 6.5 strides of 32, rounded to 6."""
+    ladder = a_plan(Budget("trials", 5), imgsz=1280, proxy_imgsz=proxy_imgsz, stride=stride)
+    assert [f.imgsz for f in ladder.fidelities] == sizes
+
+
+def test_larger_proxies_cost_epochs() -> None:
+    """At 320, 480 and 640 pixels an epoch takes 200 * 0.6 s times 1/4, 9/16 and 1: 30, 67.5 and 120 s. A wave of nine with e
+    epochs below takes 9 * 30 e + 3 * 67.5 e + 120 * 2 e = 712.5 e, and 52 s; three waves on two workers 1068.75 e + 78 s."""
+    sizes = (320, 480, 640)
+    for seconds, epochs in ((8628, 8), (9696, 8), (9697, 9)):
+        expected = tuple(Fidelity(epochs * 2**rung, size) for rung, size in enumerate(sizes))
+        assert a_plan(Budget("seconds", seconds), proxy_imgsz=640) == Ladder(expected, 9, 4)
 
 
 def test_a_share_of_the_data_is_used_when_an_epoch_of_all_is_more_than_the_budget_pays_for() -> None:

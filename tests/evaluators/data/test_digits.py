@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluators.data import digits as scenes
-from evaluators.data.digits import digit_scenes
+from evaluators.data.digits import Content, digit_scenes
 from evaluators.data.open import open_data
 from evaluators.data.records import Record, digest
 
@@ -37,6 +37,17 @@ def test_scenes_have_the_splits_sizes_and_classes_that_were_asked_for() -> None:
     assert {(r.width, r.height) for r in records} == {(128, 128)}
     assert set(np.concatenate([r.classes for r in data.splits["train"]])) == set(range(10))
     assert digit_scenes(2, 1, 0).splits.keys() == {"train", "val"}
+
+
+def test_a_scene_may_show_many_small_digits() -> None:
+    """Ink of 13 to 24 of 640 pixels; a box is turned and slanted a little, and rounded to whole pixels."""
+    content = Content(heights=(13 / 640, 24 / 640), digits=(15, 20), clutter=(4, 6))
+    data = digit_scenes(4, 1, 0, size=640, content=content)
+    boxes = np.concatenate([record.boxes for record in data.splits["train"]])
+    heights = boxes[:, 3] - boxes[:, 1]
+    assert all(15 <= len(record.boxes) <= 20 for record in data.splits["train"])
+    assert heights.min() >= 8 and heights.max() <= 30 and 14 < np.median(heights) < 22
+    assert digest(digit_scenes(2, 1, 0, content=Content())) == digest(digit_scenes(2, 1, 0))
 
 
 def test_every_seed_finds_room_for_its_digits_and_keeps_their_overlap_small() -> None:
@@ -97,7 +108,7 @@ def test_digits_is_the_built_in_data_set(monkeypatch: pytest.MonkeyPatch) -> Non
     (real,) = digit_scenes(1, 0, 0, size=64).splits["train"]
     sizes: list[int] = []
 
-    def same(image_id: int, glyphs: object, labels: object, size: int, rng: object) -> Record:
+    def same(image_id: int, glyphs: object, labels: object, size: int, *rest: object) -> Record:
         sizes.append(size)
         return real
 
