@@ -16,8 +16,8 @@ Box = tuple[int, float, float]
 
 
 def record(key: int, width: int, height: int, boxes: Sequence[Box], crowds: Sequence[int] = ()) -> Record:
-    """An image with boxes in its top left corner; `crowds` are the numbers of those that are crowds."""
-    corners = [[0, 0, w, h] for _, w, h in boxes]
+    """An image with boxes near its top left corner; `crowds` are the numbers of those that are crowds."""
+    corners = [[x := min(3, width - w), y := min(2, height - h), x + w, y + h] for _, w, h in boxes]
     return Record(
         key,
         width,
@@ -132,6 +132,33 @@ def test_objects_that_vanish_ask_for_the_size_at_which_they_do_not() -> None:
 def test_objects_that_no_image_size_shows_ask_for_tiles() -> None:
     hopeless = data(train=many(30, 640, 640, [(0, 0.5, 0.5), (0, 40, 40)]), val=many(3, 640, 640, [(0, 40, 40)]))
     assert "; cut the images into tiles, or leave these objects out" in told("vanish", hopeless)[0]
+
+
+def test_what_is_tiny_vanishing_or_small_begins_below_its_limit() -> None:
+    val = many(3, 640, 640, [(0, 40, 40)])
+    assert told("P2", data(train=many(4, 640, 640, [(0, 16, 16)]), val=val)) == []
+    assert len(told("P2", data(train=many(4, 640, 640, [(0, 16, 15)]), val=val))) == 1
+    hundred = [record(1, 640, 640, [(0, 3, 3)]), *many(99, 640, 640, [(0, 40, 40)])]
+    assert told("vanish", data(train=hundred, val=val)) == []  # one of 100
+    assert len(told("vanish", data(train=hundred[:-1], val=val))) == 1
+    assert summarize(data(train=many(5, 640, 640, [(0, 4, 4)]), val=val), 640).vanishing == 0
+    sizes = summarize(data(train=[record(1, 640, 640, [(0, 32, 32), (0, 96, 96), (0, 96, 97), (0, 32, 31)])], val=val), 640)
+    assert sizes.size_shares == {"small": 0.25, "medium": 0.5, "large": 0.25}
+
+
+def test_images_shrink_a_lot_from_three_times_the_size() -> None:
+    val = many(3, 640, 640, [(0, 40, 40)])
+    assert len(told("shrink to 1/3", data(train=many(30, 1000, 1920, [(0, 50, 50)]), val=val))) == 1
+    assert told("shrink", data(train=many(30, 1000, 1919, [(0, 50, 50)]), val=val)) == []
+
+
+def test_long_lists_of_classes_are_cut() -> None:
+    names = tuple(f"c{i:02}" for i in range(13))
+    of_12 = data(names, train=many(30, 640, 480, [(12, 50, 50)]), val=many(9, 640, 480, [(12, 50, 50)]))
+    assert (
+        "no box in train: c00, c01, c02, c03, c04, c05, c06, c07, c08, c09 and 2 more; such"
+        in told("no box in train", of_12)[0]
+    )
 
 
 def test_images_that_shrink_a_lot_are_told_where_their_objects_are_small() -> None:
