@@ -236,7 +236,11 @@ class _Walk:
             # Some readers return the first of an operation's several results alone.
             return sequence[index] if isinstance(sequence, list | tuple) else sequence
         if str(node.target) == "wrap_with_set_grad_enabled":
-            return self._region(args)
+            grad_enabled, module, *inside = args
+            results = self._region(module, inside)
+            return results if grad_enabled else [self._stopped(value) for value in results]
+        if str(node.target) == "wrap_with_autocast":
+            return self._region(args[4], args[5:])
         if not writes(node):
             return self._computed(node, args, kwargs)
         new = overwriting(node, args)
@@ -263,14 +267,12 @@ class _Walk:
             )
         return opaque(node, values) if value is None or self._ops.uncounted(values) else value
 
-    def _region(self, args: Sequence[Value]) -> list[Value]:
-        """A part of the network under torch.no_grad() or torch.enable_grad()."""
-        grad_enabled, module, *inside = args
+    def _region(self, module: Any, inside: Sequence[Value]) -> list[Value]:
+        """A part of the network under torch.no_grad(), torch.enable_grad() or torch.autocast()."""
         placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
         for node, value in zip(placeholders, inside, strict=True):
             self._values[node] = value
-        results = self._visit(module)
-        return results if grad_enabled else [self._stopped(value) for value in results]
+        return self._visit(module)
 
     def _stopped(self, value: Value) -> Value:
         if not isinstance(value, Features):
@@ -293,6 +295,8 @@ def _chosen(
 ) -> list[tuple[_Result, Branch]]:
     """The results that carry a loss, and which; main ones first."""
     by_name = {result.name: result for result in results if images([result.value])}
+    if not by_name:
+        raise TraceError("no output depends on the image, so no layer gets a gradient; return what the layers compute")
     for name in [*(outputs or ()), *auxiliary]:
         if name not in by_name:
             raise TraceError(f"no output is called {name!r} or depends on the image; outputs are {', '.join(by_name)}")

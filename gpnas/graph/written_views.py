@@ -104,7 +104,8 @@ class Memories:
             return memory.value
         because = f"{_operation(node)} at {place(node)}, a write that autograd does not see"
         if memory.whole.graph is not node.graph or (node.graph is not self._graph and memory.whole.op == "placeholder"):
-            _lose(group, because)  # inside torch.no_grad(), into a tensor from outside
+            because = f"{_operation(node)} at {place(node)}, a write under no_grad or autocast into a tensor from outside of it"
+            _lose(group, because)
             return opaque(node, [before, value], because)
         _lose([other for other in group if other is not memory], because)
         memory.value = self._overwritten(node, target, before, value, memory)
@@ -254,7 +255,10 @@ def _is_view(node: fx.Node, source: fx.Node, layout: _Layout) -> bool:
     if operation_name(node).endswith("dropout"):  # one that drops nothing returns its input, though torch.export copies it
         drops = node.args[1] and node.args[2]
         return not drops and before._replace(storage=0) == layout._replace(storage=0)
-    return before.storage == layout.storage and operation_name(node) not in ("detach", "wrap_with_set_grad_enabled")
+    return before.storage == layout.storage and operation_name(node) not in _NO_VIEWS
+
+
+_NO_VIEWS = ("detach", "wrap_with_set_grad_enabled", "wrap_with_autocast")
 
 
 def _copies_itself(node: fx.Node) -> bool:
