@@ -2,7 +2,8 @@
 
 A reader is called as `reader(ops, node, *args, **kwargs)` with the values of the node's arguments. It returns the value of the
 node, or None when a graph cannot describe this use of the operation. Readers of operations that join several tensors
-(`JOINING`) check their arguments themselves; all others are called with `Features` as first argument.
+(`JOINING`) check their arguments themselves; all others are called with `Features` as first argument, and, but for layers, with
+no other tensor of the image.
 """
 
 from __future__ import annotations

@@ -223,6 +223,28 @@ def test_a_write_into_features_and_into_channels_last() -> None:
         assert readers(graph, "up") == [(4, 8, ["part", "head"])]
 
 
+def test_a_block_that_works_in_place_is_the_same_graph() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        y = m.act(m.stem(x))
+        z = m.norm(m.body(y))
+        z = z.add_(y) if m.act.inplace else z + y
+        return m.head(m.act(z))
+
+    def model(inplace: bool) -> Joined:
+        layers: dict[str, Any] = {"stem": conv(3, 8), "body": conv(8, 8), "norm": nn.BatchNorm2d(8), "head": conv(8, 2)}
+        return Joined(forward, act=nn.ReLU(inplace), **layers)
+
+    graph = trace(model(inplace=True), (small(),))
+    assert graph.hash == trace(model(inplace=False), (small(),)).hash
+    assert [(op.kind, op.norm, op.act) for op in graph.ops[1:]] == [
+        ("conv", False, "relu"),
+        ("conv", True, ""),
+        ("add", False, ""),
+        ("act", False, "relu"),
+        ("conv", False, ""),
+    ]
+
+
 def test_a_write_into_the_image() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         x[:, :1] = m.gray(x)
