@@ -17,6 +17,8 @@ from gpnas.graph.traced_values import Constant, Features, TracedOps, Value, shap
 
 def linear(ops: TracedOps, node: fx.Node, x: Features, weight: Value, bias: Value = None) -> Features | None:
     """`weight`: (outputs, inputs)"""
+    if len(shape_of(node.args[1])) != 2:
+        return None
     return _along_last_axis(ops, node, x, len(shape_of(node.args[0])), shape_of(node.args[1])[0], weight, bias)
 
 

@@ -184,8 +184,8 @@ class TracedOps:
                 f"{kind} at {place(node)}: its {weights} weights are computed from {sources}, which are fewer or belong to "
                 "an earlier layer too; a graph counts layers that have weights of their own"
             )
-        own_bias = new_bias == channels and not op.tied
-        learned = new - weights + (0 if own_bias else new_bias)
+        own_bias = new_bias >= channels and not op.tied
+        learned = new - weights + new_bias - (channels if own_bias else 0)
         made = self.append(kind, (x.op,), channels, module_path(node) or kind, **fields)
         has_bias = own_bias or (bias is not None and op.tied)
         self._ops[made] = self._ops[made]._replace(bias=has_bias, tied=op.tied, learned=learned)

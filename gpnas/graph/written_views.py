@@ -92,8 +92,12 @@ class Memories:
         self._ops.hold(node, value)
 
     def write(self, node: fx.Node, value: Value) -> Value:
-        """`node` writes `value` in place. Returns what its result holds."""
-        target = _written(node)
+        """`node` writes `value` in place. Returns what its result holds. Raises TraceError when it writes several tensors."""
+        target, *others = _written(node)
+        if others or not isinstance(target, fx.Node):
+            if not images(value):
+                return value
+            raise TraceError(f"{_operation(node)} at {place(node)}: changes several tensors in place; write them one by one")
         memory, layout, before = self._tensors[target].memory, _layout(target), self[target]
         if memory is None or layout is None or not layout.elements or _copies_itself(node):
             return before
@@ -219,16 +223,14 @@ def overwriting(node: fx.Node, args: Sequence[Value]) -> Value:
 _FILLS = ("fill", "zero", "normal", "uniform", "random", "bernoulli", "exponential")
 
 
-def _written(node: fx.Node) -> fx.Node:
-    """The argument that `node` changes. Raises TraceError when it changes several."""
+def _written(node: fx.Node) -> list[Any]:
+    """The arguments that `node` changes: nodes, or lists of nodes."""
     schema: Any = node.target._schema  # type: ignore[union-attr]
     changed = []
     for i, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            changed.append(node.kwargs.get(argument.name) if argument.kwarg_only or i >= len(node.args) else node.args[i])
-    if len(changed) != 1 or not isinstance(changed[0], fx.Node):
-        raise TraceError(f"{_operation(node)} at {place(node)}: changes several tensors in place; write them one by one")
-    return changed[0]
+            changed.append(node.args[i] if i < len(node.args) else node.kwargs.get(argument.name))
+    return changed
 
 
 def _operation(node: fx.Node) -> str:
@@ -249,13 +251,14 @@ def _layout(node: Any) -> _Layout | None:
 
 def _is_view(node: fx.Node, source: fx.Node, layout: _Layout) -> bool:
     """Whether autograd takes `node`, which has `layout`, for `source` or for a view of it."""
-    before = _layout(source)
+    before, name = _layout(source), operation_name(node)
     if before is None:
         return False
-    if operation_name(node).endswith("dropout"):  # one that drops nothing returns its input, though torch.export copies it
-        drops = node.args[1] and node.args[2]
-        return not drops and before._replace(storage=0) == layout._replace(storage=0)
-    return before.storage == layout.storage and operation_name(node) not in _NO_VIEWS
+    if before.storage == layout.storage:
+        return name not in _NO_VIEWS
+    # A dropout that drops nothing returns its input, though torch.export copies it.
+    idle = name.endswith("dropout") and not (node.args[1] and node.args[2])
+    return idle and before._replace(storage=layout.storage) == layout
 
 
 _NO_VIEWS = ("detach", "wrap_with_set_grad_enabled", "wrap_with_autocast")

@@ -122,6 +122,10 @@ COUNTED: dict[str, tuple[Joined, int]] = {
         middle(lambda m, y: F.conv2d(y, m.k, m.b, groups=8), k=torch.ones(8, 1, 1, 1), b=learned(8)),
         8,
     ),
+    "a bias of two parameters": (
+        middle(lambda m, y: F.conv2d(y, m.w, m.a + m.b), w=learned(8, 8, 1, 1), a=learned(8), b=learned(8)),
+        64 + 16,
+    ),
     "weight norm": (middle(lambda m, y: m.c(y), c=parametrizations.weight_norm(conv(8, 8))), 72 + 8),
     "spectral norm": (middle(lambda m, y: m.c(y), c=parametrizations.spectral_norm(conv(8, 8))), 72),
     "a weight and a low-rank change of it": (

@@ -339,6 +339,15 @@ def test_several_writes_at_once_are_refused() -> None:
         trace(written(together), (small(),))
 
 
+def test_several_writes_into_buffers_are_no_part_of_the_graph() -> None:
+    def write(m: Any, y: Tensor) -> Tensor:
+        torch._foreach_add_([m.seen, m.steps], 1)
+        return y
+
+    graph = trace(written(write, seen=torch.zeros(3), steps=torch.zeros(())), (small(),))
+    assert [op.kind for op in graph.ops] == ["image", "conv", "act", "act", "conv"]
+
+
 def test_a_write_that_autograd_forbids_is_refused() -> None:
     def write(m: Any, y: Tensor) -> Tensor:
         y.split(4, 1)[0].add_(1)
