@@ -310,6 +310,11 @@ def indexed(m: Any, y: Tensor) -> Tensor:
     return y
 
 
+def repeated_over_pixels(m: Any, y: Tensor) -> Tensor:
+    y[:, :4].copy_(m.part(y[:, 4:].mean((2, 3), keepdim=True)))
+    return y
+
+
 def together(m: Any, y: Tensor) -> Tensor:
     torch._foreach_mul_([y[:, :4], y[:, 4:]], 2.0)
     return y
@@ -326,6 +331,7 @@ def together(m: Any, y: Tensor) -> Tensor:
         (behind_detach, "copy_ at .*, a write that autograd does not see"),
         (under_no_grad, "copy_ at .*, a write under no_grad or autocast into a tensor from outside of it"),
         (indexed, "index_add at "),
+        (repeated_over_pixels, "copy at "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
