@@ -18,6 +18,7 @@ from gpnas.errors import GraphError, InputError
 
 if TYPE_CHECKING:
     from gpnas.graph.graph import Graph
+    from gpnas.graph.trace import Traced
 
 
 def analyze(
@@ -43,8 +44,10 @@ def analyze(
 
     channels, height, width = parse_input_size(size)
     prepare_file(timeline, "--timeline")
+    traced: Traced | None = None
     if ":" in source and not Path(source).exists():
-        graph = _traced(source, (channels, height, width), outputs, auxiliary)
+        traced = _traced(source, (channels, height, width), outputs, auxiliary)
+        graph = traced.graph
     elif outputs or auxiliary:
         raise InputError(f"--outputs, --auxiliary: only for module:callable; {source} says itself which outputs carry a loss")
     else:
@@ -55,6 +58,8 @@ def analyze(
         result = analyse(graph, source, height, width)
     except GraphError as error:
         raise InputError(f"--input {size}: {error}; try {_fitting_size(graph, height, width)}") from None
+    if traced is not None:
+        result["left_out"] = dict(traced.left_out)
     if layers:
         result["layer_rows"] = layer_rows(graph)
     if timeline is not None:
@@ -75,13 +80,13 @@ def _fitting_size(graph: Graph, height: int, width: int) -> str:
     return "x".join(map(str, (graph.ops[0].channels, *sides)))
 
 
-def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxiliary: str | None) -> Graph:
-    """The graph of the torch module that `module:callable` is or returns; the current folder is searched for the module."""
+def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxiliary: str | None) -> Traced:
+    """The trace of the torch module that `module:callable` is or returns; the current folder is searched for the module."""
     import importlib
 
     import torch
 
-    from gpnas.graph.trace import trace
+    from gpnas.graph.trace import trace_module
 
     module, _, name = source.partition(":")
     sys.path.insert(0, str(Path.cwd()))
@@ -102,15 +107,19 @@ def _traced(source: str, size: tuple[int, int, int], outputs: str | None, auxili
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"{source}: returned {type(model).__name__}; it must return a torch.nn.Module")
     chosen = outputs.split(",") if outputs else None
-    return trace(model, (torch.zeros(1, *size),), outputs=chosen, auxiliary=auxiliary.split(",") if auxiliary else ())
+    others = auxiliary.split(",") if auxiliary else ()
+    return trace_module(model, (torch.zeros(1, *size),), outputs=chosen, auxiliary=others)
 
 
 def _print_analysis(result: dict[str, Any]) -> None:
+    from gpnas.paths.profile import left_out_text
     from gpnas.report.tables import figures_table, layers_table, open_console, stages_table
 
     plain = {key: value for key, value in result.items() if not isinstance(value, dict | list)}
     for name, value in (plain | {f"train {key}": value for key, value in result["train"].items()}).items():
         typer.echo(f"{name:26} {value}")
+    if result.get("left_out"):
+        typer.echo(f"{'left out':26} {left_out_text(result['left_out'])}")
     console = open_console()
     columns = {"all losses": {"live_params": result["live_params"], **result["gradient_paths"]}, **result.get("branches", {})}
     console.print(figures_table(columns))

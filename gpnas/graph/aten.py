@@ -2,7 +2,8 @@
 
 A reader is called as `reader(ops, node, *args, **kwargs)` with the values of the node's arguments. It returns the value of the
 node, or None when a graph cannot describe this use of the operation. Readers of operations that join several tensors
-(`JOINING`) check their arguments themselves; all others are called with `Features` as first argument.
+(`JOINING`) check their arguments themselves; all others are called with `Features` as first argument, and, but for layers, with
+no other tensor of the image.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from gpnas.graph.graph import ACTIVATIONS
+from gpnas.graph.graph import ACTIVATIONS, Op
+from gpnas.graph.learned_matrices import addmm, einsum, linear, matmul
 from gpnas.graph.traced_values import (
     Constant,
     Features,
     TracedOps,
     Value,
-    learned_parameters,
     module_path,
     name_in_module,
     operation_name,
     pair,
+    parameters_of,
     shape_of,
 )
+from gpnas.graph.written_views import slice_scatter
 
 Reader = Callable[..., Value]
 
@@ -93,37 +96,34 @@ def _convolution(
     return _conv(ops, node, x, weight, bias, stride, padding, dilation, groups)
 
 
-def _linear(ops: TracedOps, node: fx.Node, x: Features, weight: Value, bias: Value = None) -> Features | None:
-    """A linear layer on one pixel. On a flattened map a convolution of the map's size, along a last axis a 1x1 convolution."""
-    width, rank = shape_of(node.args[1])[0], len(shape_of(node.args[0]))
-    if x.axis != rank - 1 or x.groups:
-        return None
-    if x.flat and x.flat != (1, 1):
-        return ops.layer(node, "conv", x, width, weight, bias, **_window_fields(x.flat, (1, 1), (0, 0)))
-    return replace(ops.layer(node, "linear" if rank == 2 else "conv", x, width, weight, bias), axis=x.axis)
-
-
 def _norm(ops: TracedOps, node: fx.Node, x: Features, *args: Value, **kwargs: Value) -> Features:
     """A batch normalisation is part of the layer before it. Others use statistics of the image and cannot be folded."""
     op = ops[x.op]
     foldable = "batch_norm" in operation_name(node) and op.weighted and not op.norm and not op.act
-    if foldable and x.axis == 1 and x.has_channel_axis and ops.absorb(node, x, norm=True):
+    if foldable and x.axis == 1 and x.has_channel_axis and _belongs(ops, op, [args, kwargs]) and ops.absorb(node, x, norm=True):
+        ops.count([args, kwargs])
         return x
     name = module_path(node) or "norm"
-    return replace(x, op=ops.append("norm", (x.op,), op.channels, name, learned=learned_parameters([args, kwargs])))
+    return replace(x, op=ops.append("norm", (x.op,), op.channels, name, learned=ops.count([args, kwargs])))
 
 
-def _activation(ops: TracedOps, node: fx.Node, x: Features, *args: Any, **_: Any) -> Features:
+def _belongs(ops: TracedOps, op: Op, values: Value) -> bool:
+    """Whether a normalisation with these values has a factor and a shift of its own, or shares them as `op` its weights."""
+    learned, new = (sum(p.elements for p in some) for some in (parameters_of(values), ops.uncounted(values)))
+    return learned == 2 * op.channels and new == (0 if op.tied else learned)
+
+
+def _activation(ops: TracedOps, node: fx.Node, x: Features, *args: Any, **kwargs: Any) -> Features:
     name = operation_name(node)
     op = ops[x.op]
     in_graphs = name in ACTIVATIONS and (name != "leaky_relu" or (args[:1] and args[0] == 0.1))
     if in_graphs and op.kind in ("conv", "linear") and not op.act and ops.absorb(node, x, act=name):
         return x
-    return ops.unary(node, "act", x, name, act=name, learned=learned_parameters(args))
+    return ops.unary(node, "act", x, name, act=name, learned=ops.count([args, kwargs]))
 
 
-def _same(_: TracedOps, __: fx.Node, x: Features, *args: Any, **kwargs: Any) -> Features:
-    return x
+def _same(_: TracedOps, __: fx.Node, x: Value, *args: Any, **kwargs: Any) -> Features | None:
+    return x if isinstance(x, Features) else None
 
 
 def _detach(ops: TracedOps, node: fx.Node, x: Features) -> Features:
@@ -227,18 +227,11 @@ def _split(ops: TracedOps, node: fx.Node, x: Features, sizes: int | Sequence[int
         return None
     total = shape[axis]
     widths = [min(sizes, total - start) for start in range(0, total, sizes)] if isinstance(sizes, int) else sizes
-    return [_cut(ops, node, x, sum(widths[:i]), width) for i, width in enumerate(widths)]
+    return [ops.cut(node, x, sum(widths[:i]), width) for i, width in enumerate(widths)]
 
 
 def _chunk(ops: TracedOps, node: fx.Node, x: Features, chunks: int, dim: int = 0) -> list[Features] | None:
     return _split(ops, node, x, math.ceil(shape_of(node.args[0])[dim] / chunks), dim)
-
-
-def _cut(ops: TracedOps, node: fx.Node, x: Features, start: int, width: int) -> Features:
-    """Channels [start, start + width)."""
-    if width == ops.channels(x):
-        return x
-    return replace(x, op=ops.append("slice", (x.op,), width, name_in_module(node, "slice"), start=start))
 
 
 def _slice(
@@ -250,7 +243,7 @@ def _slice(
     if axis == 0 or (first == 0 and last == shape[axis] and step == 1):
         return x
     if axis == x.axis and x.has_channel_axis:
-        return _cut(ops, node, x, first, last - first) if step == 1 else None
+        return ops.cut(node, x, first, last - first) if step == 1 else None
     return _fit(ops, node, x) if _is_map(node.args[0], x) else None
 
 
@@ -332,8 +325,8 @@ def _with_constant(ops: TracedOps, node: fx.Node, x: Features, constant: Value, 
     """`x` is the argument at `position`. A factor of zero masks a channel."""
     if shape_of(node) != shape_of(node.args[position]):
         return None  # the constant repeats the tensor
-    if isinstance(constant, Constant) and constant.learned:
-        return ops.unary(node, "gain", x, learned=constant.learned)
+    if isinstance(constant, Constant) and constant.parameters:
+        return ops.unary(node, "gain", x, learned=ops.count(constant))
     mask = constant.tensor if isinstance(constant, Constant) and operation_name(node) == "mul" else None
     return x if mask is None or x.axis != 1 or not x.has_channel_axis else _masked(ops, node, x, mask)
 
@@ -353,7 +346,7 @@ def _masked(ops: TracedOps, node: fx.Node, x: Features, mask: Tensor) -> Feature
     borders = [i for i in range(1, channels) if closed[i] != closed[i - 1]]
     parts = []
     for start, stop in zip([0, *borders], [*borders, channels], strict=True):
-        part = _cut(ops, node, x, start, stop - start)
+        part = ops.cut(node, x, start, stop - start)
         parts.append(_detach(ops, node, part).op if closed[start] else part.op)
     return replace(x, op=ops.append("concat", tuple(parts), channels, name_in_module(node, "mask")))
 
@@ -377,15 +370,29 @@ LAYERS = frozenset(
 )
 """Operations with weights. A trace stops with an error when one of them cannot be read."""
 
-JOINING = frozenset((*_ELEMENTWISE, *_CONCATENATIONS))
+_PRODUCTS: dict[str, Reader] = {"matmul": matmul, "mm": matmul, "addmm": addmm, "einsum": einsum}
+
+JOINING = frozenset((*_ELEMENTWISE, *_CONCATENATIONS, *_PRODUCTS, "slice_scatter", "type_as"))
 """Operations of several tensors, of which the first may be a constant or a list."""
+
+CONSTANTS = frozenset(
+    (
+        *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+    )
+)
+"""Operations that take the shape of a tensor, and not its values."""
 
 READERS: dict[str, Reader] = {
     "conv1d": _conv,
     "conv2d": _conv,
     "conv_transpose2d": _conv_transpose,
     "convolution": _convolution,
-    "linear": _linear,
+    "linear": linear,
+    **_PRODUCTS,
     **dict.fromkeys(_NORMS, _norm),
     **dict.fromkeys(_UNARY, _activation),
     **dict.fromkeys(_IDENTITIES, _same),
@@ -401,6 +408,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(("split", "split_with_sizes"), _split),
     "chunk": _chunk,
     "slice": _slice,
+    "slice_scatter": slice_scatter,
     "narrow": _narrow,
     **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten"), _view),
     "permute": _permute,

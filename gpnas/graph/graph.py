@@ -83,9 +83,10 @@ class Op(NamedTuple):
     size: tuple[int, int] = (0, 0)
     """fit: rows and columns of the output, to which pixels are cut, repeated or padded."""
     learned: int = 0
-    """norm, gain, act: number of learned parameters."""
+    """norm, gain, act, zero: number of learned parameters. Layers: parameters that only training has, besides weights and
+    normalisation, as those of a weight normalisation; of a tied layer, all of its own, as a bias."""
     tied: bool = False
-    """The layer shares the weights of an earlier layer, whose parameters count them."""
+    """The weights are those of an earlier layer, whose parameters count them, or they are fixed and no parameters."""
 
     @property
     def weighted(self) -> bool:
@@ -424,7 +425,7 @@ def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:
     fused: kernel and bias of the form that infers; else all that training learns, with normalisation and RepConv branch.
     """
     if op.tied:
-        return 0
+        return op.learned
     # A linear layer has kernel 1 and one group.
     weights = op.kernel * op.window_along_width[0] * (in_channels // op.groups) * op.channels
     if fused:
@@ -432,4 +433,4 @@ def parameters(op: Op, in_channels: int, *, fused: bool = True) -> int:
     weights += op.channels * (op.bias + 2 * op.norm)
     if op.rep:
         weights += (in_channels // op.groups) * op.channels + 2 * op.channels
-    return weights
+    return weights + op.learned

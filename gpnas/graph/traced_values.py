@@ -6,15 +6,30 @@ Each node of an exported program has one value. `Features` is a tensor whose cha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from gpnas.errors import TraceError
-from gpnas.graph.graph import Op
+from gpnas.graph.graph import Op, parameters
+
+
+class Parameter(NamedTuple):
+    """A parameter of the traced module: its qualified name, and its number of elements."""
+
+    name: str
+    elements: int
+
+
+class Uncounted(NamedTuple):
+    """Parameters that an operation uses in a way that a graph cannot describe, and so does not count."""
+
+    because: str
+    """The operation and its place."""
+    parameters: tuple[Parameter, ...]
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class Opaque:
     ops: tuple[int, ...]
     because: str
     """The first operation that cannot be described, and its place."""
+    uncounted: tuple[Uncounted, ...] = ()
+    """The parameters that were used on the way and that no operation of the graph counts."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,8 @@ class Constant:
     name: str
     tensor: Tensor | None = None
     """The values of a buffer; None for parameters and computed constants."""
-    learned: int = 0
-    """Number of learned parameters in it."""
+    parameters: frozenset[Parameter] = frozenset()
+    """The parameters that it is, or is computed from."""
 
 
 Value = Any
@@ -65,9 +82,35 @@ def images(values: Any) -> list[Features | Opaque]:
     return [value for value in pytree.tree_leaves(values) if isinstance(value, Features | Opaque)]
 
 
-def learned_parameters(values: Any) -> int:
-    """Number of learned parameters in the constants among the values, however nested."""
-    return sum(value.learned for value in pytree.tree_leaves(values) if isinstance(value, Constant))
+def opaque(node: fx.Node, values: Any, because: str = "") -> Opaque:
+    """What `node` computes from `values` when a graph cannot describe it. because: by default, the operation and its place."""
+    because = because or f"{operation_name(node)} at {place(node)}"
+    parents = images(values)
+    ops = dict.fromkeys(op for value in parents for op in operations(value))
+    before = [value for value in parents if isinstance(value, Opaque)]
+    uncounted = dict.fromkeys(some for value in before for some in value.uncounted)
+    used = parameters_of(values)
+    if used:
+        uncounted[Uncounted(because, tuple(sorted(used)))] = None
+    return Opaque(tuple(ops), before[0].because if before else because, tuple(uncounted))
+
+
+def operations(value: Features | Opaque) -> tuple[int, ...]:
+    """The operations that a value is computed from."""
+    return value.ops if isinstance(value, Opaque) else (value.op,)
+
+
+def parameters_of(values: Any) -> frozenset[Parameter]:
+    """The parameters in the constants among the values, however nested."""
+    constants = [value for value in pytree.tree_leaves(values) if isinstance(value, Constant)]
+    return frozenset().union(*(constant.parameters for constant in constants))
+
+
+def named(parameters: Iterable[Parameter], most: int = 4) -> str:
+    """Names and counts of parameters, for messages."""
+    listed = sorted(parameters)
+    names = ", ".join(f"{name} ({elements})" for name, elements in listed[:most])
+    return names if len(listed) <= most else f"{names} and {len(listed) - most} more"
 
 
 class TracedOps:
@@ -77,8 +120,9 @@ class TracedOps:
         self._ops = [Op("image", (), image_channels, "image")]
         self._uses: dict[int, int] = {}
         self._merged: set[int] = set()
-        self._weights: set[str] = set()
+        self._counted: set[Parameter] = set()
         self._names: dict[str, int] = {}
+        self._holders: dict[int, list[fx.Node]] = {}
 
     def __getitem__(self, op: int) -> Op:
         return self._ops[op]
@@ -100,16 +144,52 @@ class TracedOps:
         """Append an operation of one input that keeps its channels."""
         return replace(x, op=self.append(kind, (x.op,), self.channels(x), name_in_module(node, name or kind), **fields))
 
+    def cut(self, node: fx.Node, x: Features, start: int, width: int) -> Features:
+        """Channels [start, start + width)."""
+        if width == self.channels(x):
+            return x
+        return replace(x, op=self.append("slice", (x.op,), width, name_in_module(node, "slice"), start=start))
+
+    def uncounted(self, values: Any) -> frozenset[Parameter]:
+        """The parameters among the values that no operation counts yet."""
+        return parameters_of(values) - self._counted
+
+    def count(self, values: Any) -> int:
+        """The number of elements of the parameters among the values that no operation counts yet; from now on one does."""
+        new = self.uncounted(values)
+        self._counted |= new
+        return sum(parameter.elements for parameter in new)
+
+    @property
+    def counted(self) -> frozenset[Parameter]:
+        """The parameters that the operations count."""
+        return frozenset(self._counted)
+
     def layer(
         self, node: fx.Node, kind: str, x: Features, channels: int, weight: Value, bias: Value, **fields: Any
     ) -> Features:
-        """Append a layer. It is tied to an earlier layer when it has the weights of that layer."""
+        """Append a layer. It is tied when its weights are those of an earlier layer, or no parameters.
+
+        Parameters beyond its weights and its bias, as the magnitudes of a weight normalisation, become its `learned`. Raises
+        TraceError when its weights are computed from the image, or from fewer parameters.
+        """
         if images([weight, bias]):
             raise TraceError(f"{kind} at {place(node)}: its weights are computed from the image, which a graph cannot describe")
-        tied = weight.name in self._weights
-        self._weights.add(weight.name)
-        op = self.append(kind, (x.op,), channels, module_path(node) or kind, bias=bias is not None, tied=tied, **fields)
-        return Features(op)
+        sources = named(parameters_of(weight))
+        new, new_bias = self.count(weight), self.count(bias)
+        op = Op(kind, (x.op,), channels, "", tied=not new, **fields)
+        weights = parameters(op, self.channels(x))
+        if new < weights:
+            raise TraceError(
+                f"{kind} at {place(node)}: its {weights} weights are computed from {sources}, which are fewer or belong to "
+                "an earlier layer too; a graph counts layers that have weights of their own"
+            )
+        own_bias = new_bias >= channels and not op.tied
+        learned = new - weights + new_bias - (channels if own_bias else 0)
+        made = self.append(kind, (x.op,), channels, module_path(node) or kind, **fields)
+        has_bias = own_bias or (bias is not None and op.tied)
+        self._ops[made] = self._ops[made]._replace(bias=has_bias, tied=op.tied, learned=learned)
+        return Features(made)
 
     def absorb(self, node: fx.Node, x: Features, **fields: Any) -> bool:
         """Make `node` a part of the operation that computes `x`, by setting its `fields`, when only `node` reads it."""
@@ -128,9 +208,16 @@ class TracedOps:
             return None
         if not all(self._only_reader(arg, value) for value, arg in zip((x, y), node.all_input_nodes, strict=True)):
             return None
-        self._ops[large] = a._replace(rep=True)
+        more = b.learned + (b.channels if b.bias else 0)  # of the 1x1 branch, which rep does not count
+        self._ops[large] = a._replace(rep=True, learned=a.learned + more)
         self._merged.add(small)
         return replace(x, op=large)
+
+    def hold(self, node: fx.Node, value: Value) -> None:
+        """Remember that `node` holds the output of an operation, or several outputs."""
+        for held in pytree.tree_leaves(value):
+            if isinstance(held, Features):
+                self._holders.setdefault(held.op, []).append(node)
 
     def finished(self) -> tuple[tuple[Op, ...], dict[int, int]]:
         """The operations without the merged ones, and their new indices by the old ones."""
@@ -140,8 +227,10 @@ class TracedOps:
         return ops, new_index
 
     def _only_reader(self, source: object, x: Features) -> bool:
-        """Whether the node `source`, whose value is `x`, has one user, and no operation reads that of `x` yet."""
-        return isinstance(source, fx.Node) and len(source.users) == 1 and not self._uses.get(x.op, 0)
+        """Whether the node `source`, and every other that holds `x`, has one user, and no operation reads `x` yet."""
+        holders = self._holders.get(x.op, ())
+        alone = isinstance(source, fx.Node) and all(len(holder.users) == 1 for holder in (source, *holders))
+        return alone and not self._uses.get(x.op, 0)
 
 
 def operation_name(node: fx.Node) -> str:

@@ -8,8 +8,8 @@ It needs torch and no other package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gpnas.graph.cost import cost
@@ -26,6 +26,7 @@ class Profile:
     macs: multiply-accumulates of the layers, for one image of the size that was given. flops: 2 x macs.
     layers: number of weighted layers. live_params: parameters of the layers that see the image and reach a loss.
     figures: by the names of `gradient_paths.FIGURES`. graph: the traced graph, from which all this is computed.
+    left_out: the parameters that are not in the graph, because the outputs are not computed from them: name and number.
     """
 
     params: int
@@ -34,6 +35,7 @@ class Profile:
     live_params: int
     figures: dict[str, float]
     graph: Graph
+    left_out: dict[str, int] = field(default_factory=dict)
 
     @property
     def flops(self) -> int:
@@ -41,7 +43,14 @@ class Profile:
 
     def __str__(self) -> str:
         cells = {"params": self.params, "macs": self.macs, "flops": self.flops, "layers": self.layers, **self.figures}
-        return "\n".join(f"{name:26} {value if isinstance(value, int) else round(value, 4)}" for name, value in cells.items())
+        lines = [f"{name:26} {value if isinstance(value, int) else round(value, 4)}" for name, value in cells.items()]
+        return "\n".join([*lines, *([f"{'left out':26} {left_out_text(self.left_out)}"] if self.left_out else [])])
+
+
+def left_out_text(left_out: Mapping[str, int], most: int = 4) -> str:
+    """The number of parameters that an analysis leaves out, and the names of the first of them."""
+    names = [*list(left_out)[:most], *([f"{len(left_out) - most} more"] if len(left_out) > most else [])]
+    return f"{sum(left_out.values())} parameters that the outputs do not use: {', '.join(names)}"
 
 
 def profile(
@@ -55,12 +64,15 @@ def profile(
 
     Raises TraceError where `trace.trace` does.
     """
-    from gpnas.graph.trace import trace  # torch.export is slow to import
+    from gpnas.graph.trace import trace_module  # torch.export is slow to import
 
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    graph = trace(model, arguments, outputs=outputs, auxiliary=auxiliary)
+    traced = trace_module(model, arguments, outputs=outputs, auxiliary=auxiliary)
+    graph = traced.graph
     shape = arguments[0].shape
     height, width = (shape[2] if len(shape) > 2 else 1), (shape[3] if len(shape) > 3 else 1)
     whole = cost(graph, height, width)
     figures = gradient_paths(graph).figures()
-    return Profile(whole.params, whole.macs, len(graph.layers), int(figures["live_params"]), figures, graph)
+    return Profile(
+        whole.params, whole.macs, len(graph.layers), int(figures["live_params"]), figures, graph, dict(traced.left_out)
+    )

@@ -60,6 +60,15 @@ class Two(nn.Module):
         return {'a': self.a(y), 'b': self.b(y)}
 class Zoo:
     two = Two()
+class Spare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare, self.rest = nn.Conv2d(3, 4, 1), nn.Linear(4, 7), nn.LSTM(4, 2)
+    def forward(self, x):
+        return self.used(x)
+class Last(Spare):
+    def forward(self, x):
+        return self.rest(self.used(x).flatten(2).transpose(1, 2))[0]
 def number(): return 3
 """
 
@@ -81,6 +90,25 @@ def test_analyze_traces_what_a_callable_returns(gpnas: Gpnas, nets: None) -> Non
     assert whole["params"] == 4 * 4 + 2 * 2 * 5
     one = json.loads(gpnas("analyze", "own_nets:Zoo.two", "--input", "3x8x12", "--json", "--outputs", "a,b")[1])
     assert one["gradient_paths"] == whole["gradient_paths"]
+
+
+def test_analyze_names_the_parameters_that_it_leaves_out(gpnas: Gpnas, nets: None) -> None:
+    result = json.loads(gpnas("analyze", "own_nets:Spare", "--input", "3x8x12", "--json")[1])
+    rest = {"rest.bias_hh_l0": 8, "rest.bias_ih_l0": 8, "rest.weight_hh_l0": 8 * 2, "rest.weight_ih_l0": 8 * 4}
+    assert result["left_out"] == {"spare.bias": 7, "spare.weight": 28, **rest}
+    assert result["params"] == result["train"]["params"] == 16
+    _, out, _ = gpnas("analyze", "own_nets:Spare", "--input", "3x8x12")
+    told = "99 parameters that the outputs do not use: rest.bias_hh_l0, rest.bias_ih_l0, rest.weight_hh_l0, rest.weight_ih_l0"
+    assert f"left out                   {told}, 2 more\n" in out
+    nothing = gpnas("analyze", "own_nets:Two", "--input", "3x8x12", "--json")[1]
+    assert json.loads(nothing)["left_out"] == {}
+    assert "left out" not in gpnas("analyze", "own_nets:Two", "--input", "3x8x12")[1]
+
+
+def test_analyze_refuses_parameters_that_it_cannot_count(refused: Refused, nets: None) -> None:
+    told = refused("analyze", "own_nets:Last", "--input", "3x8x12")
+    assert told.startswith("gpnas: lstm at rest (File ") and told.count("\n") == 1
+    assert "would not count its parameters rest.bias_hh_l0 (8), rest.bias_ih_l0 (8), rest.weight_hh_l0 (16)" in told
 
 
 def test_a_callable_that_cannot_be_traced_is_refused(refused: Refused, nets: None) -> None:

@@ -65,6 +65,15 @@ def test_a_profile_holds_cost_figures_and_graph() -> None:
     assert {len(line) - len(line.split()[-1]) for line in str(profile).splitlines()} == {27}  # values stand in one column
 
 
+def test_a_profile_names_the_parameters_that_it_leaves_out() -> None:
+    model = Joined(lambda m, x: m.used(x), used=conv(3, 4), spare=nn.Linear(4, 7))
+    profile = gpnas.profile(model, torch.zeros(1, 3, 6, 10))
+    assert profile.left_out == {"spare.bias": 7, "spare.weight": 28}
+    assert profile.params + sum(profile.left_out.values()) == sum(p.numel() for p in model.parameters())
+    told = "35 parameters that the outputs do not use: spare.bias, spare.weight"
+    assert str(profile).splitlines()[-1] == f"left out                   {told}"
+
+
 def test_outputs_may_be_named_and_marked_as_auxiliary() -> None:
     def forward(m: Joined, x: Tensor) -> dict[str, Tensor]:
         y = m.stem(x)
