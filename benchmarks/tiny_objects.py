@@ -3,7 +3,7 @@
     python benchmarks/tiny_objects.py OUT [--budget 20m] [--max-flops 1G] [--epochs 8] [--seeds 2] [--images 200] [--jobs 2]
 
 The data are scenes of 640 pixels with 15 to 30 handwritten digits of one class, whose median side is 13 pixels, among strokes,
-blobs and pieces of digits that are not labelled. The two searches run at the same time, each with a worker on a core of its own,
+blobs and pieces of digits that are not labelled. Both searches run at the same time, each with a worker on a core of its own,
 so that both see the same load of the machine. One search is held to levels 3-5 and proxies of 320 pixels, which is what all
 searches had before there was a choice; the other has the defaults. The best architecture of each is trained from random weights
 at 640 pixels by one recipe, with seeds that no search used, and judged on the test split. It can be stopped: what OUT holds is
