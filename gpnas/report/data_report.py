@@ -62,9 +62,11 @@ def write_data_report(path: Path, facts: Mapping[str, Any], pictures: Sequence[L
 
 def _sections(facts: Mapping[str, Any], pictures: Sequence[LabelledPicture]) -> list[str]:
     names = [each["name"] for each in facts["classes"]]
+    source = facts["source"]
+    title = Path(source).name or source
     sections = [
-        f"<h1>{escape(Path(facts['source']).name or facts['source'])} <small>{escape(facts['format'])}</small></h1>",
-        f"<p>{escape(facts['source'])}</p>",
+        f"<h1>{escape(title)} <small>{escape(facts['format'])}</small></h1>",
+        f"<p>{escape(source)}</p>" if source != title else "",
         _tiles(facts),
         _list("Why a search would refuse these data", [facts["refusal"]] if facts["refusal"] else [], "refusal"),
         _list("Problems", facts["problems_text"], "problems") or "<h2>Problems</h2><p>none</p>",

@@ -42,7 +42,7 @@ def test_images_boxes_and_sides_are_printed(gpnas: Gpnas, coco: Path) -> None:
     code, out, err = gpnas("data", coco, "--imgsz", 640, "--out", "page")
     assert (code, err) == (0, "")
     told = lines(out)
-    assert told[0] == f"{coco}: COCO, 2 classes"
+    assert told[:3] == [f"{coco}: COCO, 2 classes", "", "Images and boxes"]
     assert "2 1 2 0 1 2 train" in told and "2 1 2 0 1 2 val" in told
     assert "1 1 cat" in told and "1 1 dog" in told
     assert "261 261 261 261 261 cat" in told  # sqrt(20 * 30) * 640 / 60 = 261.3
@@ -126,6 +126,12 @@ def test_damaged_images_are_found_by_decoding_them(gpnas: Gpnas, coco: Path) -> 
     assert f"problem: train: 1 of 2 images cannot be read and was left out: {file} is truncated" in lines(out)
     assert "1 0 2 0 2 2 train" in lines(out)  # without the damaged image
     assert "no problems were found" in gpnas("data", coco, "--quick", "--out", "page")[1]
+
+
+def test_a_long_wait_is_announced(gpnas: Gpnas, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for many, told in ((4, "decoding 4 images to find damaged ones; --quick leaves this out\n"), (5, "")):
+        monkeypatch.setattr("gpnas.cli.data.MANY_IMAGES", many)
+        assert gpnas("data", coco, "--json")[2] == told
 
 
 def test_too_many_damaged_images_are_a_refusal(gpnas: Gpnas, tmp_path: Path) -> None:

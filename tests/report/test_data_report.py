@@ -157,6 +157,23 @@ def test_letters_stand_in_pictures_of_few_boxes_only(page: str) -> None:
     assert [a or b for a, b in texts] == ["cat"]  # the other picture has 13 boxes
 
 
+def test_long_tables_are_folded_away(tmp_path: Path) -> None:
+    def folded(classes: int) -> int:
+        many = [{"name": f"c{i}", "boxes": {"train": 1, "val": 1}, "sides": SIDES} for i in range(classes)]
+        write_data_report(tmp_path / "p.html", FACTS | {"classes": many}, [])
+        return (tmp_path / "p.html").read_text().count("<details>")
+
+    # The table of sides has one row more, for all classes.
+    assert [folded(14), folded(15), folded(16)] == [0, 1, 2]
+
+
+def test_letters_stand_above_the_box_or_inside_where_there_is_no_room(tmp_path: Path) -> None:
+    boxes = [LabelledBox(0, 10, 13, 60, 90), LabelledBox(0, 100, 12, 160, 95)]
+    write_data_report(tmp_path / "p.html", FACTS, [LabelledPicture("train", "a.jpg", b"", 260, 200, boxes)])
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" font-size="10.0"', (tmp_path / "p.html").read_text())
+    assert sorted(places) == [("101.7", "22.0"), ("11.7", "10.5")]  # 13 - 10 / 4, and 12 + 10
+
+
 def test_letters_at_the_right_edge_end_there(tmp_path: Path) -> None:
     near = LabelledPicture("train", "a.jpg", b"", 640, 480, [LabelledBox(0, 620, 100, 636, 130)])
     write_data_report(tmp_path / "p.html", FACTS, [near])
