@@ -141,9 +141,10 @@ class ClassNames:
     def number(self, name: str) -> int:
         return self._numbers.setdefault(name, len(self._numbers))
 
-    def sort(self, splits: Iterable[Annotations]) -> tuple[str, ...]:
-        """The names in alphabetical order; the labels of all `splits` are changed to that order."""
-        names = tuple(sorted(self._numbers))
+    def sort(self, splits: Iterable[Annotations], listed: Iterable[str] = ()) -> tuple[str, ...]:
+        """The names in the order in which the files list them, or in alphabetical order where these list none; the labels of
+        all `splits` are changed to that order. A list must have all names."""
+        names = tuple(listed) or tuple(sorted(self._numbers))
         new = [names.index(name) for name in self._numbers]
         for split in splits:
             split.relabel(new)

@@ -23,6 +23,7 @@ from xml.parsers import expat
 
 from evaluators.data.annotations import Annotations, ClassNames, RawData
 from evaluators.data.formats.numerals import number, pixels
+from evaluators.data.formats.outlines import NOWHERE, extent, polygon_area, turned_box, turned_ellipse
 from evaluators.data.tree import Tree, split_of
 from gpnas.errors import DataError
 
@@ -90,12 +91,7 @@ def read_cvat(tree: Tree, files: list[Path]) -> RawData:
         _refuse_declarations(file, reading.told(file))
         _read_file(file, reading)
     _check_labels(files, reading)
-    names = reading.names.sort(reading.splits.values())
-    if reading.labels:
-        order = list(reading.labels)
-        for split in reading.splits.values():
-            split.relabel([order.index(name) for name in names])
-        names = tuple(order)
+    names = reading.names.sort(reading.splits.values(), listed=reading.labels)
     return RawData(names, reading.splits, notes=_notes(reading.left_out))
 
 
@@ -275,30 +271,20 @@ def _box(shape: ET.Element) -> Outline:
     if not angle or not (x1 < x2 and y1 < y2):
         return [x1, y1, x2, y2], math.nan
     width, height = x2 - x1, y2 - y1
-    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-    half = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    return _about((x1 + x2) / 2, (y1 + y2) / 2, *half), width * height
+    return turned_box((x1 + x2) / 2, (y1 + y2) / 2, width, height, angle), width * height
 
 
 def _ellipse(shape: ET.Element) -> Outline:
     cx, cy, rx, ry = _numbers(shape, "cx", "cy", "rx", "ry")
-    angle = math.radians(_rotation(shape))
-    cos, sin = math.cos(angle), math.sin(angle)
-    half = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
-    return _about(cx, cy, *half), math.pi * rx * ry
-
-
-def _about(cx: float, cy: float, half_width: float, half_height: float) -> list[float]:
-    return [cx - half_width, cy - half_height, cx + half_width, cy + half_height]
+    return turned_ellipse(cx, cy, rx, ry, math.radians(_rotation(shape))), math.pi * rx * ry
 
 
 def _polygon(shape: ET.Element) -> Outline:
     pairs = [pair.split(",") for pair in shape.get("points", "").split(";")]
     if any(len(pair) != 2 for pair in pairs):
-        return [math.nan] * 4, math.nan
+        return NOWHERE, math.nan
     xs, ys = ([number(pair[axis]) for pair in pairs] for axis in (0, 1))
-    twice = sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))  # the shoelace formula
-    return _extent(xs, ys), abs(twice) / 2
+    return extent(xs, ys), polygon_area(xs, ys)
 
 
 def _mask(shape: ET.Element) -> Outline:
@@ -311,7 +297,7 @@ def _mask(shape: ET.Element) -> Outline:
 def _cuboid(shape: ET.Element) -> Outline:
     """The extent of the eight corners that are drawn."""
     corners = [f"{side}{face}" for side in ("tl", "bl", "tr", "br") for face in (1, 2)]
-    return _extent(*(_numbers(shape, *(axis + corner for corner in corners)) for axis in "xy")), math.nan
+    return extent(*(_numbers(shape, *(axis + corner for corner in corners)) for axis in "xy")), math.nan
 
 
 _OUTLINES: dict[str, Callable[[ET.Element], Outline]] = {
@@ -321,12 +307,6 @@ _OUTLINES: dict[str, Callable[[ET.Element], Outline]] = {
     "mask": _mask,
     "cuboid": _cuboid,
 }
-
-
-def _extent(xs: list[float], ys: list[float]) -> list[float]:
-    if not all(map(math.isfinite, xs + ys)):
-        return [math.nan] * 4
-    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def _rotation(shape: ET.Element) -> float:

@@ -77,12 +77,7 @@ def read_fiftyone(tree: Tree, files: list[Path]) -> RawData:
     if not reading.splits:
         raise DataError(f"{told}: no image has labels; export the field that holds them")
     _check_classes(told, reading)
-    names = reading.names.sort(reading.splits.values())
-    if reading.classes:
-        order = list(reading.classes)
-        for split in reading.splits.values():
-            split.relabel([order.index(name) for name in names])
-        names = tuple(order)
+    names = reading.names.sort(reading.splits.values(), listed=reading.classes)
     return RawData(names, reading.splits, notes=_notes(reading.not_labelled))
 
 

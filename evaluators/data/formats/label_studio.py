@@ -23,6 +23,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 from evaluators.data.annotations import Annotations, ClassNames, RawData
 from evaluators.data.formats.json_files import has_keys, mentions, read_json, top_level
 from evaluators.data.formats.numerals import number, pixels
+from evaluators.data.formats.outlines import NOWHERE, extent, polygon_area, turned_ellipse
 from evaluators.data.images import IMAGE_SUFFIXES, image_size
 from evaluators.data.tree import Tree, split_of
 from gpnas.errors import DataError
@@ -268,26 +269,22 @@ def _box(value: Value, width: int, height: int) -> Outline:
     cos, sin = math.cos(angle), math.sin(angle)
     xs = [x, x + w * cos, x + w * cos - h * sin, x - h * sin]
     ys = [y, y + w * sin, y + w * sin + h * cos, y + h * cos]
-    return _extent(xs, ys), w * h
+    return extent(xs, ys), w * h
 
 
 def _ellipse(value: Value, width: int, height: int) -> Outline:
     """An ellipse is turned about its centre."""
     x, y = _percent(value["x"], width), _percent(value["y"], height)
     rx, ry = _percent(value["radiusX"], width), _percent(value["radiusY"], height)
-    angle = math.radians(number(value.get("rotation") or 0))
-    cos, sin = math.cos(angle), math.sin(angle)
-    half_width, half_height = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
-    return [x - half_width, y - half_height, x + half_width, y + half_height], math.pi * rx * ry
+    return turned_ellipse(x, y, rx, ry, math.radians(number(value.get("rotation") or 0))), math.pi * rx * ry
 
 
 def _polygon(value: Value, width: int, height: int) -> Outline:
     points = value["points"]
     if not isinstance(points, list) or not points or not all(isinstance(p, list) and len(p) == 2 for p in points):
-        return [math.nan] * 4, math.nan
+        return NOWHERE, math.nan
     xs, ys = [_percent(p[0], width) for p in points], [_percent(p[1], height) for p in points]
-    twice = sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))  # the shoelace formula
-    return _extent(xs, ys), abs(twice) / 2
+    return extent(xs, ys), polygon_area(xs, ys)
 
 
 @dataclass(frozen=True)
@@ -303,12 +300,6 @@ _OUTLINES = {
     "ellipse": _Shape(frozenset({"x", "y", "radiusX", "radiusY"}), _ellipse),
     "polygon": _Shape(frozenset({"points"}), _polygon),
 }
-
-
-def _extent(xs: list[float], ys: list[float]) -> list[float]:
-    if not all(map(math.isfinite, xs + ys)):
-        return [math.nan] * 4
-    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def _percent(value: Any, whole: int) -> float:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -27,6 +27,7 @@ from evaluators.data.annotations import Annotations, ClassNames, RawData
 from evaluators.data.formats.assigned import assigned
 from evaluators.data.formats.image_names import image_described
 from evaluators.data.formats.numerals import number, pixels
+from evaluators.data.formats.outlines import NOWHERE, extent, turned_box
 from evaluators.data.images import IMAGE_SUFFIXES
 from evaluators.data.problems import EXAMPLES, Findings, Kind
 from evaluators.data.tree import Tree
@@ -202,36 +203,24 @@ def _add_image(split: Annotations, root: Element, path: Path, classes: ClassName
     return difficult
 
 
-def _corners(entry: Element) -> tuple[float, float, float, float]:
+def _corners(entry: Element) -> Sequence[float]:
     """x1, y1, x2, y2 of an object: its <bndbox>, or the extent of a rotated box or a polygon. The boxes of <part> do not count.
 
     Of what an object lacks, the numbers are math.nan.
     """
     box, rotated, polygon = (entry.find(tag) for tag in ("bndbox", "robndbox", "polygon"))
     if box is not None:
-        x1, y1, x2, y2 = (number(_text(box, tag)) for tag in ("xmin", "ymin", "xmax", "ymax"))
-        return x1, y1, x2, y2
-    if rotated is not None:
-        return _extent_of_rotated(*(number(_text(rotated, tag)) for tag in ("cx", "cy", "w", "h", "angle")))
-    return _extent_of_polygon(polygon) if polygon is not None else (math.nan,) * 4
+        return [number(_text(box, tag)) for tag in ("xmin", "ymin", "xmax", "ymax")]
+    if rotated is not None:  # of roLabelImg, whose angle is in radians
+        return turned_box(*(number(_text(rotated, tag)) for tag in ("cx", "cy", "w", "h", "angle")))
+    return _extent_of_polygon(polygon) if polygon is not None else NOWHERE
 
 
-def _extent_of_rotated(cx: float, cy: float, w: float, h: float, angle: float) -> tuple[float, float, float, float]:
-    """roLabelImg: the angle is in radians. A box of w x h that is turned by it is as wide as the shadows of both sides."""
-    if not math.isfinite(angle):
-        return (math.nan,) * 4
-    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
-    half_width, half_height = (w * cosine + h * sine) / 2, (w * sine + h * cosine) / 2
-    return cx - half_width, cy - half_height, cx + half_width, cy + half_height
-
-
-def _extent_of_polygon(polygon: Element) -> tuple[float, float, float, float]:
+def _extent_of_polygon(polygon: Element) -> list[float]:
     """Roboflow writes the corners as <x1>, <y1>, <x2>, ...; the LabelMe of the MIT as <pt><x/><y/></pt>."""
     xs = [number(part.text) for part in polygon.iter() if re.fullmatch(r"x\d*", part.tag)]
     ys = [number(part.text) for part in polygon.iter() if re.fullmatch(r"y\d*", part.tag)]
-    if not xs or len(xs) != len(ys) or not all(math.isfinite(v) for v in (*xs, *ys)):
-        return (math.nan,) * 4
-    return min(xs), min(ys), max(xs), max(ys)
+    return extent(xs, ys)
 
 
 def _notes(
