@@ -19,12 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.data.records import DetectionData, Record
+from evaluators.data.sizes import best_levels, object_sides
 
 SMALL, LARGE = 32, 96
 """Sides in pixels: COCO calls an object below the first one small, and one above the second one large."""
-
-TINY = 16
-"""Side in pixels below which an object covers less than two cells of stride 8, the finest level that is usual."""
 
 VANISHING = 4
 """Side in pixels below which nothing can be told of an object."""
@@ -117,7 +115,7 @@ class Summary:
     sides, size_shares, bars and vanishing are those of the objects in train, in pixels at `imgsz`. size_shares: of "small",
     "medium" and "large" objects. vanishing: how many are smaller than VANISHING. enough_imgsz: the image size at which 99 of
     100 of them are not. image_sizes: the SHOWN_SIZES most common ones over all splits; other_sizes: number of images of all
-    other sizes. long_side: the median of the images' long sides.
+    other sizes. long_side: the median of the images' long sides. levels: what a search takes by itself (sizes.py).
     """
 
     imgsz: int
@@ -131,13 +129,14 @@ class Summary:
     image_sizes: tuple[ImageSize, ...]
     other_sizes: int
     long_side: float
+    levels: str
 
 
 def summarize(data: DetectionData, imgsz: int) -> Summary:
     """The summary of a data set at an image size in pixels. No image is read."""
     labels = {split: _labels(records) for split, records in data.splits.items()}
     counts = {split: np.bincount(values, minlength=len(data.names)).tolist() for split, values in labels.items()}
-    sides = _sides(data.splits["train"], imgsz)
+    sides = object_sides(data.splits["train"], imgsz)
     every = [record for records in data.splits.values() for record in records]
     sizes = Counter((record.width, record.height) for record in every).most_common()
     return Summary(
@@ -155,20 +154,13 @@ def summarize(data: DetectionData, imgsz: int) -> Summary:
         image_sizes=tuple(ImageSize(width, height, count) for (width, height), count in sizes[:SHOWN_SIZES]),
         other_sizes=sum(count for _, count in sizes[SHOWN_SIZES:]),
         long_side=float(np.median([max(record.width, record.height) for record in every])) if every else 0.0,
+        levels=best_levels(sides, imgsz),
     )
 
 
 def _labels(records: Sequence[Record]) -> NDArray[np.int64]:
-    """The class of each object of a split, in the order of `_sides`."""
+    """The class of each object of a split, in the order of `object_sides`."""
     return np.concatenate([np.zeros(0, dtype=np.int64), *(record.classes[~record.crowd] for record in records)])
-
-
-def _sides(records: Sequence[Record], imgsz: int) -> Sides:
-    scales = [imgsz / max(record.width, record.height) for record in records]
-    boxes = [record.boxes[~record.crowd].astype(np.float64) * scale for record, scale in zip(records, scales, strict=True)]
-    x1, y1, x2, y2 = np.concatenate([np.zeros((0, 4)), *boxes]).T
-    sides: Sides = np.sqrt((x2 - x1) * (y2 - y1))
-    return sides
 
 
 def _split_facts(records: Sequence[Record]) -> SplitFacts:
@@ -223,9 +215,11 @@ def _on_sizes(summary: Summary) -> list[str]:
         if summary.enough_imgsz > min(LARGEST_IMGSZ, 2 * summary.long_side):
             remedy = "cut the images into tiles, or leave these objects out"
         told.append(f"{lost}; {remedy}")
-    if sides.p25 < TINY:
+    if summary.levels == "2-5":
         small = f"a quarter of the objects is smaller than {sides.p25:.0f} pixels at --imgsz {imgsz}"
         told.append(f"{small}: a level of stride 4 (P2) sees them better; gpnas search takes levels 2-5")
+    if summary.levels == "3-6":
+        told.append(f"many objects are very large at --imgsz {imgsz}: gpnas search takes levels 3-6 (stride 64 too)")
     if summary.long_side >= MUCH_LARGER * imgsz and sides.p25 < SMALL:
         shrink = f"the images shrink to 1/{summary.long_side / imgsz:.0f} of their size at --imgsz {imgsz}"
         told.append(f"{shrink}, and their objects are small; a larger --imgsz, or images cut into tiles, would show more")

@@ -109,6 +109,15 @@ def test_good_data_get_no_advice() -> None:
     assert advice(summarize(data(train=many(30, 640, 480, boxes), val=many(60, 640, 480, boxes)), 640)) == []
 
 
+def test_very_large_objects_ask_for_level_6() -> None:
+    """At 1280 pixels a tenth of the objects has more than 512."""
+    huge = data(train=many(30, 1280, 1280, [(0, 600, 600), (0, 300, 300)]), val=many(60, 1280, 1280, [(0, 300, 300)]))
+    assert [text for text in advice(summarize(huge, 1280)) if "levels" in text] == [
+        "many objects are very large at --imgsz 1280: gpnas search takes levels 3-6 (stride 64 too)"
+    ]
+    assert told("levels", huge) == []  # at 640 pixels they are half as large
+
+
 def test_tiny_objects_ask_for_level_2() -> None:
     val = many(3, 640, 640, [(0, 40, 40)])
     small = data(train=[*many(30, 640, 640, [(0, 10, 40), (0, 10, 40), (0, 40, 40), (0, 40, 40)])], val=val)
