@@ -4,9 +4,9 @@
     python tests/mutants.py evaluators/detector/ap.py --tests tests/evaluators/detector --seed 1
 
 The mutants are sampled by the seed. Each is written into a copy of the checkout, and the tests run in a forked process that
-has the heavy libraries loaded, first the test file that mirrors the mutated module, then the other tests of its room, up to
-the first failure. A mutant that no test notices *survives*. The last line counts them; exit code 1 says that more than
-MOST_SURVIVING of them survived.
+has the heavy libraries loaded, up to the first failure: first the tests that are not marked slow, those of the file that
+mirrors the mutated module before the others of its room, then the slow ones in the same order. A mutant that no test notices
+*survives*. The last line counts them; exit code 1 says that more than MOST_SURVIVING of them survived.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("gpnas", "evaluators", "search_spaces", "tests", "benchmarks", "docs")
@@ -170,21 +172,35 @@ def tests_of(path: Path, root: Path) -> list[str]:
     return [str(file.relative_to(root)) for file in [*mirror, *others]]
 
 
-def run(tests: Sequence[str], folder: Path, timeout: float) -> str:
-    """ "passed", "failed" or "timeout" of pytest in a forked process."""
+class SlowLast:
+    """A pytest plugin that puts the tests marked slow behind all others: most mutants die before one of them starts."""
+
+    @staticmethod
+    @pytest.hookimpl(trylast=True)  # after pytest's own grouping by fixtures
+    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def run(tests: Sequence[str], folder: Path, timeout: float, *, keep_bytecode: bool = False) -> str:
+    """ "passed", "failed" or "timeout" of pytest in a forked process.
+
+    keep_bytecode: write compiled modules into `folder`. Python knows a compiled module by the size of its source and by the
+    second of its last change, which two mutants may share; so only the run without a mutant writes them.
+    """
     child = os.fork()
     if not child:
         os.setsid()
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder)
         sys.path.insert(0, str(folder))
+        if not keep_bytecode:
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
-        import pytest
-
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--override-ini=addopts=", "-W", "ignore"]
-        os._exit(1 if pytest.main([*options, *tests]) else 0)
+        os._exit(1 if pytest.main([*options, *tests], plugins=[SlowLast()]) else 0)
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -198,13 +214,17 @@ def run(tests: Sequence[str], folder: Path, timeout: float) -> str:
 
 def preload() -> None:
     """Import what takes long and is not ours, once for all forked processes."""
+    import cv2  # noqa: F401
     import hypothesis  # noqa: F401
+    import moocore  # noqa: F401
     import networkx  # noqa: F401
-    import numpy  # noqa: F401
-    import pytest  # noqa: F401
+    import pycocotools.cocoeval  # noqa: F401
+    import pydantic  # noqa: F401
     import scipy.stats  # noqa: F401
-    import torch  # noqa: F401
+    import sklearn.gaussian_process  # noqa: F401
+    import torch
 
+    torch.export.export(torch.nn.ReLU(), (torch.zeros(1),))  # imports the rest of torch.export, which is most of it
     assert not any(name.split(".")[0] in ("gpnas", "evaluators", "search_spaces") for name in sys.modules), "loaded too early"
 
 
@@ -232,8 +252,8 @@ def main() -> int:
         if (root.parent / "shared").exists():
             Path(folder, "shared").symlink_to(root.parent / "shared")
         chosen = sampled(files, options.count, options.seed)
-        for tests in {tuple(options.tests or tests_of(mutant.path, root)) for mutant in chosen}:
-            if not tests or run(tests, there, 4 * options.timeout) != "passed":
+        for tests in {tuple(sorted(options.tests or tests_of(mutant.path, root))) for mutant in chosen}:
+            if not tests or run(tests, there, 4 * options.timeout, keep_bytecode=True) != "passed":
                 parser.error(f"the tests {' '.join(tests)} do not pass without a mutant")
         for mutant in chosen:
             target = there / mutant.path.relative_to(root)
