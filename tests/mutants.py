@@ -16,6 +16,7 @@ import ast
 import copy
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -30,6 +31,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 COPIED = ("gpnas", "evaluators", "search_spaces", "tests", "benchmarks", "docs")
 MOST_SURVIVING = 0.05
+
+HANGS, LEAST_SECONDS = 4, 30
+"""A mutant hangs, which is noticed, when its tests take HANGS times as long as without a mutant and LEAST_SECONDS more."""
+
+MOST_MEMORY = 8 * 2**30
+"""Bytes of address space of a mutant's tests: an endless loop that fills a list ends with a MemoryError."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -190,6 +197,7 @@ def run(tests: Sequence[str], folder: Path, timeout: float, *, keep_bytecode: bo
     child = os.fork()
     if not child:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder)
         sys.path.insert(0, str(folder))
@@ -235,7 +243,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=25, help="mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one mutant; a mutant that hangs is noticed")
+    parser.add_argument("--timeout", type=float, default=1200.0, help="seconds for the tests of a room without a mutant")
     options = parser.parse_args()
     root = options.root.resolve()
     named = [root / path for path in options.paths]
@@ -252,17 +260,20 @@ def main() -> int:
         if (root.parent / "shared").exists():
             Path(folder, "shared").symlink_to(root.parent / "shared")
         chosen = sampled(files, options.count, options.seed)
+        longest = 0.0
         for tests in {tuple(sorted(options.tests or tests_of(mutant.path, root))) for mutant in chosen}:
-            if not tests or run(tests, there, 4 * options.timeout, keep_bytecode=True) != "passed":
-                parser.error(f"the tests {' '.join(tests)} do not pass without a mutant")
+            began = time.monotonic()
+            if not tests or run(tests, there, options.timeout, keep_bytecode=True) != "passed":
+                parser.error(f"the tests {' '.join(tests)} do not pass without a mutant in {options.timeout:.0f} s")
+            longest = max(longest, time.monotonic() - began)
         for mutant in chosen:
             target = there / mutant.path.relative_to(root)
             source = target.read_text()
             target.write_text(mutated(source, mutant.number))
-            outcome = run(options.tests or tests_of(mutant.path, root), there, options.timeout)
+            outcome = run(options.tests or tests_of(mutant.path, root), there, HANGS * longest + LEAST_SECONDS)
             target.write_text(source)
             survivors += outcome == "passed"
-            state = "SURVIVED" if outcome == "passed" else "killed"
+            state = {"passed": "SURVIVED", "failed": "killed", "timeout": "hung"}[outcome]
             print(f"{state:8}  {mutant.path.relative_to(root)}:{mutant.line}  {mutant.change}", flush=True)
     print(f"{survivors} of {len(chosen)} mutants survived ({survivors / max(1, len(chosen)):.0%})")
     return int(survivors > MOST_SURVIVING * len(chosen))
