@@ -25,8 +25,11 @@ GENOTYPES = int(os.environ.get("GPNAS_TRACED_GENOTYPES", "8"))
 
 IMAGE = torch.zeros(1, 3, 64, 64)
 
-QUICK = ("densenet", "prn", "sparse-resnet", "resnext50-csp")
+QUICK = ("densenet", "prn", "sparse-resnet")
 """Catalogue entries that `make quick` traces."""
+
+SMALLEST = 5
+"""The seed of the first genotypes whose graph has the fewest operations; `make quick` traces it alone."""
 
 
 def traced_again(graph: Graph) -> Graph:
@@ -48,7 +51,9 @@ def test_a_catalogue_network_traced_has_the_figures_and_the_cost_of_its_graph(na
     assert_same(graph, traced_again(graph))
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, GENOTYPES))])
+@pytest.mark.parametrize(
+    "seed", [seed if seed == SMALLEST else pytest.param(seed, marks=pytest.mark.slow) for seed in range(GENOTYPES)]
+)
 def test_a_random_genotype_traced_has_the_figures_and_the_cost_of_its_graph(seed: int) -> None:
     graph = space().propose([], random.Random(seed)).graph
     assert_same(graph, traced_again(graph))
