@@ -2,6 +2,7 @@
 
     python tests/mutants.py gpnas/graph gpnas/paths --count 40        # files or folders; tests of the same rooms
     python tests/mutants.py evaluators/detector/ap.py --tests tests/evaluators/detector --seed 1
+    python tests/mutants.py gpnas/graph --quick                       # without slow tests: more mutants may survive
 
 The mutants are sampled by the seed. Each is written into a copy of the checkout, and the tests run in a forked process that
 has the heavy libraries loaded, up to the first failure: first the tests that are not marked slow, those of the file that
@@ -188,9 +189,10 @@ class SlowLast:
         items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
-def run(tests: Sequence[str], folder: Path, timeout: float, *, keep_bytecode: bool = False) -> str:
+def run(tests: Sequence[str], folder: Path, timeout: float, *, quick: bool = False, keep_bytecode: bool = False) -> str:
     """ "passed", "failed" or "timeout" of pytest in a forked process.
 
+    quick: leave out the tests marked slow.
     keep_bytecode: write compiled modules into `folder`. Python knows a compiled module by the size of its source and by the
     second of its last change, which two mutants may share; so only the run without a mutant writes them.
     """
@@ -208,6 +210,8 @@ def run(tests: Sequence[str], folder: Path, timeout: float, *, keep_bytecode: bo
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--override-ini=addopts=", "-W", "ignore"]
+        if quick:
+            options += ["-m", "not slow"]
         os._exit(1 if pytest.main([*options, *tests], plugins=[SlowLast()]) else 0)
     until = time.monotonic() + timeout
     while time.monotonic() < until:
@@ -240,6 +244,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="modules to mutate, or folders of them")
     parser.add_argument("--tests", nargs="+", help="tests to run for every mutant (default: those of the module's room)")
+    parser.add_argument("--quick", action="store_true", help="leave out the tests marked slow, which might notice a survivor")
     parser.add_argument("--count", type=int, default=25, help="mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
@@ -263,14 +268,15 @@ def main() -> int:
         longest = 0.0
         for tests in {tuple(sorted(options.tests or tests_of(mutant.path, root))) for mutant in chosen}:
             began = time.monotonic()
-            if not tests or run(tests, there, options.timeout, keep_bytecode=True) != "passed":
+            if not tests or run(tests, there, options.timeout, quick=options.quick, keep_bytecode=True) != "passed":
                 parser.error(f"the tests {' '.join(tests)} do not pass without a mutant in {options.timeout:.0f} s")
             longest = max(longest, time.monotonic() - began)
         for mutant in chosen:
             target = there / mutant.path.relative_to(root)
             source = target.read_text()
             target.write_text(mutated(source, mutant.number))
-            outcome = run(options.tests or tests_of(mutant.path, root), there, HANGS * longest + LEAST_SECONDS)
+            tests = tuple(options.tests or tests_of(mutant.path, root))
+            outcome = run(tests, there, HANGS * longest + LEAST_SECONDS, quick=options.quick)
             target.write_text(source)
             survivors += outcome == "passed"
             state = {"passed": "SURVIVED", "failed": "killed", "timeout": "hung"}[outcome]
