@@ -26,7 +26,7 @@ types: $(VENV)/installed
 
 # Longer than a test should be: 200 random genotypes traced from their torch modules, and the tables of docs/.
 check: $(VENV)/installed
-	OMP_NUM_THREADS=1 GPNAS_TRACED_GENOTYPES=200 $(BIN)/pytest -n 2 tests/graph/test_trace.py
+	OMP_NUM_THREADS=1 GPNAS_TRACED_GENOTYPES=200 $(BIN)/pytest -n 2 tests/graph/test_traced_spaces.py
 	$(BIN)/gpnas bench published
 	$(BIN)/python benchmarks/elan_structures.py
 
