@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TESTS := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadfile
 PIP := pip install --quiet --disable-pip-version-check
 
 .PHONY: search test quick lint types check mutants test-min wheel install clean
@@ -26,7 +26,7 @@ types: $(VENV)/installed
 
 # Longer than a test should be: 200 random genotypes traced from their torch modules, and the tables of docs/.
 check: $(VENV)/installed
-	OMP_NUM_THREADS=1 GPNAS_TRACED_GENOTYPES=200 $(BIN)/pytest -n 2 tests/graph/test_trace.py
+	OMP_NUM_THREADS=1 GPNAS_TRACED_GENOTYPES=200 $(BIN)/pytest -n 2 tests/graph/test_traced_spaces.py
 	$(BIN)/gpnas bench published
 	$(BIN)/python benchmarks/elan_structures.py
 

@@ -2,11 +2,12 @@
 
     python tests/mutants.py gpnas/graph gpnas/paths --count 40        # files or folders; tests of the same rooms
     python tests/mutants.py evaluators/detector/ap.py --tests tests/evaluators/detector --seed 1
+    python tests/mutants.py gpnas/graph --quick                       # without slow tests: more mutants may survive
 
 The mutants are sampled by the seed. Each is written into a copy of the checkout, and the tests run in a forked process that
-has the heavy libraries loaded, first the test file that mirrors the mutated module, then the other tests of its room, up to
-the first failure. A mutant that no test notices *survives*. The last line counts them; exit code 1 says that more than
-MOST_SURVIVING of them survived.
+has the heavy libraries loaded, up to the first failure: first the tests that are not marked slow, those of the file that
+mirrors the mutated module before the others of its room, then the slow ones in the same order. A mutant that no test notices
+*survives*. The last line counts them; exit code 1 says that more than MOST_SURVIVING of them survived.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import ast
 import copy
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -25,9 +27,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 COPIED = ("gpnas", "evaluators", "search_spaces", "tests", "benchmarks", "docs")
 MOST_SURVIVING = 0.05
+
+HANGS, LEAST_SECONDS = 4, 30
+"""A mutant hangs, which is noticed, when its tests take HANGS times as long as without a mutant and LEAST_SECONDS more."""
+
+MOST_MEMORY = 8 * 2**30
+"""Bytes of address space of a mutant's tests: an endless loop that fills a list ends with a MemoryError."""
 
 COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -170,21 +180,39 @@ def tests_of(path: Path, root: Path) -> list[str]:
     return [str(file.relative_to(root)) for file in [*mirror, *others]]
 
 
-def run(tests: Sequence[str], folder: Path, timeout: float) -> str:
-    """ "passed", "failed" or "timeout" of pytest in a forked process."""
+class SlowLast:
+    """A pytest plugin that puts the tests marked slow behind all others: most mutants die before one of them starts."""
+
+    @staticmethod
+    @pytest.hookimpl(trylast=True)  # after pytest's own grouping by fixtures
+    def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+def run(tests: Sequence[str], folder: Path, timeout: float, *, quick: bool = False, keep_bytecode: bool = False) -> str:
+    """ "passed", "failed" or "timeout" of pytest in a forked process.
+
+    quick: leave out the tests marked slow.
+    keep_bytecode: write compiled modules into `folder`. Python knows a compiled module by the size of its source and by the
+    second of its last change, which two mutants may share; so only the run without a mutant writes them.
+    """
     child = os.fork()
     if not child:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
         os.chdir(folder)
         os.environ["PYTHONPATH"] = str(folder)
         sys.path.insert(0, str(folder))
+        if not keep_bytecode:
+            sys.dont_write_bytecode = True
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(nothing, descriptor)
-        import pytest
-
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--override-ini=addopts=", "-W", "ignore"]
-        os._exit(1 if pytest.main([*options, *tests]) else 0)
+        if quick:
+            options += ["-m", "not slow"]
+        os._exit(1 if pytest.main([*options, *tests], plugins=[SlowLast()]) else 0)
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
@@ -198,13 +226,17 @@ def run(tests: Sequence[str], folder: Path, timeout: float) -> str:
 
 def preload() -> None:
     """Import what takes long and is not ours, once for all forked processes."""
+    import cv2  # noqa: F401
     import hypothesis  # noqa: F401
+    import moocore  # noqa: F401
     import networkx  # noqa: F401
-    import numpy  # noqa: F401
-    import pytest  # noqa: F401
+    import pycocotools.cocoeval  # noqa: F401
+    import pydantic  # noqa: F401
     import scipy.stats  # noqa: F401
-    import torch  # noqa: F401
+    import sklearn.gaussian_process  # noqa: F401
+    import torch
 
+    torch.export.export(torch.nn.ReLU(), (torch.zeros(1),))  # imports the rest of torch.export, which is most of it
     assert not any(name.split(".")[0] in ("gpnas", "evaluators", "search_spaces") for name in sys.modules), "loaded too early"
 
 
@@ -212,10 +244,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+", help="modules to mutate, or folders of them")
     parser.add_argument("--tests", nargs="+", help="tests to run for every mutant (default: those of the module's room)")
+    parser.add_argument("--quick", action="store_true", help="leave out the tests marked slow, which might notice a survivor")
     parser.add_argument("--count", type=int, default=25, help="mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for one mutant; a mutant that hangs is noticed")
+    parser.add_argument("--timeout", type=float, default=1200.0, help="seconds for the tests of a room without a mutant")
     options = parser.parse_args()
     root = options.root.resolve()
     named = [root / path for path in options.paths]
@@ -232,17 +265,21 @@ def main() -> int:
         if (root.parent / "shared").exists():
             Path(folder, "shared").symlink_to(root.parent / "shared")
         chosen = sampled(files, options.count, options.seed)
-        for tests in {tuple(options.tests or tests_of(mutant.path, root)) for mutant in chosen}:
-            if not tests or run(tests, there, 4 * options.timeout) != "passed":
-                parser.error(f"the tests {' '.join(tests)} do not pass without a mutant")
+        longest = 0.0
+        for tests in {tuple(sorted(options.tests or tests_of(mutant.path, root))) for mutant in chosen}:
+            began = time.monotonic()
+            if not tests or run(tests, there, options.timeout, quick=options.quick, keep_bytecode=True) != "passed":
+                parser.error(f"the tests {' '.join(tests)} do not pass without a mutant in {options.timeout:.0f} s")
+            longest = max(longest, time.monotonic() - began)
         for mutant in chosen:
             target = there / mutant.path.relative_to(root)
             source = target.read_text()
             target.write_text(mutated(source, mutant.number))
-            outcome = run(options.tests or tests_of(mutant.path, root), there, options.timeout)
+            tests = tuple(options.tests or tests_of(mutant.path, root))
+            outcome = run(tests, there, HANGS * longest + LEAST_SECONDS, quick=options.quick)
             target.write_text(source)
             survivors += outcome == "passed"
-            state = "SURVIVED" if outcome == "passed" else "killed"
+            state = {"passed": "SURVIVED", "failed": "killed", "timeout": "hung"}[outcome]
             print(f"{state:8}  {mutant.path.relative_to(root)}:{mutant.line}  {mutant.change}", flush=True)
     print(f"{survivors} of {len(chosen)} mutants survived ({survivors / max(1, len(chosen)):.0%})")
     return int(survivors > MOST_SURVIVING * len(chosen))

@@ -165,6 +165,7 @@ def test_importing_the_space_does_not_load_nni_or_torch() -> None:
     assert loaded("import search_spaces.gradient_path").isdisjoint({"nni", "torch", "wandb"})
 
 
+@pytest.mark.slow  # LAYERS says the same of each module
 def test_importing_every_evaluator_loads_neither_nni_nor_wandb() -> None:
     held = loaded(f"import {', '.join(modules('evaluators'))}")
     assert set(modules("evaluators")) <= held

@@ -47,7 +47,10 @@ def test_regret_by_hand() -> None:
     assert curves.tolist() == [[3, 2, 2, 2]]  # a search that ends keeps its regret
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+VARIANT = "ours without gradient paths"
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n == VARIANT else n for n in STRATEGIES])
 def test_a_strategy_repeats_with_its_seed_and_its_regret_never_rises(name: str) -> None:
     benchmark = made_benchmark()
     first, again = (regrets(STRATEGIES[name], benchmark, 8, 2) for _ in range(2))

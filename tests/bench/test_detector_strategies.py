@@ -81,7 +81,10 @@ def test_every_seed_searches_three_quarters_of_the_rows_the_same_for_all_strateg
     assert [name for name in everything if name in seen[0]] == seen[0]  # in the benchmark's order
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+VARIANTS = ("ours, two workers", "ours without gradient paths")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in STRATEGIES])
 def test_shares_rise_repeat_and_never_exceed_one(benchmark: DetectorBenchmark, name: str) -> None:
     first, again = (shares(STRATEGIES[name], benchmark, 24, 2) for _ in range(2))
     assert np.array_equal(first, again) and first.shape == (2, 2, 24)

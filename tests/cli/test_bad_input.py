@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Gpnas, Refused
+from tests.cli.pictures import write_coco
 
 MODULES = """
 import torch
@@ -33,8 +34,9 @@ def test_an_image_size_of_two_numbers_is_named_by_search_and_export_too(refused:
     assert "--imgsz 1e3" in refused("export", "gelan-t", "--imgsz", "1e3")
 
 
-def test_an_image_size_of_0_is_not_the_default(refused: Refused) -> None:
-    assert "--imgsz 0: must be a positive multiple of 32; try 32" in refused("train", "gelan-t", "--imgsz", 0)
+def test_an_image_size_of_0_is_not_the_default(refused: Refused, tmp_path: Path) -> None:
+    told = refused("train", "gelan-t", "--data", write_coco(tmp_path / "data"), "--imgsz", 0)
+    assert "--imgsz 0: must be a positive multiple of 32; try 32" in told
 
 
 @pytest.mark.parametrize(("option", "value"), [("--epochs", "many"), ("--seed", "0.5"), ("--patience", "")])

@@ -24,9 +24,9 @@ def test_bench_search_and_surrogate_read_a_table(gpnas, refused, tmp_path):
     rows = "".join(f"{cell},{sum(map(int, cell)) + 0.01 * k},{k}\n" for k, cell in enumerate(cells))
     (tmp_path / "cells.csv").write_text("cell,acc,other\n" + rows)
     table, curves = tmp_path / "cells.csv", tmp_path / "curves.csv"
-    code, out, _ = gpnas("bench", "search", "--table", table, "--evaluations", "20", "--seeds", "2", "--out", curves)
+    code, out, _ = gpnas("bench", "search", "--table", table, "--evaluations", "12", "--seeds", "2", "--out", curves)
     assert code == 0 and "mean regret, acc" in out and "regularised evolution" in out
-    assert len(curves.read_text().splitlines()) == 1 + 4 * 20
+    assert len(curves.read_text().splitlines()) == 1 + 4 * 12
     code, out, _ = gpnas("bench", "surrogate", "--table", table, "--column", "other", "--draws", "2")
     assert code == 0 and "surrogate, other" in out and "one-hot encoding" in out
     assert "--skip-first 3" in refused("bench", "surrogate", "--table", table, "--skip-first", "3")

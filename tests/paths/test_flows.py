@@ -92,6 +92,13 @@ def test_a_source_that_both_flows_have_counts_once() -> None:
     assert (three.combinations, three.sources) == (5, 2)
 
 
+def test_one_consumer_at_three_offsets_keeps_the_timestamps_of_each() -> None:
+    """Offsets 4 and 0 lie on both sides of offset 2, at which the first flow is read."""
+    first, further, nearer = (sent_by(7, timestamps, 1.0, 0.0, 1.0) for timestamps in (0b10, 0b100, 0b1000))
+    ((_, _, shift, flow),) = united(united(whole(first, shift=2), whole(further, shift=4)), whole(nearer, shift=0))
+    assert sources_of(flow, shift) == {(7, 2): 0b10, (7, 4): 0b100, (7, 0): 0b1000}
+
+
 def test_the_number_of_paths_stays_finite() -> None:
     many = [sent_by(k, 0b10, paths=MAX_PATHS, poolings=float(k), sharpness=1.0) for k in (2, 6)]
     union = only(united(whole(many[0]), whole(many[1])))
@@ -140,13 +147,13 @@ def test_overlaps_of_the_same_two_flows_are_one_flow() -> None:
 
 
 def test_equal_neighbours_are_joined_and_their_means_weighted_by_width() -> None:
-    direct = sent_by(7, 0b100, paths=2.0, poolings=0.0, sharpness=1.0)
-    through_poolings = sent_by(7, 0b100, paths=6.0, poolings=4.0, sharpness=0.2)
-    ((start, stop, shift, flow),) = joined([(2, 5, 1, direct), (5, 6, 1, through_poolings)])
+    through_one = sent_by(7, 0b100, paths=2.0, poolings=1.0, sharpness=0.8)
+    through_more = sent_by(7, 0b100, paths=6.0, poolings=5.0, sharpness=0.2)
+    ((start, stop, shift, flow),) = joined([(2, 5, 1, through_one), (5, 6, 1, through_more)])
     assert (start, stop, shift) == (2, 6, 1)
     mean = Flow._make(flow)
-    assert (mean.paths, mean.poolings) == (3.0, 1.0)
-    assert mean.sharpness == pytest.approx(0.75 * 1.0 + 0.25 * 0.2)
+    assert (mean.paths, mean.poolings) == (0.75 * 2.0 + 0.25 * 6.0, 0.75 * 1.0 + 0.25 * 5.0)
+    assert mean.sharpness == pytest.approx(0.75 * 0.8 + 0.25 * 0.2)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -88,9 +89,23 @@ def test_outputs_may_be_named_and_marked_as_auxiliary() -> None:
     assert profile.params == cost(profile.graph, 6, 10).params
 
 
-PROFILED = """
+OPTIONAL = ("nni", "wandb", "pycocotools", "typer", "rich", "pydantic", "cv2", "sklearn", "moocore", "scipy")
+
+
+def test_a_profile_imports_torch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = gpnas.profile
+    for name in [name for name in sys.modules if name.partition(".")[0] == "gpnas"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in OPTIONAL:
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    profile = importlib.import_module("gpnas.paths.profile").profile
+    assert profile is not known
+    assert profile(conv(3, 4), torch.zeros(1, 3, 6, 10)).macs == 720
+
+
+PROFILED = f"""
 import sys
-for name in ("nni", "wandb", "pycocotools", "typer", "rich", "pydantic", "cv2", "sklearn", "moocore"):
+for name in {OPTIONAL}:
     sys.modules[name] = None  # importing it fails
 import gpnas
 assert "torch" not in sys.modules
@@ -99,6 +114,7 @@ print(gpnas.profile(torch.nn.Conv2d(3, 4, 1), torch.zeros(1, 3, 6, 10)).macs)
 """
 
 
-def test_a_profile_needs_torch_alone() -> None:
+@pytest.mark.slow  # a new interpreter imports torch.export
+def test_a_profile_in_a_new_interpreter_needs_torch_alone() -> None:
     done = subprocess.run([sys.executable, "-c", PROFILED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "720\n"), done.stderr

@@ -13,7 +13,7 @@ import pytest
 from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.search import pool as pool_module
 from gpnas.search.limits import Limits
-from gpnas.search.pool import Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
+from gpnas.search.pool import POOL, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
 from gpnas.search.trial import Candidate, Origin, Trial
 from tests.grid import GridSpace, grid_candidate
 
@@ -55,6 +55,31 @@ def test_the_pool_grows_with_the_trials_up_to_its_size(monkeypatch: pytest.Monke
     assert pool.sampled == []
     assert [len(pool.sample(trials)) for trials in (0, 0, 1, 3, 2, 4, 5, 100)] == [11, 11, 18, 32, 32, 39, 40, 40]
     assert len(a_pool(Recording(), size=5).sample(0)) == 5
+
+
+class Same(GridSpace):
+    """Samples one chain over and over."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+
+    def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
+        self.samples += not parents
+        return CHAIN
+
+
+CHAIN = grid_candidate(8, 2)
+
+
+def test_a_whole_search_samples_ten_thousand_times() -> None:
+    """1000 times before the first decision, then 500 times for each of 18 trials."""
+    space = Same()
+    pool = a_pool(space, size=POOL)
+    samples = []
+    for trials in (0, 1, 17, 18, 19):
+        pool.sample(trials)
+        samples.append(space.samples)
+    assert samples == [1000, 1500, 9500, 10_000, 10_000]
 
 
 def test_the_same_seed_draws_the_same_whatever_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,11 @@ def ready_space(name: str) -> GradientPathSpace:
 
 
 @functools.cache
+def sample(name: str, seed: int) -> Candidate:
+    return ready_space(name).propose([], random.Random(seed))
+
+
+@functools.cache
 def smallest(name: str) -> Candidate:
     return ready_space(name).smallest()
 
@@ -183,13 +188,13 @@ def test_the_same_seed_gives_the_same_proposals() -> None:
 
 
 def test_proposals_differ_from_seed_to_seed() -> None:
-    assert len({space(small=False).propose([], random.Random(seed)).hash for seed in range(200)}) == 200
+    assert len({sample("gradient-path", seed).hash for seed in range(200)}) == 200
 
 
 def test_the_union_space_reaches_every_family_unit_fusion_and_downsampling() -> None:
     seen: dict[str, set[str]] = {"family": set(), "unit": set(), "fusion": set(), "downsample": set()}
     for seed in range(100):
-        for stage in stages(space(small=False).propose([], random.Random(seed))):
+        for stage in stages(sample("gradient-path", seed)):
             for key, values in seen.items():
                 values |= {stage[key]} if key in stage else set()
     assert seen == {
@@ -212,10 +217,9 @@ def test_the_union_space_reaches_every_family_unit_fusion_and_downsampling() -> 
     ],
 )
 def test_a_ready_space_holds_its_families_and_no_other(name: str, families: set[str], kinds: set[str]) -> None:
-    ready = ready_space(name)
-    samples = [ready.propose([], random.Random(seed)) for seed in range(40)]
-    assert {stage["family"] for sample in samples for stage in stages(sample)} == families
-    assert {json.loads(sample.genotype)["pgi"]["kind"] for sample in samples} == kinds
+    samples = [sample(name, seed) for seed in range(40)]
+    assert {stage["family"] for drawn in samples for stage in stages(drawn)} == families
+    assert {json.loads(drawn.genotype)["pgi"]["kind"] for drawn in samples} == kinds
 
 
 def test_every_ready_space_is_tested() -> None:
@@ -226,7 +230,7 @@ def test_every_ready_space_is_tested() -> None:
 def test_smallest_has_no_more_macs_than_any_of_100_samples(name: str) -> None:
     ready = ready_space(name)
     assert ready.mutable.contains(point(ready, smallest(name)))
-    assert macs(smallest(name)) <= min(macs(ready.propose([], random.Random(seed))) for seed in range(100))
+    assert macs(smallest(name)) <= min(macs(sample(name, seed)) for seed in range(100))
 
 
 @pytest.mark.parametrize("name", ["gradient-path", "csp"])

@@ -111,6 +111,14 @@ def test_only_the_best_candidates_are_looked_at() -> None:
     np.testing.assert_allclose(rows, [[20, 20, 29, 27, 0.9, 0], [0, 0, 9, 7, 0.8, 1]], rtol=1e-6)
 
 
+def test_equal_scores_stay_in_the_order_of_the_anchors_when_all_are_candidates() -> None:
+    """Selecting the best of more than `candidates` would not keep that order, so it is not done for as many as that."""
+    lefts = [10.0 * k for k in range(12)]
+    boxes = torch.tensor([[[x, 3, x + 7, 12] for x in lefts]])
+    [rows] = non_max_suppression(boxes, torch.full((1, 12, 1), 0.5), [(32, 128)], candidates=12)
+    assert rows[:, 0].tolist() == lefts
+
+
 @pytest.mark.parametrize(("bins", "distance"), [(16, 2.0), (6, 2.0), (4, 1.5)])  # of 4 bins the mean is at most 1.5
 def test_an_untrained_head_expects_five_objects_and_boxes_two_strides_from_their_centres(bins: int, distance: float) -> None:
     network = Network(small_graph(bins=bins))

@@ -56,6 +56,16 @@ def test_ciou_compares_aspect_ratios() -> None:
     assert ciou(torch.tensor([[0.0, 1, 6, 3]]), torch.tensor([[0.0, 0, 6, 4]])).item() == pytest.approx(expected, abs=1e-6)
 
 
+def test_eps_is_added_to_every_denominator() -> None:
+    """A box of 6 x 2 and a target of 6 x 4, 1 to its left: overlap 5 x 2 of union 26, hull 7 x 4. With eps 1, the heights of
+    the aspect ratios grow to 3 and 5."""
+    iou, distance = 10 / 27, 1 / (7**2 + 4**2 + 1)
+    v = 4 / math.pi**2 * (math.atan(6 / 5) - math.atan(6 / 3)) ** 2
+    expected = iou - distance - v / (1 - iou + v + 1) * v
+    value = ciou(torch.tensor([[1.0, 1, 7, 3]]), torch.tensor([[0.0, 0, 6, 4]]), eps=1.0)
+    assert value.item() == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("box", [(3.0, 3, 3, 3), (3, 3, 3, 9), (5, 5, 2, 2)])
 def test_ciou_has_a_finite_gradient_for_degenerate_boxes(box: tuple[float, float, float, float]) -> None:
     boxes = torch.tensor([box], dtype=torch.float32).requires_grad_()
