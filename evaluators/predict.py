@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluators.data.bank import load_bank
-from evaluators.data.images import IMAGE_SUFFIXES, Broken, image_size, readable_image
+from evaluators.data.images import IMAGE_SUFFIXES, Broken, image_size, images_below, readable_image
 from evaluators.data.records import Record
 from evaluators.detector.ap import Detections
 from evaluators.device import pick_device
@@ -34,7 +34,7 @@ def image_records(source: Path) -> tuple[list[Record], list[str]]:
     whose header cannot be read. Raises DataError when there are none, or none with a header.
     """
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+        files = images_below(source)
     elif source.is_file():
         files = [source]
     else:
@@ -84,7 +84,7 @@ def predict(
 
 def _what_is_wrong(record: Record) -> str:
     image = readable_image(record)
-    return image.what if isinstance(image, Broken) else f"{record.path} changed while it was read"
+    return f"{record.path} {image.reason if isinstance(image, Broken) else 'changed while it was read'}"
 
 
 def as_json(record: Record, rows: Detections, names: Sequence[str]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def load_bank(
         images = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
     else:
         images = _decoded(records, size)
-    problems = _problems(images, len(records))
+    problems = _problems(images, records)
     if not accept_broken:
         check_problems("the images", problems, strict=False)
         if not len(images.kept):
@@ -117,12 +117,12 @@ def _free_bytes(device: torch.device) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _problems(images: DecodedImages, total: int) -> tuple[Problem, ...]:
+def _problems(images: DecodedImages, records: Sequence[Record]) -> tuple[Problem, ...]:
     """The problems of images that cannot be used."""
     found = Findings()
-    for kind, what in images.broken.tolist():
-        found.add(Kind[kind], what)
-    return found.problems({"image": total})
+    for position, kind, reason in images.broken.tolist():
+        found.add(Kind[kind], f"{records[int(position)].path} {reason}")
+    return found.problems({"image": len(records)})
 
 
 def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
@@ -140,10 +140,10 @@ def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
         placed = list(pool.map(place, range(len(records))))
     kept = [i for i, result in enumerate(placed) if not isinstance(result, Broken)]
     sizes = np.array([placed[i] for i in kept], dtype=np.int64).reshape(-1, 2)
-    broken = [(result.kind.name, result.what) for result in placed if isinstance(result, Broken)]
+    broken = [(str(i), result.kind.name, result.reason) for i, result in enumerate(placed) if isinstance(result, Broken)]
     if broken:
         pixels = pixels[kept]
-    return DecodedImages(pixels, sizes, np.array(kept, dtype=np.int64), np.array(broken, dtype=np.str_).reshape(-1, 2))
+    return DecodedImages(pixels, sizes, np.array(kept, dtype=np.int64), np.array(broken, dtype=np.str_).reshape(-1, 3))
 
 
 def as_images(pixels: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gpnas.files import replacing
 
-FORMAT = 2
+FORMAT = 3
 """Part of every key. Raise it when the decoding or scaling of images changes."""
 
 MOST_BYTES = 4 * 2**30
@@ -31,7 +31,8 @@ class DecodedImages(NamedTuple):
     """The images of a split at one size, without those that cannot be used.
 
     pixels: (images, size, size, 3). sizes: (images, 2), height and width of each. kept: (images,), their positions among the
-    files. broken: (files that cannot be used, 2), texts: the name of the kind of problem, and the file with the reason.
+    files. broken: (files that cannot be used, 3), texts: the position among the files, the name of the kind of problem, and the
+    reason.
     """
 
     pixels: NDArray[np.uint8]

@@ -50,12 +50,13 @@ def _records(annotations: Annotations, first_key: int, found: Findings) -> tuple
     if not images:
         return ()
     sizes = _sizes(images, annotations.relative, found)
-    boxes, kept = _clean_boxes(annotations, sizes, found)
+    boxes, areas_of_boxes, kept = _clean_boxes(annotations, sizes, found)
     image_of_box = annotations.image_of_box[kept]
     order = np.argsort(image_of_box, kind="stable")
-    kept, boxes = kept[order], boxes[order]
+    kept, boxes, areas_of_boxes = kept[order], boxes[order], areas_of_boxes[order]
     labels, crowds = annotations.labels[kept], annotations.crowds[kept]
-    areas = _areas(annotations.areas[kept], boxes)
+    told = annotations.areas[kept]
+    areas = np.where(np.isfinite(told) & (told > 0), told, areas_of_boxes).astype(np.float32)
     counts = np.bincount(image_of_box, minlength=len(images))
     ends = np.cumsum(counts)
     starts = ends - counts
@@ -73,13 +74,6 @@ def _records(annotations: Annotations, first_key: int, found: Findings) -> tuple
         for i, (image, start, end) in enumerate(zip(images, starts, ends, strict=True))
         if sizes[i, 0]
     )
-
-
-def _areas(told: NDArray[np.float64], boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The area of each object: what its annotation tells, or that of its box."""
-    of_boxes = (boxes[:, 2] - boxes[:, 0]).astype(np.float64) * (boxes[:, 3] - boxes[:, 1])
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(told) & (told > 0), told, of_boxes).astype(np.float32)
 
 
 def _sizes(images: Sequence[AnnotatedImage], read_all: bool, found: Findings) -> Sizes:
@@ -103,8 +97,10 @@ def _sizes(images: Sequence[AnnotatedImage], read_all: bool, found: Findings) ->
     return np.array([(0, 0) if isinstance(result, Kind) else result for result in sizes], dtype=np.int64)
 
 
-def _clean_boxes(annotations: Annotations, sizes: Sizes, found: Findings) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The boxes that stay, (n, 4), xyxy in pixels inside of their image, and their numbers in `annotations`."""
+def _clean_boxes(
+    annotations: Annotations, sizes: Sizes, found: Findings
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
+    """The boxes that stay, (n, 4), xyxy in pixels inside of their image, their areas and their numbers in `annotations`."""
     numbers = np.flatnonzero(sizes[annotations.image_of_box, 0] > 0) if len(annotations) else np.zeros(0, dtype=np.int64)
     of_image = annotations.image_of_box[numbers]
     size = sizes[of_image][:, [0, 1, 0, 1]].astype(np.float64)  # (n, 4)
@@ -112,12 +108,13 @@ def _clean_boxes(annotations: Annotations, sizes: Sizes, found: Findings) -> tup
     finite = np.asarray(np.isfinite(boxes).all(axis=1))
     boxes = np.where(finite[:, None], boxes, 0.0)
     sides = boxes[:, 2:] - boxes[:, :2]
-    cut = np.clip(boxes, 0, size).astype(np.float32)
+    exact = np.clip(boxes, 0, size)
+    cut = exact.astype(np.float32)
     inside = (cut[:, 2:] > cut[:, :2]).all(axis=1)
     overhang = np.maximum(-boxes, boxes - size).max(axis=1, initial=0.0)
     # Each box has the first problem that fits it.
     reversed_ = (sides < 0).any(axis=1)
-    no_area = (sides.astype(np.float32) == 0).any(axis=1)
+    no_area = (sides == 0).any(axis=1) | ((cut[:, 2:] == cut[:, :2]).any(axis=1) & (overhang <= 0))
     repeated = _repeated(of_image, annotations.labels[numbers], annotations.crowds[numbers], cut)
     checks = (
         (Kind.NOT_FINITE, ~finite),
@@ -132,7 +129,8 @@ def _clean_boxes(annotations: Annotations, sizes: Sizes, found: Findings) -> tup
         left &= ~has_problem
     is_cut = left & (overhang > ROUNDING)
     _tell(annotations, numbers[is_cut], boxes[is_cut], Kind.CUT, found)
-    return cut[left], numbers[left]
+    areas = (exact[left, 2] - exact[left, 0]) * (exact[left, 3] - exact[left, 1])
+    return cut[left], areas, numbers[left]
 
 
 def _repeated(

@@ -30,9 +30,9 @@ def without_damaged(data: DetectionData) -> Readable:
         with ThreadPoolExecutor(DECODING_THREADS) as pool:
             broken = list(pool.map(_what_is_wrong, records))
         found = Findings()
-        for what in broken:
+        for record, what in zip(records, broken, strict=True):
             if what is not None:
-                found.add(what.kind, what.what)
+                found.add(what.kind, f"{record.path} {what.reason}")
         splits[split] = tuple(record for record, what in zip(records, broken, strict=True) if what is None)
         problems[split] = found.problems({"image": len(records)})
     return Readable(replace(data, splits=splits), problems)

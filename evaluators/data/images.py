@@ -51,11 +51,17 @@ _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 """Values of the EXIF tag Orientation that swap width and height (EXIF 2.3, 4.6.4 A)."""
 
 
+def images_below(folder: Path) -> list[Path]:
+    """The images below a folder, sorted by path, without hidden ones (macOS puts a ._a.jpg beside each a.jpg)."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+
+
 class Broken(NamedTuple):
-    """Why an image cannot be used: the kind of problem, and the file with the reason."""
+    """Why an image cannot be used: the kind of problem, and the reason, which follows the name of the file in a sentence."""
 
     kind: Kind
-    what: str
+    reason: str
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -123,7 +129,7 @@ def image_of(record: Record) -> NDArray[np.uint8]:
     """The image of a record as uint8 (height, width, 3), RGB. Raises DataError if it is damaged or not of the record's size."""
     image = readable_image(record)
     if isinstance(image, Broken):
-        raise DataError(f"the image {image.what}; correct its annotation, or restore or remove the file")
+        raise DataError(f"the image {record.path} {image.reason}; correct its annotation, or restore or remove the file")
     return image
 
 
@@ -134,13 +140,12 @@ def readable_image(record: Record) -> NDArray[np.uint8] | Broken:
     assert record.path is not None  # Record checks it
     image = _decoded(record.path)
     if isinstance(image, str):
-        return Broken(Kind.UNREADABLE, f"{record.path} {image}")
+        return Broken(Kind.UNREADABLE, image)
     height, width = image.shape[:2]
     if (width, height) == (record.width, record.height):
         return image
     turned = " (its EXIF turns it)" if (height, width) == (record.width, record.height) else ""
-    told = f"{record.path} has {width}x{height} pixels{turned}, not {record.width}x{record.height}"
-    return Broken(Kind.OTHER_SIZE, told)
+    return Broken(Kind.OTHER_SIZE, f"has {width}x{height} pixels{turned}, not {record.width}x{record.height}")
 
 
 def image_size(path: Path) -> tuple[int, int]:

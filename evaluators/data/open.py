@@ -27,6 +27,7 @@ from evaluators.data.digits import digit_scenes
 from evaluators.data.formats.coco import find_coco, read_coco
 from evaluators.data.formats.cvat import find_cvat, read_cvat
 from evaluators.data.formats.fiftyone import find_fiftyone, read_fiftyone
+from evaluators.data.formats.json_files import read_json
 from evaluators.data.formats.label_studio import find_label_studio, read_label_studio
 from evaluators.data.formats.labelme import find_labelme, read_labelme
 from evaluators.data.formats.table import find_csv, read_csv
@@ -52,8 +53,8 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "data.yaml": Format(find_data_yaml, read_data_yaml),
     "COCO": Format(find_coco, read_coco),
+    "data.yaml": Format(find_data_yaml, read_data_yaml),
     "FiftyOne": Format(find_fiftyone, read_fiftyone),
     "Label Studio": Format(find_label_studio, read_label_studio),
     "CVAT": Format(find_cvat, read_cvat),
@@ -63,6 +64,9 @@ FORMATS = {
     "YOLO label files": Format(find_label_files, read_label_files, part_of="data.yaml"),
 }
 """The first format that a data set has is read."""
+
+_JSON_TRIED = 20
+"""JSON files that are read to see whether they are broken, in a folder without any annotations that are known."""
 
 Splits = Mapping[str, tuple[Record, ...]]
 
@@ -116,7 +120,9 @@ def open_data(source: str | DataSource, *, may_refuse: bool = True) -> Detection
     if wanted.path in BUILT_IN:
         data = BUILT_IN[wanted.path]()
         arranged = _arranged(data.splits, wanted, data.names)
-        return replace(data, splits=arranged.splits, shares=arranged.shares, notes=tuple(arranged.notes))
+        usable, dropped = _usable(arranged, wanted)
+        notes = (*arranged.notes, *dropped)
+        return replace(data, splits=usable, shares=arranged.shares, split=wanted.split, val=wanted.val, notes=notes)
     read = _read(wanted.path)
     arranged = _arranged(read.splits, wanted, read.names)
     _find_same(arranged.splits, read.found)
@@ -125,16 +131,18 @@ def open_data(source: str | DataSource, *, may_refuse: bool = True) -> Detection
     if may_refuse:
         check_problems(wanted.path, problems, wanted.strict)
     try:
-        usable, dropped = _usable(arranged.splits, wanted.path)
-    except DataError:
-        check_problems(wanted.path, problems, wanted.strict)  # where they left nothing, they are the reason
-        raise
+        usable, dropped = _usable(arranged, wanted)
+    except DataError as error:  # where problems left nothing, they are the reason
+        check_problems(wanted.path, problems, wanted.strict)
+        raise DataError(". ".join([str(error), *map(str, problems)])) from None
     return DetectionData(
         source=wanted.path,
         names=read.names,
         splits=usable,
         category_ids=read.ids,
         shares=arranged.shares,
+        split=wanted.split,
+        val=wanted.val,
         format=read.format,
         problems=problems,
         notes=(*read.notes, *arranged.notes, *dropped),
@@ -143,7 +151,7 @@ def open_data(source: str | DataSource, *, may_refuse: bool = True) -> Detection
 
 def _read(spec: str) -> _Read:
     """Read the files at a path in the first format that they have."""
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))  # which leaves "~nobody" as it is
     if not path.exists():
         near = difflib.get_close_matches(spec, BUILT_IN, n=1)
         hint = f" (did you mean '{near[0]}'?)" if near else ""
@@ -168,8 +176,8 @@ def _unnamed(tree: Tree, raw: RawData) -> list[str]:
     """A note on images of the folder that no annotation names; they may be forgotten ones, or pictures without objects."""
     if tree.given != tree.root:
         return []
-    named = {os.path.normpath(image.path) for split in raw.splits.values() for image in split.images}
-    rest = [path for path in tree.images if str(path) not in named]
+    named = {os.path.abspath(image.path) for split in raw.splits.values() for image in split.images}
+    rest = [path for path in tree.images if os.path.abspath(path) not in named]
     if not rest:
         return []
     what = "1 image of the folder is" if len(rest) == 1 else f"{len(rest)} images of the folder are"
@@ -182,6 +190,8 @@ def _some(files: Sequence[Path], tree: Tree) -> str:
 
 
 def _no_annotations(tree: Tree, path: Path) -> str:
+    for file in tree.files(".json")[:_JSON_TRIED]:
+        read_json(file)  # raises the error of a file that is broken, which may be the reason
     looked = ", ".join(FORMATS)
     if path.is_file():
         return f"{path} holds no annotations that are known ({looked}); give the folder of the data set"
@@ -201,10 +211,10 @@ def _arranged(splits: Splits, wanted: DataSource, names: tuple[str, ...]) -> _Ar
         return _divided(_all(splits), {}, wanted.split, "as --split says")
     rest, train = splits.get(NO_SPLIT, ()), splits.get("train", ())
     notes = [f"{len(rest)} images are in no split, unlike the others, and were left out"] if rest and train else []
-    if splits.get("val"):
+    if "val" in splits:
         own = {"train": train or rest} | {split: splits[split] for split in SPLITS[1:] if split in splits}
         return _Arranged(own, "", notes)
-    kept = {"test": splits["test"]} if splits.get("test") else {}
+    kept = {"test": splits["test"]} if "test" in splits else {}
     divided = _divided(train or rest, kept, DEFAULT_SHARES, "because the data have no val split")
     return divided._replace(notes=[*notes, *divided.notes])
 
@@ -258,13 +268,18 @@ def _find_same(splits: Splits, found: Findings) -> None:
     found.add_all(Kind.TWO_SPLITS, len(pairs), [f"{one} = {other}" for one, other in pairs[:3]])
 
 
-def _usable(splits: Splits, spec: str) -> tuple[Splits, list[str]]:
+def _usable(arranged: _Arranged, wanted: DataSource) -> tuple[Splits, list[str]]:
     """The splits that can be used, and notes on a test split that cannot. Raises DataError when train or val cannot."""
+    splits = arranged.splits
     for name in ("train", "val"):
+        where = f"--val {wanted.val}" if name == "val" and wanted.val else wanted.path
+        if arranged.shares and not splits.get(name):
+            total = len(_all(splits))
+            raise DataError(f"{where}: {total} images are too few to be divided into train and val; add images with boxes")
         if not splits.get(name):
-            raise DataError(f"{spec}: the split '{name}' has no images; add images to it, or give --split 70/15/15")
+            raise DataError(f"{where}: the split '{name}' has no images; add images to it, or give --split {DEFAULT_SHARES}")
         if all(record.crowd.all() for record in splits[name]):  # without boxes there is nothing to learn, and AP is not defined
-            raise DataError(f"{spec}: no image of the split '{name}' has a box; check that its labels are in place")
+            raise DataError(f"{where}: no image of the split '{name}' has a box; check that its labels are in place")
     test = splits.get("test")
     if test is None:
         return splits, []

@@ -9,6 +9,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,6 +80,10 @@ class DetectionData:
     category_ids: tuple[int, ...]  # the COCO id of each class
     may_flip: bool = True
     """Whether a mirrored image is as good an example. Mirrored digits and letters are not."""
+    split: str = ""
+    """The shares that the user asked for; "" for none."""
+    val: str = ""
+    """The path of the other data set that is the val split, as the user gave it; "" for none."""
     shares: str = ""
     """Shares of train, val and test, by which the data were divided, such as "70/15/15"; "" for splits of their own."""
     format: str = "built in"
@@ -106,8 +111,13 @@ def splits_table(data: DetectionData) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("split", "image"))
-    writer.writerows((split, str(r.path or r.image_id)) for split, records in data.splits.items() for r in records)
+    writer.writerows((split, _printable(r)) for split, records in data.splits.items() for r in records)
     return text.getvalue()
+
+
+def _printable(record: Record) -> str:
+    """The path of an image, or its id. A name that is no UTF-8 is escaped."""
+    return str(record.image_id) if record.path is None else os.fsencode(record.path).decode("utf-8", "backslashreplace")
 
 
 def digest(data: DetectionData) -> str:

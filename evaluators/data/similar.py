@@ -76,14 +76,22 @@ def groups_of(hashes: Hashes) -> NDArray[np.int64]:
 
 
 def _near(hashes: Hashes, piece: int) -> Iterable[tuple[int, int]]:
-    """Pairs of hashes that are equal in one piece and differ in MOST_BITS at most."""
+    """Pairs of hashes that are equal in one piece and differ in MOST_BITS at most: enough of them to connect each group.
+
+    Each hash is reached from one other at most, so that thousands of frames of a camera give thousands of pairs, not millions.
+    """
     order = np.argsort(hashes[:, piece], kind="stable")
     _, starts = np.unique(hashes[order, piece], return_index=True)
     for bucket in np.split(order, starts[1:]):
-        for i, one in enumerate(bucket[:-1]):
-            others = bucket[i + 1 :]
-            differing = np.bitwise_count(hashes[others] ^ hashes[one]).sum(axis=1)
-            yield from ((int(one), int(other)) for other in others[differing <= MOST_BITS])
+        rest, reached = bucket, bucket[:0]
+        while len(rest):
+            if not len(reached):
+                reached, rest = rest[:1], rest[1:]
+            one, reached = reached[0], reached[1:]
+            differing = np.bitwise_count(hashes[rest] ^ hashes[one]).sum(axis=1)
+            near = rest[differing <= MOST_BITS]
+            yield from ((int(one), int(other)) for other in near)
+            rest, reached = rest[differing > MOST_BITS], np.concatenate([reached, near])
 
 
 def difference_hashes(paths: Sequence[Path]) -> Hashes:

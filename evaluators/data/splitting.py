@@ -50,6 +50,8 @@ def assign(
 ) -> list[str]:
     """The split of each record. Every split gets boxes where there are enough groups with boxes; one that would have none stays
     empty. The same arguments give the same splits."""
+    if not records:
+        return []
     names = list(shares)
     wanted = np.array([shares[name] for name in names])
     members = _members(_cut(groups))

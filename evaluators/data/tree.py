@@ -24,6 +24,8 @@ MOST_FILES = 5_000_000
 _ANNOTATION_FOLDERS = frozenset({"annotations", "labels", "imagesets"})
 """Folders beside which the images lie. An annotation file that is given alone brings the folder above as its data set."""
 
+_IMAGE_FOLDERS = frozenset({"images", "jpegimages"})
+
 _SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -79,27 +81,46 @@ class Tree:
             if path is not None:
                 return path
         tail = PurePosixPath(text)
-        if tail.is_absolute() and Path(tail).is_file():
+        if tail.is_absolute() and tail.suffix.lower() in IMAGE_SUFFIXES and os.path.isfile(tail):
             return Path(tail)
-        candidates = self._by_name.get(tail.name, [])
-        if split:
-            candidates = [path for path in candidates if self.split_of_folder(path) in (split, NO_SPLIT)]
+        candidates = self._of_split(self._by_name.get(tail.name, []), split)
         if len(candidates) < 2:
-            return candidates[0] if candidates else near.parent / tail
-        first, second = sorted((_distance(path, tail, near, split), path) for path in candidates)[:2]
+            missing = near.parent / (tail.name if tail.is_absolute() else tail)
+            return candidates[0] if candidates else missing
+        first, second = sorted((self._distance(path, tail, near, split), path) for path in candidates)[:2]
         if first[0] == second[0]:
             raise DataError(f"{near} names the image {name}, which may be {first[1]} or {second[1]}; remove one of them")
         return first[1]
 
-    def image_of_stem(self, file: Path) -> Path | None:
-        """The image that the annotation file `file` describes by its own name: beside it, or in a folder of the same path in
-        which `labels` (or `annotations`) stands for `images` (or `JPEGImages`); None where there is none."""
-        candidates = self._by_stem.get(file.stem, ())
+    def image_of_stem(self, file: Path, split: str | None = None) -> Path | None:
+        """The image that the annotation file `file` describes by its own name: the nearest one of that stem that lies in no
+        folder of another split; None where there is none. split: of the annotation; None for the one that its folder names."""
+        split = self.split_of_folder(file) if split is None else split
+        candidates = self._of_split(self._by_stem.get(file.stem, []), split)
         if len(candidates) < 2:
             return candidates[0] if candidates else None
         tail = PurePosixPath(file.stem)
-        split = self.split_of_folder(file)
-        return min((_distance(path, tail, file, split), path) for path in candidates)[1]
+        return min((self._distance(path, tail, file, split), path) for path in candidates)[1]
+
+    def _of_split(self, images: list[Path], split: str) -> list[Path]:
+        """The images that may belong to `split`: those in a folder of it or of no split."""
+        return [path for path in images if self.split_of_folder(path) in (split, NO_SPLIT)] if split else images
+
+    def _distance(self, path: Path, tail: PurePosixPath, near: Path, split: str) -> tuple[int, int, int, int]:
+        """How unlikely it is that `path` is the image `tail` of the annotation file `near`; the least is meant.
+
+        Images that share folders with the name come first, then those of the split, then those in a folder called `images`
+        (masks and depths have the same names), then the nearest.
+        """
+        shared = 0
+        for mine, named in zip(reversed(path.parts[:-1]), reversed(tail.parts[:-1]), strict=False):
+            if mine != named:
+                break
+            shared += 1
+        below = path.parts[len(self.root.parts) :] if path.is_relative_to(self.root) else path.parts
+        is_elsewhere = _IMAGE_FOLDERS.isdisjoint(part.lower() for part in below[:-1])
+        away = len(path.parts) + len(near.parts) - 2 * len(Path(os.path.commonpath([path, near])).parts)
+        return -shared, int(self.split_of_folder(path) != split), int(is_elsewhere), away
 
     def split_of_folder(self, file: Path) -> str:
         """The split that the folders of `file`, below the root, name: for an image, and for the annotations of one image."""
@@ -156,18 +177,6 @@ def split_of(path: Path) -> str:
         if named:
             return named[-1]
     return NO_SPLIT
-
-
-def _distance(path: Path, tail: PurePosixPath, near: Path, split: str) -> tuple[int, int, int]:
-    """How unlikely it is that `path` is the image `tail` of the annotation file `near`; the least is meant."""
-    shared = 0
-    for mine, named in zip(reversed(path.parts[:-1]), reversed(tail.parts[:-1]), strict=False):
-        if mine != named:
-            break
-        shared += 1
-    common = os.path.commonpath([path, near])
-    away = len(path.parts) + len(near.parts) - 2 * len(Path(common).parts)
-    return -shared, int(split_of(path.parent) != split), away
 
 
 def _walk(root: Path) -> Iterator[Path]:

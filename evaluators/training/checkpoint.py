@@ -25,8 +25,8 @@ class DetectorCheckpoint:
     """A trained detector: what best.pt and last.pt have in common.
 
     weights: the averaged weights, by name. genotype: the YAML text that rebuilds the network. names: of the classes. imgsz:
-    pixels that it was trained at. epoch: after which the file was written, from 1. metrics: COCO's on val. shares: of train,
-    val and test, by which the data were divided, such as "70/15/15"; "" for data that have splits of their own.
+    pixels that it was trained at. epoch: after which the file was written, from 1. metrics: COCO's on val. data_digest: of the
+    data, "" in older files. split, val: the options by which the data were divided (records.DetectionData).
     """
 
     weights: Mapping[str, Tensor]
@@ -35,7 +35,9 @@ class DetectorCheckpoint:
     imgsz: int
     epoch: int
     metrics: Mapping[str, float]
-    shares: str = ""
+    data_digest: str = ""
+    split: str = ""
+    val: str = ""
 
 
 def load_detector(path: Path) -> DetectorCheckpoint:
@@ -49,7 +51,9 @@ def load_detector(path: Path) -> DetectorCheckpoint:
             imgsz=content["recipe"]["imgsz"],
             epoch=content["epoch"],
             metrics=content["metrics"],
-            shares=content.get("shares", ""),
+            data_digest=content.get("data_digest", ""),
+            split=content.get("split", ""),
+            val=content.get("val", ""),
         )
     except KeyError as error:
         raise InputError(f"{path} lacks {error}; give the best.pt or last.pt of gpnas train") from error
@@ -91,11 +95,11 @@ def load_matching_from(path: Path, network: Network) -> str:
     return f"{count} of {total} values ({count / total:.0%}) are taken from {path}"
 
 
-def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Recipe) -> dict[str, Any]:
+def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Recipe, data_digest: str) -> dict[str, Any]:
     """The content of last.pt, which includes a `TrainingState.state_dict`.
 
-    Raises InputError unless it belongs to a training with this `genotype`, these class `names` and this `recipe` (device and
-    precision may differ).
+    Raises InputError unless it belongs to a training with this `genotype`, these class `names`, this `recipe` (device and
+    precision may differ) and data of this digest.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: nothing to resume; train without --resume")
@@ -106,6 +110,10 @@ def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Reci
         raise InputError(f"{path} is the training of another architecture; resume with its own, or train in another folder")
     if tuple(content["names"]) != tuple(names):
         raise InputError(f"{path} detects {', '.join(content['names'])}, the data have {', '.join(names)}; give its own data")
+    if content.get("data_digest", data_digest) != data_digest:
+        asked = " ".join(f"--{option} {content[option]}" for option in ("split", "val") if content.get(option))
+        remedy = f"give {asked}, as before" if asked else "give the same data, and no --split or --val"
+        raise InputError(f"{path} was trained on other images, or on others of these; {remedy}, or train in another folder")
     trained_with = content["recipe"]
     for key, value in asdict(recipe).items():
         if key not in ("device", "precision") and trained_with.get(key) != value:

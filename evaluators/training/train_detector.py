@@ -18,7 +18,7 @@ import torch
 
 from evaluators.data.bank import ImageBank, check_memory, load_bank
 from evaluators.data.problems import Problem
-from evaluators.data.records import DetectionData, Record, splits_table
+from evaluators.data.records import DetectionData, Record, digest, splits_table
 from evaluators.detector.ap import CocoEvaluation, Detections
 from evaluators.device import pick_device
 from evaluators.judge import Split, check_network, judge, load_split
@@ -86,10 +86,18 @@ def train_detector(
     check_network(graph, len(data.names), recipe.imgsz)
     recipe = for_data(recipe, data)
     last, best = out / "last.pt", out / "best.pt"
-    resumed = load_resumable(last, genotype, data.names, recipe) if resume else None
+    content_of_data = digest(data)
+    resumed = load_resumable(last, genotype, data.names, recipe, content_of_data) if resume else None
     if not resume and last.exists():
         raise InputError(f"{out} holds a training already; resume it, or name another folder with --out")
-    about = {"genotype": genotype, "names": list(data.names), "recipe": asdict(recipe), "shares": data.shares}
+    about = {
+        "genotype": genotype,
+        "names": list(data.names),
+        "recipe": asdict(recipe),
+        "data_digest": content_of_data,
+        "split": data.split,
+        "val": data.val,
+    }
     history: list[dict[str, Any]] = list(resumed["history"]) if resumed else []
 
     def save(state: TrainingState) -> None:
@@ -106,7 +114,7 @@ def train_detector(
         loaded = load_matching_from(weights, network) if weights is not None and resumed is None else ""
         if resumed is not None:
             load_weights(network, resumed["model"], last)
-        if group.is_leader:
+        if group.is_leader and resumed is None:
             write_text(out / "splits.csv", splits_table(data))
         train, val, judged = _load_images(data, recipe.imgsz, device, is_leader=group.is_leader, tell=tell)
         result = fit(network, train, val, data.names, recipe, report=report, save=save, resume_from=resumed, group=group)

@@ -86,6 +86,11 @@ def prepare_folder(folder: Path, option: str) -> None:
         raise InputError(f"{option}: the folder {folder} cannot be made ({error.strerror}); give another one") from None
 
 
+def absolute(source: str) -> str:
+    """The path of data as runs and checkpoints keep it. The name of built-in data, and "", stay as they are."""
+    return source if source in ("", "digits") else str(Path(os.path.expanduser(source)).resolve())
+
+
 def tell_problems(data: DetectionData) -> None:
     """Print what was mended when the data were opened, and what else the user should know of them."""
     for text in (*map(str, data.problems), *data.notes):

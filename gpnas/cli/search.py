@@ -24,6 +24,7 @@ from gpnas.cli.options import (
     Shares,
     Strict,
     Val,
+    absolute,
     check_imgsz,
     gpu_memory_table,
     new_run_folder,
@@ -175,19 +176,14 @@ def _data_facts(source: DataSource, images: DetectionData) -> DataFacts:
     from gpnas.run.settings import DataFacts
 
     return DataFacts(
-        source=_absolute(source.path),
+        source=absolute(source.path),
         digest=digest(images),
         names=tuple(images.names),
         images={split: len(records) for split, records in images.splits.items()},
         split=source.split,
-        val=_absolute(source.val) if source.val else "",
+        val=absolute(source.val),
         strict=source.strict,
     )
-
-
-def _absolute(source: str) -> str:
-    """The data's path as it is kept in a run; the name of built-in data stays as it is."""
-    return source if source == "digits" else str(Path(source).resolve())
 
 
 def resume(
@@ -204,7 +200,7 @@ def resume(
     with Journal.open(run, write=True) as journal:
         settings = RunSettings.from_json(journal.settings)
         if data is not None:
-            settings = replace(settings, data=replace(settings.data, source=_absolute(data)))
+            settings = replace(settings, data=replace(settings.data, source=absolute(data)))
         source = settings.data.source
         if digest(open_data(_source(settings))) != settings.data.digest:
             raise InputError(f"{source}: the data changed since {run} began; start a new search on them")

@@ -23,6 +23,7 @@ from gpnas.cli.options import (
     Shares,
     Strict,
     Val,
+    absolute,
     check_imgsz,
     new_run_folder,
     prepare_file,
@@ -73,7 +74,7 @@ def train(
     from search_spaces.architecture import candidate
 
     architecture = read_source(source)
-    images = open_data(DataSource(data, split, val, strict))
+    images = open_data(DataSource(data, split, absolute(val), strict))
     size = searched_imgsz(architecture) if imgsz is None else imgsz
     network = candidate(for_classes(architecture, len(images.names)))
     check_imgsz(size)
@@ -161,14 +162,13 @@ def val(
     save: Annotated[Path | None, typer.Option(help="file for the detections, in COCO's results format")] = None,
 ) -> None:
     """Measure a trained detector with pycocotools: COCO metrics over all classes and for each."""
-    from evaluators.data.open import DataSource, open_data
     from evaluators.detector.ap import coco_results
     from evaluators.judge import judge_split
     from gpnas.files import write_text
 
     prepare_file(save, "--save")
     network, detector = _detector(checkpoint)
-    images = open_data(DataSource(data, split=detector.shares))
+    images = _as_in_training(data, detector)
     if split == "all":
         images = replace(images, splits={"all": tuple(record for records in images.splits.values() for record in records)})
     if split not in images.splits:
@@ -187,6 +187,22 @@ def val(
     if save is not None:
         write_text(save, json.dumps(coco_results(judged.records, images.category_ids, detections)))
         typer.echo(f"detections: {save}")
+
+
+def _as_in_training(data: str, detector: DetectorCheckpoint) -> DetectionData:
+    """The data, divided as for the training of `detector` if it was trained on them, so that no image of its training is
+    taken for validation."""
+    from evaluators.data.open import DataSource, open_data
+    from evaluators.data.records import digest
+
+    images = open_data(data)
+    if not (detector.split or detector.val) or digest(images) == detector.data_digest:
+        return images
+    try:
+        divided = open_data(DataSource(data, detector.split, detector.val))
+    except InputError:  # other data than those of the training, or the other data set of --val is gone
+        return images
+    return divided if digest(divided) == detector.data_digest else images
 
 
 def predict(

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from evaluators.data import bank
+from evaluators.data.open import open_data
+from evaluators.data.records import splits_table
 from tests.cli.conftest import Gpnas, Refused
 from tests.cli.pictures import write_coco
 from tests.cli.untrained import Untrained, search, trials
@@ -153,4 +155,43 @@ def test_a_search_divides_its_data_the_same_when_it_is_resumed(
     first = (run / "splits.csv").read_text()
     code, out, err = gpnas("resume", run, "--budget", "3trials")
     assert code == 0 and len(trials(gpnas, run)["trials"]) == 3, err
-    assert (run / "splits.csv").read_text() == first and evaluators[1].options["data"].split == "60/40"
+    assert splits_table(open_data(evaluators[1].options["data"])) == first
+
+
+def test_a_training_is_not_resumed_on_other_images(gpnas: Gpnas, refused: Refused, architecture: Path, tmp_path: Path) -> None:
+    data, run = without_val(write_coco(tmp_path / "data", images=12)), tmp_path / "run"
+    assert gpnas("train", architecture, "--data", data, "--split", "50/50", *COMMON, "--out", run)[0] == 0
+    table = (run / "splits.csv").read_text()
+    for options in ((), ("--split", "60/40")):
+        message = refused("train", architecture, "--data", data, *options, *COMMON, "--out", run, "--resume")
+        assert "was trained on other images, or on others of these; give --split 50/50, as before" in message
+    assert (run / "splits.csv").read_text() == table
+    assert gpnas("train", architecture, "--data", data, "--split", "50/50", *COMMON, "--out", run, "--resume")[0] == 0
+
+
+def test_a_checkpoint_is_measured_on_the_val_split_of_its_training(gpnas: Gpnas, architecture: Path, tmp_path: Path) -> None:
+    """Data with a test split and no val split keep their test images; --val is taken again; other data are as they are."""
+    data = write_coco(tmp_path / "data", images=10)
+    (data / "annotations/instances_val.json").rename(data / "annotations/instances_test.json")
+    other = without_val(write_coco(tmp_path / "other", images=5))
+    for name, options in (("kept", ()), ("other", ("--val", other))):
+        run = tmp_path / name
+        assert gpnas("train", architecture, "--data", data, *options, *COMMON, "--out", run)[0] == 0
+        trained = [row.split(",")[0] for row in (run / "splits.csv").read_text().splitlines()[1:]]
+        for split in ("val", "test"):
+            saved = tmp_path / f"{name}-{split}.json"
+            code, _, err = gpnas("val", run / "best.pt", "--data", data, "--split", split, "--device", "cpu", "--save", saved)
+            assert code == 0, err
+            images = {row["image_id"] for row in json.loads(saved.read_text())}
+            assert len(images) == trained.count(split)
+    code, out, err = gpnas("val", tmp_path / "kept/best.pt", "--data", write_coco(tmp_path / "new"), "--device", "cpu")
+    assert code == 0 and "divided" not in out, err
+
+
+def test_a_home_folder_in_a_path_is_understood_by_the_workers_too(
+    gpnas: Gpnas, evaluators: list[Untrained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_coco(tmp_path / "home/data")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert search(gpnas, tmp_path / "run", "--budget", "1trials", "--data", "~/data")[0] == 0
+    assert evaluators[0].options["data"].path == str(data)

@@ -26,6 +26,15 @@ from gpnas.errors import DataError
 
 _LISTS = ("images", "annotations", "categories")
 
+_ROBOFLOW = "_annotations.coco.json"
+
+_WITHOUT_BOXES = "image_info_"
+"""How the names of COCO's lists of images without annotations begin (image_info_test2017.json)."""
+
+
+_MOST_PIXELS = 10**6
+"""Of a side of an image. What is larger is no size, and is read from the image itself."""
+
 
 class Box(NamedTuple):
     """What is read of an entry of "annotations"; nothing is checked."""
@@ -48,7 +57,8 @@ class CocoFile(NamedTuple):
 
 def find_coco(tree: Tree) -> list[Path]:
     """The JSON files that hold a list of images and one of categories; of a large file, the first of its lists tells."""
-    return [file for file in tree.files(".json") if _is_coco(file)]
+    found = [file for file in tree.files(".json") if _is_coco(file)]
+    return [file for file in found if not file.name.startswith(_WITHOUT_BOXES)] or found
 
 
 def _is_coco(file: Path) -> bool:
@@ -64,7 +74,8 @@ def read_coco(tree: Tree, files: Sequence[Path]) -> RawData:
     by_split = _one_file_a_split(tree, files)
     contents = {split: _parsed(file) for split, file in by_split.items()}
     leader = "train" if "train" in by_split else next(iter(by_split))
-    _drop_project(contents.values())
+    if all(file.name == _ROBOFLOW for file in by_split.values()):
+        _drop_project(contents.values())
     names = _category_names(by_split[leader], contents[leader])
     for split, file in by_split.items():
         for category, name in _category_names(file, contents[split]).items():
@@ -88,7 +99,7 @@ def _one_file_a_split(tree: Tree, files: Sequence[Path]) -> dict[str, Path]:
         grouped = {s: f for s, f in grouped.items() if ("train" in grouped) == (s != NO_SPLIT)}
     elif NO_SPLIT in grouped:
         grouped["train"] = grouped.pop(NO_SPLIT)
-    chosen = {split: _instances(grouped[split]) for split in (*SPLITS, NO_SPLIT) if split in grouped}
+    chosen = {split: _instances(tree, grouped[split]) for split in (*SPLITS, NO_SPLIT) if split in grouped}
     for split, several in chosen.items():
         if len(several) > 1:
             two = " and ".join(str(file.relative_to(tree.root)) for file in several[:2])
@@ -97,10 +108,10 @@ def _one_file_a_split(tree: Tree, files: Sequence[Path]) -> dict[str, Path]:
     return {split: several[0] for split, several in chosen.items()}
 
 
-def _instances(files: Sequence[Path]) -> Sequence[Path]:
-    """COCO keeps boxes in instances_*.json, beside captions, key points and stuff of the same images."""
-    named = [file for file in files if file.name.startswith("instances_")]
-    return named or files
+def _instances(tree: Tree, files: Sequence[Path]) -> Sequence[Path]:
+    """COCO keeps boxes in annotations/instances_*.json, beside captions, key points and stuff of the same images."""
+    named = [file for file in files if file.name.startswith("instances_")] or files
+    return [file for file in named if file.parent == tree.root / "annotations"] or named
 
 
 def _parsed(file: Path) -> CocoFile:
@@ -195,14 +206,17 @@ def _corners(bbox: Any) -> tuple[float, float, float, float]:
     try:
         x, y, width, height = bbox
         return float(x), float(y), float(x) + float(width), float(y) + float(height)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan, math.nan, math.nan, math.nan
 
 
 def _area(area: Any) -> float:
-    return float(area) if isinstance(area, int | float) else math.nan
+    try:
+        return float(area) if isinstance(area, int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _pixels(length: Any) -> int:
-    """A width or height in pixels; 0 where the file does not tell it."""
-    return int(length) if isinstance(length, int | float) and math.isfinite(length) and length > 0 else 0
+    """A width or height in pixels; 0 where the file does not tell one that an image can have."""
+    return int(length) if isinstance(length, int | float) and 1 <= length <= _MOST_PIXELS else 0

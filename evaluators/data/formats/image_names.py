@@ -12,7 +12,7 @@ from evaluators.data.tree import Tree
 def image_called(tree: Tree, name: str, near: Path, split: str = NO_SPLIT) -> Path:
     """The image that the file `near` calls `name`, with its suffix or without. Raises DataError when two are as likely."""
     if PureWindowsPath(name).suffix.lower() not in IMAGE_SUFFIXES:
-        of_stem = tree.image_of_stem(near.with_name(f"{PureWindowsPath(name).name}{near.suffix}"))
+        of_stem = tree.image_of_stem(near.with_name(f"{PureWindowsPath(name).name}{near.suffix}"), split)
         if of_stem is not None:
             return of_stem
     return tree.image_named(name, near, split)
@@ -25,7 +25,7 @@ def image_described(tree: Tree, file: Path, name: str, split: str = NO_SPLIT) ->
     and annotation file together, and the name inside stays behind; it may even be that of another image now. Raises DataError
     when two images are as likely.
     """
-    own = tree.image_of_stem(file)
+    own = tree.image_of_stem(file, split or None)
     if not name:
         return own or file.with_suffix(".jpg")
     if own is not None and _stem(PureWindowsPath(name).name) != file.stem:

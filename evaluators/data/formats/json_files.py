@@ -51,25 +51,42 @@ class TopLevel:
     is_complete: bool
 
 
-@cache
 def top_level(path: Path) -> TopLevel | None:
     """What the first HEAD bytes of a file tell; None for a file that cannot be read or that is no JSON object or list."""
-    return _scan_file(path, HEAD)
+    return _top_level(path, _stamp(path))
 
 
-@cache
 def has_keys(path: Path, *keys: str) -> bool:
     """Whether the object at the top of a file, or the first object of the list at its top, has all of these keys.
 
     A file above SMALL bytes is read beyond its head only when one of the keys stands in the head. Never raises.
     """
-    top = top_level(path)
+    return _has_keys(path, _stamp(path), keys)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Length and time of a file: what is remembered of it holds until they change."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+@cache
+def _top_level(path: Path, stamp: tuple[int, int]) -> TopLevel | None:
+    return _scan_file(path, HEAD)
+
+
+@cache
+def _has_keys(path: Path, stamp: tuple[int, int], keys: tuple[str, ...]) -> bool:
+    top = _top_level(path, stamp)
     if top is None:
         return False
     missing = set(keys) - set(top.keys)
     if not missing or top.is_complete:
         return not missing
-    if len(missing) == len(keys) and path.stat().st_size > SMALL:
+    if len(missing) == len(keys) and stamp[0] > SMALL:
         return False
     whole = _scan_file(path, None, frozenset(keys))
     return whole is not None and set(keys) <= set(whole.keys)

@@ -216,6 +216,12 @@ def _read_rows(tree: Tree, table: Table, raw: RawData, images: _Images, classes:
         name, label, told_split = _cell(row, table.image), _cell(row, table.label), _cell(row, table.split)
         numbers = [_cell(row, i) for i in table.box]
         has_box = any(numbers) or bool(label)
+        breaks = sum(cell.count("\n") for cell in row)
+        if breaks:  # a quotation mark without its partner swallows lines
+            raw.lines += breaks
+            told = " ".join(table.delimiter.join(row).split())
+            raw.found.add_all(Kind.NOT_A_LINE, breaks + 1, [f"{where} and before, in quotation marks ({told:.80})"])
+            continue
         if not name or (has_box and not label) or any(row[table.columns :]):
             raw.found.add(Kind.NOT_A_LINE, f"{where} ({table.delimiter.join(row):.80})")
             continue

@@ -13,17 +13,19 @@ has a kpt_shape, the box comes first and its key points are left out.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from evaluators.data.annotations import Annotations, RawData
-from evaluators.data.images import IMAGE_SUFFIXES
+from evaluators.data.images import IMAGE_SUFFIXES, images_below
 from evaluators.data.problems import Kind
 from evaluators.data.records import SPLITS
 from evaluators.data.tree import Tree, split_of
@@ -39,10 +41,14 @@ _PROBED = 50
 def find_data_yaml(tree: Tree) -> list[Path]:
     """The YAML files that say where images lie, and what the classes are; other YAML files are left alone."""
     found = [file for file in tree.files(".yaml", ".yml") if _is_data_yaml(file)]
-    return [file for file in found if file.name == "data.yaml"] or found
+    named = [file for file in found if file.name == "data.yaml"] or found
+    return [file for file in named if file.parent == tree.root] or named
 
 
 def _is_data_yaml(file: Path) -> bool:
+    """By what the file holds; a file called data.yaml is one in any case, so that its faults are told."""
+    if file.name in ("data.yaml", "data.yml"):
+        return True
     try:
         if file.stat().st_size > _MOST_YAML_BYTES:
             return False
@@ -55,7 +61,8 @@ def _is_data_yaml(file: Path) -> bool:
 def read_data_yaml(tree: Tree, files: Sequence[Path]) -> RawData:
     """Raises DataError, naming the file, and the key or the line, for what is missing or wrong."""
     if len(files) > 1:
-        raise DataError(f"{tree.root} has two descriptions, {files[0].name} and {files[1].name}; give the path of one of them")
+        two = " and ".join(str(file.relative_to(tree.root)) for file in files[:2])
+        raise DataError(f"{tree.root} has two descriptions, {two}; give the path of one of them")
     file = files[0]
     settings = _settings(file)
     names = _class_names(file, settings)
@@ -70,7 +77,7 @@ def read_data_yaml(tree: Tree, files: Sequence[Path]) -> RawData:
             raw.splits[split] = labels.read(images)
     if "train" not in raw.splits:
         raise DataError(f"{file} has no train split; add the key 'train' with a folder or a .txt list of images")
-    labels.check_classes()
+    labels.finish()
     return raw
 
 
@@ -79,7 +86,8 @@ def _settings(file: Path) -> Mapping[str, Any]:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise DataError(f"{file} is not valid YAML ({' '.join(str(error).split())}); correct it") from error
-    assert isinstance(settings, dict)  # find_data_yaml checked it
+    if not isinstance(settings, dict):
+        raise DataError(f"{file} holds no keys; give path, train, val and names")
     return settings
 
 
@@ -109,7 +117,7 @@ def _image_files(file: Path, settings: Mapping[str, Any], split: str, values: Se
         sources = [Path(os.path.normpath(root / part)) for root in _roots(file, settings) for part in _spellings(str(value))]
         source = next((source for source in sources if source.exists()), sources[0])
         if source.is_dir():
-            images += sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            images += images_below(source)
         elif source.is_file() and source.suffix == ".txt":
             images += _listed(source)
         elif split == "test" and not source.exists():
@@ -123,7 +131,7 @@ def _image_files(file: Path, settings: Mapping[str, Any], split: str, values: Se
 def _roots(file: Path, settings: Mapping[str, Any]) -> list[Path]:
     """Where relative folders start: at `path`, seen from the data.yaml. Ultralytics keeps all data sets in one folder, so that
     pets/data.yaml may say `path: pets`; then they start beside the data.yaml."""
-    given = Path(str(settings.get("path") or "")).expanduser()
+    given = Path(os.path.expanduser(str(settings.get("path") or "")))
     return [file.parent / given, file.parent] if given.name == file.parent.name else [file.parent / given]
 
 
@@ -149,7 +157,8 @@ def find_label_files(tree: Tree) -> list[Path]:
     """Text files of boxes that belong to images by their names, for a data set without a data.yaml."""
     files = [file for file in tree.files(".txt") if file.name not in _CLASS_FILES | _LISTS.keys()]
     belonging = [file for file in files if tree.image_of_stem(file) is not None]
-    return belonging if any(_holds_boxes(file) for file in belonging[:_PROBED]) else []
+    probed = itertools.islice((file for file in belonging if file.stat().st_size), _PROBED)
+    return belonging if any(map(_holds_boxes, probed)) else []
 
 
 def _holds_boxes(file: Path) -> bool:
@@ -163,10 +172,11 @@ def _holds_boxes(file: Path) -> bool:
 def read_label_files(tree: Tree, files: Sequence[Path]) -> RawData:
     """The images of a data set without a data.yaml. Raises DataError for what is missing or wrong."""
     raw = RawData(_names_of_class_files(tree, files), {})
-    labels = _LabelFiles(tree, raw, has_key_points=False)
+    described = {tree.image_of_stem(file): file for file in files}
+    labels = _LabelFiles(tree, raw, has_key_points=False, elsewhere=described)
     for split, images in _images_by_split(tree).items():
         raw.splits[split] = labels.read(images)
-    labels.check_classes()
+    labels.finish()
     return raw
 
 
@@ -207,19 +217,26 @@ def _listed_images(tree: Tree, file: Path) -> list[Path]:
 
 
 class _LabelFiles:
-    """Reads label files into a RawData, and collects the classes that nobody named."""
+    """Reads label files into a RawData, and collects the classes that nobody named, and labels without an image.
 
-    def __init__(self, tree: Tree, raw: RawData, *, has_key_points: bool) -> None:
-        self.tree, self.raw, self.has_key_points = tree, raw, has_key_points
+    elsewhere: the label files of images whose labels lie in no usual place.
+    """
+
+    def __init__(
+        self, tree: Tree, raw: RawData, *, has_key_points: bool, elsewhere: Mapping[Path | None, Path] = MappingProxyType({})
+    ) -> None:
+        self.tree, self.raw, self.has_key_points, self.elsewhere = tree, raw, has_key_points, elsewhere
         self.unknown: Counter[str] = Counter()
         self.first_unknown = ""
+        self.image_folders: dict[Path, set[Path]] = {}  # by the folder of their label files
 
     def read(self, images: Sequence[Path]) -> Annotations:
         annotations = Annotations(relative=True)
         for path in images:
             number = annotations.add_image(path)
-            file = _label_file(path)
+            file = _label_file(path) or self.elsewhere.get(path)
             if file is not None:
+                self.image_folders.setdefault(file.parent, set()).add(path.parent)
                 self._read_file(annotations, number, file)
         return annotations
 
@@ -239,8 +256,14 @@ class _LabelFiles:
             else:
                 annotations.add_box(image, parsed[0], parsed[1], place)
 
-    def check_classes(self) -> None:
-        """Raises DataError when a box has a class without a name."""
+    def finish(self) -> None:
+        """Count the label files whose image is gone. Raises DataError when a box has a class without a name."""
+        for folder, image_folders in self.image_folders.items():
+            beside = (path for images in image_folders for path in images.iterdir())
+            stems = {path.stem for path in beside if path.suffix.lower() in IMAGE_SUFFIXES}
+            for file in sorted(folder.glob("*.txt")):
+                if file.stem not in stems and file.name not in _CLASS_FILES | _LISTS.keys() and _holds_boxes(file):
+                    self.raw.found.add(Kind.MISSING, f"that of {file}")
         if self.unknown:
             told = ", ".join(f"{label} ({count} boxes)" for label, count in self.unknown.most_common(5))
             last = len(self.raw.names) - 1

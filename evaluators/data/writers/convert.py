@@ -6,11 +6,13 @@ convert(data, "coco", Path("out"))         # "wrote 364 images and 4888 boxes as
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluators.data.records import DetectionData
+from evaluators.data.tree import Tree
 from evaluators.data.writers.coco import write_coco
 from evaluators.data.writers.voc import write_voc
 from evaluators.data.writers.yolo import write_yolo
@@ -35,7 +37,8 @@ def check_target(format_: str, folder: Path, source: str) -> None:
         raise InputError(f"--to {format_}: must be one of {', '.join(WRITERS)}, followed by a folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"--to {format_} {folder}: is not empty; give a new folder")
-    root = Path(source).expanduser()
+    given = Path(os.path.expanduser(source))
+    root = Tree.of(given).root if given.exists() else given
     if root.is_dir() and folder.resolve().is_relative_to(root.resolve()):
         raise InputError(f"--to {format_} {folder}: lies inside of the data {source}; give a folder outside of it")
 

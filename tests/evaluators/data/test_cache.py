@@ -143,3 +143,12 @@ def test_a_split_larger_than_half_of_the_cache_is_not_stored(tmp_path: Path, mon
     monkeypatch.setattr(cache, "MOST_BYTES", 2 * pixels)
     load_bank([record(tmp_path, 90)], 32)
     assert len(list(cache_folder().glob("*.npz"))) == 1
+
+
+def test_a_damaged_image_that_was_moved_is_told_where_it_is_now(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        records = [record(tmp_path / folder, 40 * i, i) for i in range(3)]
+        assert records[1].path is not None
+        records[1].path.write_bytes(records[1].path.read_bytes()[:60])
+        assert load_bank(records, 32).problems[0].examples == (f"{records[1].path} is truncated",)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ def test_what_is_not_there_is_refused_with_what_could_be_given(tmp_path: Path) -
     assert "nowhere" in message
     assert "give digits, a folder, or the path of an annotation file" in message
     (tmp_path / "notes.md").write_text("")
-    assert "notes.md holds no annotations that are known (data.yaml, COCO, FiftyOne" in refusal(tmp_path / "notes.md")
+    assert "notes.md holds no annotations that are known (COCO, data.yaml, FiftyOne" in refusal(tmp_path / "notes.md")
     assert "holds neither images nor annotations" in refusal(tmp_path)
 
 
@@ -62,9 +64,7 @@ def test_another_format_in_the_folder_is_told(tmp_path: Path) -> None:
     (root / "labels.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax\nsky.png,100,60,cat,1,2,30,40\n")
     data = open_data(str(root))
     assert data.format == "COCO" and data.notes == ("read as COCO; not read: labels.csv (CSV)",)
-    assert "labels.csv: the split 'val' has no images" in refusal(
-        root / "labels.csv"
-    )  # it has one image, which is for training
+    assert "labels.csv: 1 images are too few to be divided into train and val" in refusal(root / "labels.csv")
 
 
 def test_data_without_val_are_divided_by_class_and_the_test_split_stays(tmp_path: Path) -> None:
@@ -225,3 +225,38 @@ def test_the_package_has_what_users_look_for() -> None:
     assert evaluators.data.open_data is open_data and evaluators.data.DataSource is DataSource
     with pytest.raises(AttributeError, match="has no attribute 'close_data'"):
         _ = evaluators.data.close_data
+
+
+def test_data_whose_images_are_all_gone_are_refused_with_the_reason(tmp_path: Path) -> None:
+    root = coco_yolo.write_coco_cvat(tmp_path, many(2))
+    shutil.rmtree(root / "images")
+    message = refusal(root)
+    assert "0 images are too few to be divided" in message and "2 of 2 images have no file and were left out" in message
+
+
+def test_an_empty_val_folder_is_not_filled_from_train(tmp_path: Path) -> None:
+    file = write_data_yaml(tmp_path)
+    for image in (tmp_path / "images/val").iterdir():
+        image.unlink()
+    (tmp_path / "labels/val/a.txt").unlink()
+    assert "the split 'val' has no images" in refusal(file)
+
+
+def test_a_val_split_without_boxes_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    empty = coco_content(5) | {"annotations": []}
+    other = write_coco(tmp_path / "other", train=empty, val=None)
+    for data in ("digits", str(write_coco(tmp_path / "data"))):
+        with pytest.raises(DataError, match=f"--val {other}: no image of the split 'val' has a box"):
+            open_data(DataSource(data, val=str(other)))
+
+
+def test_a_home_that_is_nobodys_is_no_data() -> None:
+    assert "no data at '~nosuch/pets'" in refusal("~nosuch/pets")
+
+
+def test_names_that_are_no_text_can_be_written_down(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    data = open_data(str(root))
+    record = data.splits["train"][0]
+    odd = replace(record, path=Path(os.fsdecode(b"/data/\xe9t\xe9.jpg")))
+    assert "/data/\\xe9t\\xe9.jpg" in splits_table(replace(data, splits={"train": (odd,)}))

@@ -104,3 +104,11 @@ def test_hashes_are_made_once_for_the_same_files(tmp_path: Path, monkeypatch: py
 
 def test_no_images_have_no_groups() -> None:
     assert alike([]).shape == (0,)
+
+
+def test_thousands_of_frames_of_one_camera_are_connected_by_as_many_pairs() -> None:
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 2**16, 8, dtype=np.uint16)
+    hashes = np.unique([flipped(frame, rng.choice(128, 3, replace=False).tolist()) for _ in range(3000)], axis=0)
+    assert len(set(groups_of(hashes).tolist())) == 1
+    assert sum(len(list(similar._near(hashes, piece))) for piece in range(8)) < 8 * len(hashes)

@@ -106,3 +106,7 @@ def test_every_split_has_boxes_where_that_is_possible(labels: list[list[int]], m
     wanted = list(shares)[: max(1, min(len(units), len(shares)))] if units else []
     assert with_boxes.issuperset(wanted)
     assert len(splits) == len(records) and set(splits) <= set(shares)
+
+
+def test_nothing_is_divided_into_nothing() -> None:
+    assert assign([], np.zeros(0, np.int64), SHARES) == []

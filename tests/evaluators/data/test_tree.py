@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,36 @@ def test_the_root_of_a_disk_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "MOST_FILES", 2)
     with pytest.raises(DataError, match="holds more than 2 files"):
         _ = Tree.of(tmp_path).images
+
+
+def test_an_annotation_takes_no_image_of_another_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/a.jpg", "valid/a.xml", "b.jpg", "valid/b.xml")
+    tree = Tree.of(tmp_path)
+    assert tree.image_of_stem(tmp_path / "valid/a.xml") is None
+    assert tree.image_of_stem(tmp_path / "valid/a.xml", "train") == tmp_path / "train/a.jpg"
+    assert tree.image_of_stem(tmp_path / "valid/b.xml") == tmp_path / "b.jpg"
+
+
+def test_masks_of_the_same_name_are_not_meant(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a.png", "masks/a.png", "labels.json")
+    assert named(tmp_path, "a.png", "labels.json") == "images/a.png"
+
+
+def test_the_folder_above_the_data_names_no_split(tmp_path: Path) -> None:
+    """The same data in a folder called train, and elsewhere."""
+    found = []
+    for above in ("train", "other"):
+        root = tmp_path / above / "set"
+        touch(root, "new/a.jpg", "train/a.jpg", "a.json")
+        found.append(named(root, "a.jpg", "a.json", "train"))
+    assert found == ["train/a.jpg"] * 2
+
+
+def test_an_absolute_name_is_that_of_an_image_or_of_none(tmp_path: Path) -> None:
+    [image, secret] = touch(tmp_path, "elsewhere/a.jpg", "elsewhere/passwd")
+    (tmp_path / "set").mkdir()
+    tree = Tree.of(tmp_path / "set")
+    near = tmp_path / "set/a.json"
+    assert tree.image_named(str(image), near) == image
+    assert tree.image_named(str(secret), near) == tmp_path / "set/passwd"
+    assert not os.path.isfile(tree.image_named(f"/{'x' * 400}.jpg", near))

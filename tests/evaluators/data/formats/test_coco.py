@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluators.data.open import open_data
@@ -228,3 +229,49 @@ def test_the_project_that_roboflow_lists_is_no_class(tmp_path: Path, project: st
 def test_a_category_above_all_others_stays_when_it_has_boxes(tmp_path: Path) -> None:
     listed = [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog", "supercategory": "cat"}]
     assert open_data(str(roboflow(tmp_path, lambda _: listed))).names == ("dog", "cat")
+
+
+def test_official_lists_of_images_without_annotations_are_left_alone(tmp_path: Path) -> None:
+    """image_info_test2017.json has no list of annotations."""
+    root = write_coco(tmp_path)
+    content = coco_content(9)
+    del content["annotations"]
+    (root / "annotations/image_info_test2017.json").write_text(json.dumps(content))
+    assert set(open_data(str(root)).splits) == {"train", "val"}
+
+
+def test_copies_of_the_annotations_in_another_folder_are_left_alone(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    shutil.copytree(root / "annotations", root / "annotations_old")
+    assert len(open_data(str(root)).splits["train"]) == 2
+
+
+def test_a_category_above_all_others_is_a_class_outside_of_roboflow(tmp_path: Path) -> None:
+    listed = [{"id": 1, "name": "animal"}, *({**c, "supercategory": "animal"} for c in coco_content(1)["categories"])]
+    contents = {split: coco_content(first) | {"categories": listed} for split, first in (("train", 1), ("val", 5))}
+    assert open_data(str(write_coco(tmp_path, **contents))).names == ("animal", "dog", "cat")
+
+
+def test_a_data_yaml_beside_coco_annotations_does_not_hide_them(tmp_path: Path) -> None:
+    root = write_coco(tmp_path)
+    (root / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
+    data = open_data(str(root))
+    assert data.format == "COCO" and data.notes == ("read as COCO; not read: data.yaml (data.yaml)",)
+
+
+@pytest.mark.parametrize("number", [10**400, 1e300])
+def test_numbers_beyond_all_measure_are_no_boxes_and_no_sizes(tmp_path: Path, number: float) -> None:
+    content = coco_content(1)
+    content["annotations"][1]["bbox"] = [number, 3, 4, 5]
+    content["images"][1]["width"] = number
+    [problem] = open_data(str(write_coco(tmp_path, train=content))).problems
+    assert problem.count == 1 and problem.kind.name in ("NOT_FINITE", "NO_AREA")
+
+
+def test_digests_of_runs_before_this_version_still_hold(tmp_path: Path) -> None:
+    """Taken from the version of commit 494e0a8: areas are those of boxes before they are rounded to single precision."""
+    boxes = [[10.1, 5.3, 20.7, 30.9], [0.2, 0.4, 8.3, 4.6], [33.33, 1.7, 26.9, 38.1]]
+    content = coco_content(1)
+    content["annotations"] = [{"id": i, "image_id": 1, "category_id": 7, "bbox": box} for i, box in enumerate(boxes)]
+    [record, _] = open_data(str(write_coco(tmp_path, train=content))).splits["train"]
+    assert record.areas.tolist() == [np.float32(w * h).item() for w, h in ((20.7, 30.9), (8.3, 4.6), (60 - 33.33, 38.1))]

@@ -126,3 +126,11 @@ def test_broken_json_is_refused_by_name(tmp_path):
     path = written(tmp_path, '{"a": ')
     with pytest.raises(DataError, match=r"a\.json is not valid JSON \(Expecting value.*\); export it again"):
         read_json(path)
+
+
+def test_a_file_that_was_mended_is_looked_at_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"images"')
+    assert not has_keys(path, "images")
+    path.write_text('{"images": []}')
+    assert has_keys(path, "images") and top_level(path) is not None

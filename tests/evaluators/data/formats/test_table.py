@@ -363,3 +363,16 @@ class TestSplits:
 def write_table(root: Path, text: str) -> Path:
     write_text(root / "boxes.csv", text)
     return root
+
+
+def test_a_quotation_mark_without_its_partner_swallows_no_lines_in_silence(tmp_path: Path) -> None:
+    """Lines 3 to 5 become one cell."""
+    rows = ["filename,width,height,class,xmin,ymin,xmax,ymax", *(f"{i}.png,60,40,cat,{i},2,30,40" for i in range(4))]
+    rows[2] = '1.png,60,40,"6 inch,1,2,30,40'
+    for i in range(4):
+        write_image(tmp_path / f"{i}.png", 60, 40, i)
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    tree = Tree.of(tmp_path)
+    raw = read_csv(tree, find_csv(tree))
+    assert raw.found.counts == {Kind.NOT_A_LINE: 3} and raw.lines == 4
+    assert len(raw.splits[""].images) == 1 and "\n" not in raw.found.examples[Kind.NOT_A_LINE][0]

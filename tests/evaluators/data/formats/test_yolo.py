@@ -10,6 +10,7 @@ from evaluators.data.open import open_data
 from tests.evaluators.data.small_data import (
     HEIGHT,
     WIDTH,
+    another,
     picture,
     refusal,
     write_data_yaml,
@@ -206,3 +207,61 @@ def test_texts_beside_images_that_are_no_labels_are_no_data_set(tmp_path: Path) 
     write_picture(tmp_path / "a.png", picture())
     (tmp_path / "a.txt").write_text("a cat on a sofa")
     assert "holds 1 images, but no annotations that are known" in refusal(tmp_path)
+
+
+def test_labels_in_an_unusual_folder_are_read(tmp_path: Path) -> None:
+    """Half of them in labels/, half elsewhere."""
+    write_data_yaml(tmp_path).unlink()
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "notes/val").mkdir(parents=True)
+    (tmp_path / "labels/val/a.txt").rename(tmp_path / "notes/val/a.txt")
+    data = open_data(str(tmp_path))
+    assert [len(record.boxes) for split in ("train", "val") for record in data.splits[split]] == [1, 0, 1, 0]
+
+
+def test_labels_whose_image_is_gone_are_told(tmp_path: Path) -> None:
+    file = write_data_yaml(tmp_path)
+    (tmp_path / "labels/val/gone.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "labels/val/empty.txt").write_text("")
+    (tmp_path / "labels/val/readme.txt").write_text("made by hand\n")
+    [problem] = open_data(str(file)).problems
+    assert str(problem) == f"1 of 5 images has no file and was left out: that of {tmp_path}/labels/val/gone.txt"
+
+
+def test_many_images_without_objects_do_not_hide_the_labels(tmp_path: Path) -> None:
+    write_data_yaml(tmp_path).unlink()
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    for i in range(60):
+        write_picture(tmp_path / f"images/train/0{i}.png", another(i))
+        (tmp_path / f"labels/train/0{i}.txt").write_text("")
+    assert len(open_data(str(tmp_path)).splits["train"]) == 62
+
+
+def test_hidden_files_beside_images_are_no_images(tmp_path: Path) -> None:
+    file = write_data_yaml(tmp_path)
+    (tmp_path / "images/train/._a.png").write_bytes(b"of macOS")
+    data = open_data(str(file))
+    assert len(data.splits["train"]) == 2 and data.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"train: [images/train", "is not valid YAML"),
+        (b"names: [caf\xe9]", "is not valid YAML"),
+        (b"- train", "holds no keys"),
+        (b"train: images/train\nval: images/val\n", "has the names None; give a list"),
+    ],
+)
+def test_the_faults_of_a_data_yaml_are_told(tmp_path: Path, content: bytes, said: str) -> None:
+    file = write_data_yaml(tmp_path)
+    file.write_bytes(content)
+    assert said in refusal(file) and said in refusal(tmp_path)
+
+
+def test_of_two_data_yaml_the_one_in_the_folder_itself_counts(tmp_path: Path) -> None:
+    write_data_yaml(tmp_path)
+    write_data_yaml(tmp_path / "copy")
+    assert [len(split) for split in open_data(str(tmp_path)).splits.values()] == [2, 2]
+    (tmp_path / "data.yaml").rename(tmp_path / "labels/data.yaml")
+    assert "two descriptions, copy/data.yaml and labels/data.yaml" in refusal(tmp_path)
