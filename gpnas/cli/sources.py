@@ -68,7 +68,7 @@ def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int
     from gpnas.graph.cost import deployed_cost
     from search_spaces.architecture import candidate
     from search_spaces.blueprint import Blueprint
-    from search_spaces.neighbourhood import widest_within
+    from search_spaces.narrowing import widest_within
 
     graph = candidate(architecture).graph
     check_imgsz(imgsz, stride=max(out.stride for out in graph.outputs))
