@@ -116,7 +116,7 @@ def with_widths(blueprint: Blueprint, widths: Widths) -> Blueprint:
 
 
 def joins(graph: Graph) -> tuple[tuple[object, ...], ...]:
-    """What narrowing keeps of a graph: its operations without their channels, and which channels agree where tensors are added."""
+    """What narrowing keeps of a graph: its operations without channels, and whether channels agree where tensors are added."""
     rows: list[tuple[object, ...]] = []
     for op in graph.ops:
         agree: tuple[bool, ...] = ()
@@ -220,8 +220,8 @@ def _after(step: _Step, original: Widths, widths: Widths) -> Widths:
 def _step(networks: _Networks, original: Widths, widths: Widths, i: int, known: _Step | None) -> _Step | None:
     """The least step of width `i` that keeps all joins, with as few other widths as it needs; None when there is none.
 
-    Widths that must agree are found by trial: all that equal this one, here and in the original, grow with it; then each of them
-    that need not is left out. known: the step that it took last, which is tried first.
+    Widths that must agree are found by trial: all that equal this one, here and in the original, grow with it; then each that
+    need not is left out. known: the step that it took last, which is tried first.
     """
 
     def builds(step: _Step) -> bool:

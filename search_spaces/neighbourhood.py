@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from gpnas.errors import GenotypeError
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate, deployed_macs, with_classes
-from search_spaces.blueprint import Block, Blueprint, read_blueprint
+from search_spaces.blueprint import WIDTH_STEP, Block, Blueprint, read_blueprint
 from search_spaces.choice_values import STAGE_VALUES
 from search_spaces.families import FAMILIES
 from search_spaces.genotype import stage_fields
@@ -130,12 +131,18 @@ def _change_stage(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint
     if name == "family":
         return _other_family(blueprint, i, rng)
     if name == "width":
-        width = block.options["width"]
-        return _with_options(blueprint, i, {"width": max(8, round(width * rng.choice((0.75, 1.25)) / 8) * 8)})
+        return _with_options(blueprint, i, {"width": _stepped(block.options["width"], rng.choice((0.75, 1.25)))})
     value = rng.choice([value for value in STAGE_VALUES[name] if value != block.options[name]])
     if name == "unit":
         return _rebuilt(blueprint, i, block.block, {**block.options, "unit": value}, rng)
     return _with_options(blueprint, i, {name: value})
+
+
+def _stepped(width: int, factor: float) -> int:
+    """`width` times `factor` in multiples of WIDTH_STEP: at least one step away from `width`, but never 0."""
+    steps, before = round(width * factor / WIDTH_STEP), width / WIDTH_STEP
+    steps = max(steps, int(before) + 1) if factor > 1 else min(steps, ceil(before) - 1)
+    return max(1, steps) * WIDTH_STEP
 
 
 def _other_family(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint:
