@@ -112,6 +112,13 @@ def test_widths_grow_one_after_another_until_no_step_fits() -> None:
     assert narrowed_to_params(CHAIN, 3409) == (32, 56)
 
 
+def test_no_width_is_less_than_8_channels() -> None:
+    wide = CHAIN.replace("width: 32", "width: 512").replace("width: 64", "width: 512")
+    assert narrowed_to_params(wide, 266) == (8, 8)  # 32 + 64 + 152 + 18; twice the multiple is 16 channels
+    with pytest.raises(LimitError, match=r"chain: even at its narrowest it has 0\.002G FLOPs at 64 pixels and 0\.000M"):
+        narrowed_to_params(wide, 265)
+
+
 def test_of_equal_shares_the_width_nearest_to_the_image_grows_first() -> None:
     equal = CHAIN.replace("width: 32", "width: 64")
     # 4 * 24 + 24 * 16 + 19 * 16 + 18 = 802 parameters, and 4 * 16 + 16 * 24 + 19 * 24 + 18 = 922 when b has grown
@@ -152,6 +159,21 @@ blocks:
     assert len({narrowed_to_params(text, limit)[2] - narrowed_to_params(text, limit)[0] for limit in range(600, 9000, 400)}) > 1
 
 
+def test_what_is_added_stays_narrower_than_what_it_is_added_to() -> None:
+    """An asymmetric residual: 56 channels are added to 64, of which 8 stay as they are."""
+    text = """
+schema: 1
+name: asymmetric
+blocks:
+- {name: a, block: conv, width: 56}
+- {name: u, block: conv, width: 64, kernel: 3}
+- {name: sum, block: add, from: [u, a]}
+- {block: anchors, from: sum, classes: 1}
+"""
+    pairs = [narrowed_to_params(text, limit) for limit in range(2000, 33000, 200)]
+    assert all(a <= u for a, u in pairs) and len(set(pairs)) > 10
+
+
 def test_the_groups_of_a_layer_divide_its_channels() -> None:
     text = CHAIN.replace("width: 32}", "width: 128, groups: 1}").replace("width: 64}", "width: 128, kernel: 3, groups: 32}")
     whole = deployed(read_blueprint(text), 64).params
@@ -167,6 +189,10 @@ def test_no_width_exceeds_the_original() -> None:
     for limit in range(300, deployed(odd, 64).params, 100):
         widths = widths_of(widest_within(odd, None, limit, 64))
         assert widths[0] <= 20 and widths[1] <= 64
+    # (24, 240) would fit, and so would (24, 56, 56)
+    assert narrowed_to_params(CHAIN.replace("width: 32", "width: 22").replace("width: 64", "width: 256"), 10600) == (22, 248)
+    narrow_side = SIDE.replace("{name: side, block: conv, width: 64}", "{name: side, block: conv, width: 20}")
+    assert narrowed_to_params(narrow_side, 30100) == (20, 56, 56)
     half = blueprint("yolov9-t").model_copy(update={"width_multiple": 0.5})
     narrow = widest_within(half, None, 0.9 * deployed(half, 320).params, 320)
     assert all(a <= b for a, b in zip(widths_of(narrow), widths_of(half), strict=True))
