@@ -13,7 +13,7 @@ from gpnas.search.trial import Candidate, Space
 from search_spaces.architecture import candidate, read_architecture, with_classes
 from search_spaces.blueprint import open_catalogue
 from search_spaces.gradient_path import open_space
-from search_spaces.neighbourhood import widest_within
+from search_spaces.narrowing import scaled_within
 
 IMGSZ = 128
 """Pixels, in trainings and in costs."""
@@ -67,7 +67,7 @@ def _references() -> Iterator[dict[str, Any]]:
     for name in ("gelan-t", "yolov9-t"):
         for flops in REFERENCE_FLOPS:
             yield _row(
-                candidate(widest_within(with_classes(open_catalogue(name), CLASSES["digits"]), flops, None, IMGSZ)), name
+                candidate(scaled_within(with_classes(open_catalogue(name), CLASSES["digits"]), flops, None, IMGSZ)), name
             )
 
 

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
-from gpnas.errors import GenotypeError, LimitError
-from gpnas.graph.cost import deployed_cost
+from gpnas.errors import GenotypeError
 from gpnas.search.trial import Candidate
-from search_spaces.architecture import build, candidate, deployed_macs, with_classes
-from search_spaces.blueprint import Block, Blueprint, read_blueprint
+from search_spaces.architecture import candidate, deployed_macs, with_classes
+from search_spaces.blueprint import WIDTH_STEP, Block, Blueprint, read_blueprint
 from search_spaces.choice_values import STAGE_VALUES
 from search_spaces.families import FAMILIES
 from search_spaces.genotype import stage_fields
 from search_spaces.gradient_path import ATTEMPTS
+from search_spaces.narrowing import MULTIPLES, with_multiple
 from search_spaces.pieces import DOWNSAMPLING
-
-MULTIPLES = 64
-"""Width multiples are multiples of 1 / 64."""
 
 CROSSINGS = 10
 """Crossings to try before one of the parents is mutated instead: parents that hardly differ have no new child."""
@@ -77,7 +75,7 @@ class Neighbourhood:
 
     def smallest(self) -> Candidate:
         """The start at its narrowest; each change to the least depth or ratio, or to max pooling, is made that saves MACs."""
-        smallest = candidate(_with_multiple(self.start, 1 / MULTIPLES))
+        smallest = candidate(with_multiple(self.start, 1 / MULTIPLES))
         least = [{name: STAGE_VALUES[name][0]} for name in ("depth", "repeats", "split_ratio", "hidden_ratio")]
         for i, block in enumerate(self.start.blocks):
             for options in least if block.block in FAMILIES else ():
@@ -89,7 +87,7 @@ class Neighbourhood:
 
     def _sample(self, rng: random.Random) -> Blueprint:
         share = NARROWEST ** rng.random()
-        start = _with_multiple(self.start, (self.start.width_multiple or 1.0) * share)
+        start = with_multiple(self.start, (self.start.width_multiple or 1.0) * share)
         return _changed(start, rng.choice(SAMPLED_CHANGES), rng)
 
 
@@ -99,28 +97,6 @@ def _cheaper(smallest: Candidate, changed: Blueprint) -> Candidate:
         return min(smallest, candidate(changed), key=deployed_macs)
     except GenotypeError:
         return smallest
-
-
-def widest_within(blueprint: Blueprint, max_flops: float | None, max_params: float | None, imgsz: int) -> Blueprint:
-    """`blueprint` at the largest width multiple, its own at most, that meets the limits (FLOPs = 2 x MACs at `imgsz`, fused).
-
-    Raises LimitError when no multiple does.
-    """
-    largest = round((blueprint.width_multiple or 1.0) * MULTIPLES)
-    for k in range(largest, 0, -1):
-        scaled = blueprint if k == largest else _with_multiple(blueprint, k / MULTIPLES)
-        costs = deployed_cost(build(scaled), imgsz)
-        if costs.flops <= (max_flops or costs.flops) and costs.params <= (max_params or costs.params):
-            return scaled
-    raise LimitError(
-        f"{blueprint.name}: even at its narrowest it has {costs.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and "
-        f"{costs.params / 1e6:.3f}M parameters: raise the limit or choose a smaller architecture"
-    )
-
-
-def _with_multiple(blueprint: Blueprint, multiple: float) -> Blueprint:
-    steps = max(1, round(multiple * MULTIPLES))
-    return blueprint.model_copy(update={"width_multiple": None if steps == MULTIPLES else steps / MULTIPLES})
 
 
 def _with_options(blueprint: Blueprint, i: int, options: dict[str, Any]) -> Blueprint:
@@ -138,7 +114,7 @@ def _changed(blueprint: Blueprint, changes: int, rng: random.Random) -> Blueprin
         draw = rng.random()
         if draw < 0.1 or not choices:
             step = rng.choice((0.8, 0.9, 1.1, 1.25))
-            blueprint = _with_multiple(blueprint, (blueprint.width_multiple or 1.0) * step)
+            blueprint = with_multiple(blueprint, (blueprint.width_multiple or 1.0) * step)
         elif draw < 0.15:
             blueprint = _change_supervision(blueprint, rng)
         else:
@@ -155,12 +131,18 @@ def _change_stage(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint
     if name == "family":
         return _other_family(blueprint, i, rng)
     if name == "width":
-        width = block.options["width"]
-        return _with_options(blueprint, i, {"width": max(8, round(width * rng.choice((0.75, 1.25)) / 8) * 8)})
+        return _with_options(blueprint, i, {"width": _stepped(block.options["width"], rng.choice((0.75, 1.25)))})
     value = rng.choice([value for value in STAGE_VALUES[name] if value != block.options[name]])
     if name == "unit":
         return _rebuilt(blueprint, i, block.block, {**block.options, "unit": value}, rng)
     return _with_options(blueprint, i, {name: value})
+
+
+def _stepped(width: int, factor: float) -> int:
+    """`width` times `factor` in multiples of WIDTH_STEP: at least one step away from `width`, but never 0."""
+    steps, before = round(width * factor / WIDTH_STEP), width / WIDTH_STEP
+    steps = max(steps, int(before) + 1) if factor > 1 else min(steps, ceil(before) - 1)
+    return max(1, steps) * WIDTH_STEP
 
 
 def _other_family(blueprint: Blueprint, i: int, rng: random.Random) -> Blueprint:

@@ -14,6 +14,7 @@ from gpnas.cli.options import DEFAULT_SPACE, check_imgsz
 from gpnas.errors import InputError, LimitError
 
 if TYPE_CHECKING:
+    from gpnas.graph.cost import Cost
     from gpnas.search.limits import Limits
     from gpnas.search.trial import Candidate, Space
     from search_spaces.architecture import Architecture
@@ -68,7 +69,7 @@ def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int
     from gpnas.graph.cost import deployed_cost
     from search_spaces.architecture import candidate
     from search_spaces.blueprint import Blueprint
-    from search_spaces.neighbourhood import widest_within
+    from search_spaces.narrowing import widest_within
 
     graph = candidate(architecture).graph
     check_imgsz(imgsz, stride=max(out.stride for out in graph.outputs))
@@ -79,13 +80,20 @@ def narrowed(architecture: Architecture, source: str, limits: Limits, imgsz: int
     if not isinstance(architecture, Blueprint):
         raise LimitError(f"{source}: has {size}, beyond the limits; raise them or take a smaller one")
     narrow = widest_within(architecture, limits.max_flops, limits.max_params, imgsz)
-    cost = deployed_cost(candidate(narrow).graph, imgsz)
-    typer.echo(
-        f"{source} has {size}; at width_multiple {narrow.width_multiple} it has {cost.flops / 1e9:.3f}G and "
-        f"{cost.params / 1e6:.3f}M",
-        err=stderr,
-    )
+    flops, params = _of_limits(deployed_cost(candidate(narrow).graph, imgsz), limits)
+    typer.echo(f"{source} has {size}; narrowed to {flops} and {params}", err=stderr)
     return narrow
+
+
+def _of_limits(cost: Cost, limits: Limits) -> tuple[str, str]:
+    """FLOPs and parameters as text; the one that is nearer to its limit says how near."""
+    flops = cost.flops / limits.max_flops if limits.max_flops else 0.0
+    params = cost.params / limits.max_params if limits.max_params else 0.0
+    told = f" ({max(flops, params):.1%} of the limit)".replace("%", " %")
+    return (
+        f"{cost.flops / 1e9:.3f}G{told if flops >= params else ''}",
+        f"{cost.params / 1e6:.3f}M{told if params > flops else ''}",
+    )
 
 
 def for_classes(architecture: Architecture, classes: int, *, stderr: bool = False) -> Architecture:

@@ -220,7 +220,7 @@ def test_a_search_starts_from_a_published_architecture_as_wide_as_the_limits_all
     run = tmp_path / "run"
     code, out, err = search(gpnas, run, "--start", "yolov9-t", "--budget", "2trials", "--max-flops", "8M", "--data", data)
     assert code == 0, err
-    assert "searching around yolov9-t" in out and "yolov9-t has" in out and "at width_multiple" in out
+    assert "searching around yolov9-t" in out and "yolov9-t has" in out and "; narrowed to 0.008G (" in out
     shown = trials(gpnas, run)
     assert len(shown["trials"]) == 2 and all(trial["flops"] <= 8e6 for trial in shown["trials"])
     best = read_architecture((run / "best.yaml").read_text())

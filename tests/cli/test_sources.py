@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -81,15 +82,31 @@ def test_a_blueprint_is_narrowed_to_limits_with_a_message(capsys: pytest.Capture
     small = sources.narrowed(tiny, "yolov9-t", Limits(full.flops / 2, None), 64, stderr=True)
     assert isinstance(small, Blueprint)
     cost = deployed_cost(build(small), 64)
-    assert 0.3 * full.flops < cost.flops <= full.flops / 2
+    assert 0.98 * full.flops / 2 <= cost.flops <= full.flops / 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == (
-        f"yolov9-t has {full.flops / 1e9:.3f}G FLOPs at 64 pixels and {full.params / 1e6:.3f}M parameters; at width_multiple "
-        f"{small.width_multiple} it has {cost.flops / 1e9:.3f}G and {cost.params / 1e6:.3f}M\n"
-    )
+    size = f"{full.flops / 1e9:.3f}G FLOPs at 64 pixels and {full.params / 1e6:.3f}M parameters"
+    used = f"{200 * cost.flops / full.flops:.1f} % of the limit"
+    assert err == f"yolov9-t has {size}; narrowed to {cost.flops / 1e9:.3f}G ({used}) and {cost.params / 1e6:.3f}M\n"
     sources.narrowed(tiny, "yolov9-t", Limits(full.flops / 2, None), 64)
     assert capsys.readouterr() == (err, "")
+
+
+@pytest.mark.parametrize(
+    ("flops", "params", "told"),
+    [
+        (0.5, 0.25, r"narrowed to 0\.\d{3}G and \d\.\d{3}M \((9[89]\.\d|100\.0) % of the limit\)\n$"),
+        (0.25, 0.5, r"narrowed to 0\.\d{3}G \((9[89]\.\d|100\.0) % of the limit\) and \d\.\d{3}M\n$"),
+        (None, 0.5, r"narrowed to 0\.\d{3}G and \d\.\d{3}M \((9[89]\.\d|100\.0) % of the limit\)\n$"),
+    ],
+)
+def test_the_message_tells_how_much_of_the_binding_limit_is_used(
+    flops: float | None, params: float, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = open_catalogue("gelan-t")
+    full = deployed_cost(build(tiny), 64)
+    sources.narrowed(tiny, "gelan-t", Limits(flops and flops * full.flops, params * full.params), 64)
+    assert re.search(told, capsys.readouterr().out)
 
 
 def test_a_genotype_beyond_the_limits_is_refused(genotype: str) -> None:
