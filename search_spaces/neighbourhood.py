@@ -64,7 +64,7 @@ class Neighbourhood:
             else:
                 drawn = _crossed(blueprints[0], blueprints[1], rng)
             try:
-                child = candidate(drawn.model_copy(update={"name": f"around-{self.start.name}", "source": None}))
+                child = candidate(drawn.model_copy(update={"name": _around(self.start), "source": None}))
             except GenotypeError:
                 continue  # for example, a stage got another width than the tensor that is added to it
             if child.hash not in hashes:
@@ -91,6 +91,16 @@ class Neighbourhood:
         share = NARROWEST ** rng.random()
         start = _with_multiple(self.start, (self.start.width_multiple or 1.0) * share)
         return _changed(start, rng.choice(SAMPLED_CHANGES), rng)
+
+
+def descends_from(blueprint: Blueprint, start: Blueprint) -> bool:
+    """Whether `blueprint` is `start` or a proposal of its neighbourhood, by its name."""
+    return blueprint.name in (start.name, _around(start))
+
+
+def _around(start: Blueprint) -> str:
+    """The name of what the neighbourhood of `start` proposes."""
+    return f"around-{start.name}"
 
 
 def _cheaper(smallest: Candidate, changed: Blueprint) -> Candidate:

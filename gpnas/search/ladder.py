@@ -76,6 +76,11 @@ def quota(rung: int, finished: int) -> int:
     return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 
+def baseline_seats(wave: int) -> int:
+    """How many baselines may be among the `wave` first candidates: at most half of them, so that the space has the rest."""
+    return wave // 2
+
+
 def nominal_flops(device: str) -> float:
     """Training FLOPs a second assumed for one worker on "cpu", "cuda" or "cuda:N". Raises InputError for other devices."""
     kind = device.partition(":")[0]
