@@ -77,7 +77,7 @@ def parents_of_baselines(ap: float) -> tuple[Controller, set[int], set[int]]:
 
 def test_baselines_that_win_are_promoted_and_are_parents_and_those_that_lose_are_neither() -> None:
     _, climbed, parents = parents_of_baselines(0.95)
-    assert {0, 1} <= climbed and {0, 1} & parents
+    assert 0 in climbed & parents  # trial 1 costs more for the same AP
     controller, climbed, parents = parents_of_baselines(0.0)
     assert not {0, 1} & climbed and not {0, 1} & parents and parents
     assert {0, 1}.isdisjoint(controller.promotable())
