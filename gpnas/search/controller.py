@@ -249,7 +249,7 @@ class Controller:
         """The start and as many baselines as have seats, without those that exceed a limit, each architecture once."""
         start = None if self._start is None else self._pool.proposal(self._start, Origin("start"))
         known = {} if start is None else {start.hash: start}
-        most = len(known) + baseline_seats(self._first_trials)
+        most = len(known) + baseline_seats(self._first_trials, bool(known))
         for name, candidate in self._baselines:
             proposal = self._pool.proposal(candidate, Origin("baseline", name=name))
             if proposal is not None and len(known) < most:

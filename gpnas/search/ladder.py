@@ -76,9 +76,9 @@ def quota(rung: int, finished: int) -> int:
     return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 
-def baseline_seats(wave: int) -> int:
-    """How many baselines may be among the `wave` first candidates: at most half of them, so that the space has the rest."""
-    return wave // 2
+def baseline_seats(wave: int, with_start: bool) -> int:
+    """How many baselines may be among the `wave` first candidates: with the start at most half of them; the space has the rest."""
+    return max(0, wave // 2 - with_start)
 
 
 def nominal_flops(device: str) -> float:

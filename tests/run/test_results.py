@@ -138,4 +138,5 @@ def test_the_summary_holds_every_trial_with_its_latest_state(journal: Journal) -
         "budget": {"text": "12trials", "kind": "trials", "amount": 12, "elapsed_seconds": 12.3},
         "front": [1, 0, 2],
         "best": 0,
+        "baselines": [],
     }
