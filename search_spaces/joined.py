@@ -1,12 +1,12 @@
-"""A space that blueprints from elsewhere have joined: the baselines of a search may be parents beside the space's own candidates.
+"""A space that blueprints from elsewhere have joined: the baselines of a search may be parents beside its own candidates.
 
     space = Joined(open_space("gradient-path", classes=3), [Neighbourhood(open_catalogue("gelan-t"), classes=3)])
     a, b = space.propose([], rng), candidate(open_catalogue("gelan-t"))
     child = space.propose([b, a], rng)                    # of different kinds: a mutation of the first, so of gelan-t
 
-Samples come from the space alone. Each child comes from where its first parent is at home: from the neighbourhood of a baseline,
-if the parent is that baseline or descends from it, else from the space. Choices of a genotype and blocks of a blueprint cannot be
-crossed, so of two parents of different kinds the first is mutated. Its weights are those with which a warm child starts.
+Samples come from the space alone. A child comes from where its first parent is at home: from the neighbourhood of a baseline if
+the parent is that baseline or descends from it, else from the space. Choices of a genotype cannot be crossed with blocks of a
+blueprint, so of two parents of different kinds the first is mutated: the one from whose weights a warm child starts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The baselines of a search: known networks that are trained beside its candidates, so that a user sees whether the search helped.
+"""The baselines of a search: known networks that are trained beside its candidates, to see whether the search helped.
 
 Imports of heavy libraries stand inside functions; app.py says why.
 """
@@ -97,7 +97,7 @@ def joined_by(space: Space, baselines: Mapping[str, str], classes: int) -> Space
 
 
 def first_candidates(wave: int, known: Sequence[str]) -> str:
-    """The first wave in words: "9 candidates: gelan-t, yolov9-t and 7 of all sizes". known: names of the start and baselines."""
+    """The first wave in words: "9 candidates: gelan-t, yolov9-t and 7 of all sizes". known: names of the start and others."""
     if not known:
         return f"{wave} candidates of all sizes"
     rest = wave - len(known)

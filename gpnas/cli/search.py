@@ -263,7 +263,9 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
         best = best_of(results)
         tracker.front([front_row(result) for result in front_of(results)])
         compared = comparison_lines(all_results(journal), journal.trials())
-        tracker.finish({"best_ap": best.ap if best else None, "trials": len(results), "baselines": " | ".join(compared) or None})
+        tracker.finish(
+            {"best_ap": best.ap if best else None, "trials": len(results), "baselines": " | ".join(compared) or None}
+        )
         report_path = write_report(run, build)
     if best is None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report_path} and {run}/trials/*/error.txt")

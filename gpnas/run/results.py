@@ -1,10 +1,9 @@
-"""The results of a run: its measured trials, the Pareto front, the best trial, its comparison with baselines, and the files that
-hold them.
+"""The results of a run: its measured trials, the front, the best trial beside the baselines, and the files that hold them.
 
 A trial counts with the AP of the highest rung that it completed. The AP of a low rung understates a candidate, which trained
 less and on smaller images, so the rung stands beside every AP. The best trial has the highest AP on the highest rung that any
-trial completed. What was known before the search, its start and the baselines, counts like any other trial; what the search found
-is compared with it on a rung that both completed.
+trial completed. The start and the baselines, which were known before the search, count like any other trial; what the search
+found is compared with them on a rung that both completed.
 """
 
 from __future__ import annotations
@@ -210,9 +209,7 @@ def _known_summary(trial: TrialRow, result: TrialResult | None) -> dict[str, Any
     }
 
 
-def _trial_summary(
-    trial: TrialRow, latest: EvaluationRow | None, result: TrialResult | None, seconds: float
-) -> dict[str, Any]:
+def _trial_summary(trial: TrialRow, latest: EvaluationRow | None, result: TrialResult | None, seconds: float) -> dict[str, Any]:
     """latest: the trial's evaluation on its highest rung, finished or not. seconds: of all its evaluations."""
     cause = latest.evaluation.cause if latest and latest.evaluation else None
     return {

@@ -77,7 +77,8 @@ def quota(rung: int, finished: int) -> int:
 
 
 def baseline_seats(wave: int, with_start: bool) -> int:
-    """How many baselines may be among the `wave` first candidates: with the start at most half of them; the space has the rest."""
+    """How many baselines may be among the `wave` first candidates. With the start they are at most half, so that a search in a
+    short budget still looks at its space."""
     return max(0, wave // 2 - with_start)
 
 

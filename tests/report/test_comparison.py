@@ -44,9 +44,11 @@ def test_a_baseline_that_wins_is_named_and_the_best_that_was_found_stands_beside
     aps = {0: (0.07, 0.3, 0.371), 1: (0.06, 0.29), 5: (0.05, 0.28)}
     assert lines(aps, GELAN, YOLO, SMALL) == [
         "the search found nothing better than gelan-t, which is trial 0: AP 0.371, 58.00M FLOPs, rung 2 (28 epochs, 192 px)",
-        "best found 0.280 (trial 5, 26.00M FLOPs); baseline gelan-t 0.300 (58.00M FLOPs): -0.020, on rung 1 (14 epochs, 128 px), "
+        "best found 0.280 (trial 5, 26.00M FLOPs); baseline gelan-t 0.300 (58.00M FLOPs): -0.020, "
+        "on rung 1 (14 epochs, 128 px), "
         "the highest that both completed; one training each",
-        "best found 0.280 (trial 5, 26.00M FLOPs); baseline yolov9-t 0.290 (57.00M FLOPs): -0.010, on rung 1 (14 epochs, 128 px); "
+        "best found 0.280 (trial 5, 26.00M FLOPs); baseline yolov9-t 0.290 (57.00M FLOPs): -0.010, "
+        "on rung 1 (14 epochs, 128 px); "
         "one training each",
     ]
 

@@ -52,7 +52,7 @@ def test_a_baseline_beyond_the_limits_is_left_out_and_gives_its_seat_to_the_next
     assert limits.allows(deployed_cost(wide.graph, 32)) is False
     small = ("small", {"width": 8, "depth": 4})
     controller = a_controller(baselines=baselines(*BASELINES, small), limits=limits, max_trials=2)
-    assert [origin for origin, _ in first_wave(controller)][0] == "baseline small"
+    assert first_wave(controller)[0] == ("baseline small", "w8d4")
 
 
 def test_a_baseline_that_is_the_start_or_another_baseline_is_trained_once() -> None:
