@@ -35,9 +35,7 @@ def parse_pixels(text: str | int, option: str = "--imgsz") -> int:  # newer type
 Data = Annotated[str, typer.Option(help="folder of a data set in any known format, an annotation file, or digits (built in)")]
 Shares = Annotated[
     str,
-    typer.Option(
-        "--split", help="divide the images anew into train, val and test (default where data have no val: 70/15/15)"
-    ),
+    typer.Option("--split", help="divide the images anew into train, val and test (default where data have no val: 70/15/15)"),
 ]
 Val = Annotated[str, typer.Option(help="another data set, all of whose images are the val split")]
 Strict = Annotated[bool, typer.Option("--strict", help="refuse data with any problem, also one that could be mended")]
