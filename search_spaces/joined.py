@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from gpnas.search.trial import Candidate, Space
 from search_spaces.architecture import candidate
 from search_spaces.blueprint import is_blueprint, read_blueprint
-from search_spaces.neighbourhood import Neighbourhood, descends_from
+from search_spaces.neighbourhood import Neighbourhood
 from search_spaces.strict_yaml import parse_yaml
 
 
@@ -25,32 +25,28 @@ class Joined:
     """`space`, joined by the starts of `neighbourhoods` and what descends from them (gpnas.search.trial.Space)."""
 
     def __init__(self, space: Space, neighbourhoods: Sequence[Neighbourhood]) -> None:
-        self._space, self._neighbourhoods = space, tuple(neighbourhoods)
+        self._space = space
+        self._homes: dict[str, Space] = {name: home for home in neighbourhoods for name in home.names}
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         """A new candidate: sampled from the space, mutated from one parent, or crossed from two where both are blueprints or
         neither is. Raises GenotypeError as the spaces do."""
         if not parents:
             return self._space.propose([], rng)
-        first = parents[0]
-        alike = [parent for parent in parents if _is_blueprint(parent.genotype) == _is_blueprint(first.genotype)]
-        return self._home(first).propose(alike, rng)
+        names = [_name(parent.genotype) for parent in parents]
+        alike = [parent for parent, name in zip(parents, names, strict=True) if (name is None) == (names[0] is None)]
+        return self._homes.get(names[0] or "", self._space).propose(alike, rng)
 
     def read(self, text: str) -> Candidate:
         """The candidate of a blueprint's YAML, or of a genotype's as the space reads it. Raises GenotypeError."""
-        return candidate(read_blueprint(text)) if _is_blueprint(text) else self._space.read(text)
+        return self._space.read(text) if _name(text) is None else candidate(read_blueprint(text))
 
     def smallest(self) -> Candidate:
         """That of the space."""
         return self._space.smallest()
 
-    def _home(self, parent: Candidate) -> Space:
-        if not _is_blueprint(parent.genotype):
-            return self._space
-        blueprint = read_blueprint(parent.genotype)
-        homes = (home for home in self._neighbourhoods if descends_from(blueprint, home.start))
-        return next(homes, self._space)
 
-
-def _is_blueprint(genotype: str) -> bool:
-    return is_blueprint(parse_yaml(genotype, "genotype"))
+def _name(genotype: str) -> str | None:
+    """The name of a blueprint, "" where it has none; None for what is no blueprint."""
+    document = parse_yaml(genotype, "genotype")
+    return str(document.get("name", "")) if is_blueprint(document) else None

@@ -49,6 +49,11 @@ class Neighbourhood:
         assert isinstance(start_with_head, Blueprint)  # with_classes returns the kind that it is given
         self.start = start_with_head
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The name of the start, and that of everything that is proposed around it."""
+        return self.start.name, f"around-{self.start.name}"
+
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         """A new candidate: the start with some changes, one parent with one to three changes, or a crossing of two parents.
 
@@ -64,7 +69,7 @@ class Neighbourhood:
             else:
                 drawn = _crossed(blueprints[0], blueprints[1], rng)
             try:
-                child = candidate(drawn.model_copy(update={"name": _around(self.start), "source": None}))
+                child = candidate(drawn.model_copy(update={"name": self.names[1], "source": None}))
             except GenotypeError:
                 continue  # for example, a stage got another width than the tensor that is added to it
             if child.hash not in hashes:
@@ -91,16 +96,6 @@ class Neighbourhood:
         share = NARROWEST ** rng.random()
         start = _with_multiple(self.start, (self.start.width_multiple or 1.0) * share)
         return _changed(start, rng.choice(SAMPLED_CHANGES), rng)
-
-
-def descends_from(blueprint: Blueprint, start: Blueprint) -> bool:
-    """Whether `blueprint` is `start` or a proposal of its neighbourhood, by its name."""
-    return blueprint.name in (start.name, _around(start))
-
-
-def _around(start: Blueprint) -> str:
-    """The name of what the neighbourhood of `start` proposes."""
-    return f"around-{start.name}"
 
 
 def _cheaper(smallest: Candidate, changed: Blueprint) -> Candidate:
