@@ -364,7 +364,7 @@ def _limit_line(x: float, name: str) -> str:
 
 def _labels(labelled: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) -> list[str]:
     """Labels: the best trial with its AP, then baselines with their names, the others with their ids where labels do not
-    overlap."""
+    overlap. A name is moved down or up where its place is taken: baselines may be near copies of each other."""
     taken: list[tuple[float, float, float, float]] = []
     parts = []
     for p in sorted(labelled, key=lambda p: (p.id != best, not p.name, -p.ap)):
@@ -374,14 +374,25 @@ def _labels(labelled: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) 
             parts.append(f'<circle class="best" cx="{px:.1f}" cy="{py:.1f}" r="10"/>')
         width = 6.6 * len(text)
         right = min(px - 8, WIDTH - RIGHT - 4) if px - 8 - width > LEFT else px + 8 + width
-        bottom = py - (12 if p.id == best else 8)
-        box = (right - width - 4, bottom - 12, right + 4, bottom)
-        if any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
+        places = [py - (12 if p.id == best else 8) + move for move in (_MOVES if p.name else (0,))]
+        boxes = [(right - width - 4, bottom - 12, right + 4, bottom) for bottom in places if TOP < bottom < HEIGHT - BOTTOM]
+        free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+        if not free:
             continue
-        taken.append(box)
+        taken.append(free[0])
+        bottom = free[0][3]
         style = "label strong" if p.id == best else "label"
         parts.append(f'<text class="{style}" x="{right:.1f}" y="{bottom:.1f}" text-anchor="end">{escape(text)}</text>')
     return parts
+
+
+_MOVES = (0, 26, 40, -14, -28)
+"""Pixels downwards by which the name of a baseline may be moved, in the order in which they are tried."""
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share an area."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _rung_legend(rungs: Sequence[int]) -> list[tuple[str, str]]:

@@ -220,6 +220,16 @@ def test_baselines_are_labelled_by_name_on_the_front_and_off_it() -> None:
     assert "gelan-t, AP 0.200" in [text.text for text in parsed(best).iter(f"{SVG}text")]
 
 
+@pytest.mark.parametrize("ap", [0.3, 0.0])
+def test_baselines_that_are_near_copies_are_both_named(ap: float) -> None:
+    points = [FrontPoint(0, 2e9, ap, 1, "gelan-t"), FrontPoint(1, 2e9, ap, 1, "yolov9-t"), FrontPoint(2, 1e9, 0.6, 1)]
+    root = parsed(front_svg(points, front=[2], best=2))
+    labels = {t.text: t for t in root.iter(f"{SVG}text") if (t.get("class") or "").startswith("label")}
+    assert labels.keys() == {"trial 2, AP 0.600", "gelan-t", "yolov9-t"}
+    heights = [float(labels[name].get("y", "nan")) for name in ("gelan-t", "yolov9-t")]
+    assert abs(heights[0] - heights[1]) >= 12 and all(44 < y < 352 for y in heights)
+
+
 def test_the_page_begins_with_the_comparison(run: Path) -> None:
     with Journal.create(run, run_settings(baselines={"gelan-t": '{"blocks": []}'}).to_json()) as journal:
         for i, (origin, ap) in enumerate([(Origin("baseline", name="gelan-t"), 0.25), (Origin("sample"), 0.375)]):
