@@ -230,6 +230,14 @@ def test_baselines_that_are_near_copies_are_both_named(ap: float) -> None:
     assert abs(heights[0] - heights[1]) >= 12 and all(44 < y < 352 for y in heights)
 
 
+def test_a_name_has_its_place_before_the_ids_around_it() -> None:
+    points = [FrontPoint(0, 2e9, 0.3, 1, "gelan-t"), FrontPoint(1, 2e9, 0.305, 1), FrontPoint(2, 1e9, 0.6, 1)]
+    svg = front_svg(points, front=[1, 2], best=2)
+    label = next(t for t in parsed(svg).iter(f"{SVG}text") if t.text == "gelan-t")
+    at = named(svg, "dot")["trial 0 (gelan-t): AP 0.300, 2.00G FLOPs, rung 1"]
+    assert float(label.get("y", "nan")) == pytest.approx(at[1] - 8, abs=0.1)
+
+
 def test_the_page_begins_with_the_comparison(run: Path) -> None:
     with Journal.create(run, run_settings(baselines={"gelan-t": '{"blocks": []}'}).to_json()) as journal:
         for i, (origin, ap) in enumerate([(Origin("baseline", name="gelan-t"), 0.25), (Origin("sample"), 0.375)]):
