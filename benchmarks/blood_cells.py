@@ -36,7 +36,7 @@ def architectures(data: Path, out: Path) -> dict[str, Path]:
     """The YAML of each row of the table, made where it is missing."""
     run = out / "search"
     if not (run / "journal.sqlite").exists():
-        limits = ("--imgsz", IMGSZ, "--max-flops", MAX_FLOPS)
+        limits = ("--imgsz", IMGSZ, "--max-flops", MAX_FLOPS, "--no-baselines")  # those are rows of the table themselves
         print(gpnas("search", "--data", data, "--budget", SEARCH, *limits, "--out", run, "--wandb", "off"))
     elif json.loads(gpnas("show", run, "--json"))["state"] != "done":
         print(gpnas("resume", run))

@@ -71,6 +71,7 @@ def searched(name: str, data: Path, out: Path, budget: str, max_flops: str) -> P
     run = out / name.replace(", ", "-").replace(" ", "")
     if not (run / "journal.sqlite").exists():
         options = ("--budget", budget, "--imgsz", IMGSZ, "--max-flops", max_flops, "--wandb", "off", "--workers", "local:1")
+        options = (*options, "--no-baselines")  # two spaces are compared, not what both searches have in common
         print(f"{name}:\n{gpnas('search', '--data', data, *options, '--out', run, *SEARCHES[name], threads=1)}", flush=True)
     elif json.loads(gpnas("show", run, "--json"))["state"] != "done":
         print(f"{name}:\n{gpnas('resume', run)}", flush=True)

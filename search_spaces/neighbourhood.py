@@ -47,6 +47,11 @@ class Neighbourhood:
         assert isinstance(start_with_head, Blueprint)  # with_classes returns the kind that it is given
         self.start = start_with_head
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The name of the start, and that of everything that is proposed around it."""
+        return self.start.name, f"around-{self.start.name}"
+
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         """A new candidate: the start with some changes, one parent with one to three changes, or a crossing of two parents.
 
@@ -62,7 +67,7 @@ class Neighbourhood:
             else:
                 drawn = _crossed(blueprints[0], blueprints[1], rng)
             try:
-                child = candidate(drawn.model_copy(update={"name": f"around-{self.start.name}", "source": None}))
+                child = candidate(drawn.model_copy(update={"name": self.names[1], "source": None}))
             except GenotypeError:
                 continue  # for example, a stage got another width than the tensor that is added to it
             if child.hash not in hashes:

@@ -19,6 +19,7 @@ _SETTINGS = RunSettings(
     space="gradient-path",
     start=None,
     start_source=None,
+    baselines={},
     imgsz=32,
     levels="2-5",
     limits=Limits(4e9, 3e6),

@@ -15,6 +15,7 @@ from gpnas.graph.graph import Branch
 from gpnas.search.trial import Candidate, Evaluator, Fidelity, Space
 from search_spaces.blueprint import open_catalogue, read_blueprint
 from search_spaces.gradient_path import GradientPathSpace
+from search_spaces.joined import Joined
 from search_spaces.neighbourhood import Neighbourhood
 from search_spaces.tabular import TabularSpace
 from tests.contracts import EvaluatorContract, SpaceContract
@@ -82,6 +83,18 @@ class TestNeighbourhoodOfFourLevels(SpaceContract):
         parent = space.propose([], rng)
         for proposed in (parent, space.propose([parent], rng), space.smallest(), *(space.propose([], rng) for _ in range(9))):
             assert [out.stride for out in proposed.graph.outputs if out.branch is Branch.MAIN] == [8, 16, 32, 64]
+
+
+class TestSpaceWithBaselines(SpaceContract):
+    @pytest.fixture
+    def space(self, narrow_space: GradientPathSpace) -> Space:
+        return Joined(narrow_space, [Neighbourhood(open_catalogue(name), 1) for name in ("gelan-t", "yolov9-t")])
+
+
+class TestNeighbourhoodWithBaselines(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return Joined(Neighbourhood(open_catalogue("yolov9-t"), 3), [Neighbourhood(open_catalogue("gelan-t"), 3)])
 
 
 class TestTabularSpace(SpaceContract):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gpnas import __version__
+from gpnas.cli.baselines import NoBaselines, baselines_within, candidates_of, first_candidates, joined_by
 from gpnas.cli.options import (
     DEFAULT_SPACE,
     Data,
@@ -77,6 +78,7 @@ def search(
     workers: Annotated[str, typer.Option(help="auto, or local:N for N processes")] = "auto",
     wandb: Annotated[str, typer.Option(help="log to Weights & Biases: offline, online or off")] = "offline",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="children start from their parents' weights")] = False,
+    no_baselines: NoBaselines = False,
     split: Shares = "",
     val: Val = "",
     strict: Strict = False,
@@ -89,7 +91,7 @@ def search(
     from gpnas.run.journal import Journal
     from gpnas.run.settings import RunSettings
     from gpnas.search.budget import parse_budget
-    from gpnas.search.ladder import plan
+    from gpnas.search.ladder import baseline_seats, plan
     from gpnas.search.limits import check_limits, typical_macs
 
     wanted = parse_budget(budget)
@@ -110,6 +112,20 @@ def search(
     candidates = space_around(space, architecture, classes, sizes.levels)
     check_limits(candidates, limits, imgsz)
     typical = typical_macs(candidates, limits, imgsz, seed)
+    ladder = plan(
+        wanted,
+        imgsz=imgsz,
+        proxy_imgsz=sizes.proxy_imgsz,
+        images=len(images.splits["train"]),
+        typical_macs=typical,
+        slots=slots,
+        device=place,
+        stride=sizes.stride,
+    )
+    for line in sizes.told:
+        typer.echo(line)
+    seats = 0 if no_baselines else baseline_seats(ladder.wave, architecture is not None)
+    baselines = {} if no_baselines else baselines_within(limits, classes, imgsz, typical, seats, architecture)
     settings = RunSettings(
         version=__version__,
         budget=wanted,
@@ -118,19 +134,11 @@ def search(
         space=str(Path(space).resolve()) if Path(space).is_file() else space,
         start=architecture.to_json() if architecture else None,
         start_source=start,
+        baselines=baselines,
         imgsz=imgsz,
         levels=sizes.levels,
         limits=limits,
-        ladder=plan(
-            wanted,
-            imgsz=imgsz,
-            proxy_imgsz=sizes.proxy_imgsz,
-            images=len(images.splits["train"]),
-            typical_macs=typical,
-            slots=slots,
-            device=place,
-            stride=sizes.stride,
-        ),
+        ladder=ladder,
         seed=seed,
         warm_start=warm_start,
         device=place,
@@ -138,8 +146,6 @@ def search(
         wandb=wandb,
         wandb_id=f"gpnas-{int(time.time() * 1000):x}",
     )
-    for line in sizes.told:
-        typer.echo(line)
     _load_images(settings, images)
     with Journal.create(run, settings.to_json()) as journal:
         write_text(run / "splits.csv", splits_table(images))
@@ -230,10 +236,11 @@ def _with_new_budget(journal: Journal, settings: RunSettings, text: str) -> RunS
 
 def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
     """Run the loop of a search on its journal. The report is written however the loop ends."""
+    from gpnas.report.comparison import comparison_lines
     from gpnas.report.search_report import write_report
     from gpnas.report.tables import open_console
     from gpnas.report.tracking import Tracker, front_row
-    from gpnas.run.results import best_of, front_of, trial_results
+    from gpnas.run.results import all_results, best_of, front_of, trial_results
 
     console = open_console()
     controller, build = _controller(settings)
@@ -251,11 +258,14 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
         results = trial_results(journal)
         best = best_of(results)
         tracker.front([front_row(result) for result in front_of(results)])
-        tracker.finish({"best_ap": best.ap if best else None, "trials": len(results)})
+        compared = comparison_lines(all_results(journal), journal.trials())
+        tracker.finish(
+            {"best_ap": best.ap if best else None, "trials": len(results), "baselines": " | ".join(compared) or None}
+        )
         report_path = write_report(run, build)
     if best is None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report_path} and {run}/trials/*/error.txt")
-    _print_results(console, run, settings, results, best)
+    _print_results(console, run, settings, results, best, compared)
 
 
 def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Graph]]:
@@ -263,8 +273,8 @@ def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Grap
     from gpnas.search.controller import Controller
     from search_spaces.architecture import candidate, read_architecture
 
-    start = read_architecture(settings.start) if settings.start else None
-    space = space_around(settings.space, start, len(settings.data.names), settings.levels)
+    start, classes = read_architecture(settings.start) if settings.start else None, len(settings.data.names)
+    space = joined_by(space_around(settings.space, start, classes, settings.levels), settings.baselines, classes)
     controller = Controller(
         space,
         settings.ladder,
@@ -273,6 +283,7 @@ def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Grap
         seed=settings.seed,
         max_trials=settings.budget.amount if settings.budget.kind == "trials" else None,
         start=candidate(start) if start else None,
+        baselines=candidates_of(settings.baselines),
         warm_start=settings.warm_start,
     )
     return controller, lambda genotype: space.read(genotype).graph
@@ -335,21 +346,27 @@ def _announce(console: Console, settings: RunSettings) -> None:
     share = ladder.fidelities[0].data_share
     rungs += "" if share == 1 else f", on {share:.1%} of the images"
     target = f"around {settings.start_source}" if settings.start_source else settings.space
+    known = [*(["the start"] if settings.start else []), *settings.baselines]
+    warm = "; children start from weights of their parents (--warm-start)" if settings.warm_start else ""
     console.print(
         f"gpnas {__version__}: searching {target} on {data.source} ({data.images['train']} images) "
         f"for {settings.budget_text} with {settings.slots} workers on {settings.device}\n"
-        f"rungs: {rungs}; first {ladder.wave} candidates of all sizes, then one at a time, chosen out of thousands",
+        f"rungs: {rungs}; first {first_candidates(ladder.wave, known)}, then one at a time, chosen out of thousands{warm}",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _print_results(console: Console, run: Path, settings: RunSettings, results: list[TrialResult], best: TrialResult) -> None:
+def _print_results(
+    console: Console, run: Path, settings: RunSettings, results: list[TrialResult], best: TrialResult, compared: list[str]
+) -> None:
     from gpnas.report.display import front_table
     from gpnas.run.results import front_of
 
     front = front_of(results)
     console.print(front_table(front, best, settings.imgsz))
+    for line in compared:
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"{len(results)} candidates trained, {len(front)} on the front. Results:\n"
         f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
@@ -369,10 +386,11 @@ def _data_options(data: DataFacts) -> str:
 
 def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
     """Print the results of a run so far; works while the search goes on."""
+    from gpnas.report.comparison import comparison_lines
     from gpnas.report.display import front_table
     from gpnas.report.tables import open_console
     from gpnas.run.journal import Journal
-    from gpnas.run.results import best_of, front_of, summary, trial_results
+    from gpnas.run.results import all_results, best_of, front_of, summary, trial_results
     from gpnas.run.settings import RunSettings
     from gpnas.units import clock
 
@@ -388,6 +406,8 @@ def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print 
         )
         if results:
             open_console().print(front_table(front_of(results), best_of(results), settings.imgsz))
+        for line in comparison_lines(all_results(journal), journal.trials()):
+            typer.echo(line)
 
 
 def report(run: Path) -> None:

@@ -141,18 +141,18 @@ def searched_imgsz(architecture: Architecture) -> int:
 def trial_yaml(run: Path, trial_id: int | None) -> str:
     """The YAML of a measured trial of `run`, or of its best trial without an id. Raises InputError when it is not measured."""
     from gpnas.run.journal import Journal
-    from gpnas.run.results import best_of, best_yaml, trial_results
+    from gpnas.run.results import all_results, best_of, best_yaml, comparisons, trial_results
     from gpnas.run.settings import RunSettings
 
     with Journal.open(run, write=False) as journal:
-        results = trial_results(journal)
+        results, on_all_rungs = trial_results(journal), all_results(journal)
         settings = RunSettings.from_json(journal.settings)
     chosen = best_of(results) if trial_id is None else next((r for r in results if r.trial.id == trial_id), None)
     if chosen is None:
         measured = ", ".join(str(result.trial.id) for result in results) or "none"
         wanted = "" if trial_id is None else f" {trial_id}"
         raise InputError(f"{run}: no measured trial{wanted}; measured trials: {measured}")
-    return best_yaml(chosen, settings, render_yaml)
+    return best_yaml(chosen, settings, render_yaml, comparisons(on_all_rungs, chosen.trial.id))
 
 
 def render_yaml(genotype: str, found: dict[str, Any]) -> str:

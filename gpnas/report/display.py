@@ -124,7 +124,7 @@ def _key(suggestion: Suggestion) -> tuple[int, int]:
 
 
 def finished_line(event: Finished) -> str:
-    """One line about a finished evaluation: its metrics, or its state, cause and message."""
+    """One line about a finished evaluation: its metrics and the name of a baseline, or its state, cause and message."""
     trial, fidelity, evaluation = event.suggestion.trial, event.suggestion.fidelity, event.evaluation
     head = (
         f"trial {trial.id:<3} rung {event.suggestion.rung} ({fidelity.epochs} epochs, {fidelity.imgsz} px)  "
@@ -132,7 +132,8 @@ def finished_line(event: Finished) -> str:
     )
     if evaluation.state is TrialState.COMPLETE:
         metrics = evaluation.metrics
-        return f"{head}AP {metrics['ap']:.3f}  AP50 {metrics.get('ap50', 0.0):.3f}  {evaluation.seconds:.0f} s"
+        known = f"  {trial.origin}" if trial.origin.is_known else ""
+        return f"{head}AP {metrics['ap']:.3f}  AP50 {metrics.get('ap50', 0.0):.3f}  {evaluation.seconds:.0f} s{known}"
     return f"{head}{evaluation.state.value}: {evaluation.cause.value if evaluation.cause else ''} {evaluation.message}"
 
 

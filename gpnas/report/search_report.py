@@ -17,6 +17,7 @@ from typing import Any
 
 from gpnas.files import write_text
 from gpnas.graph.graph import Graph
+from gpnas.report.comparison import comparison_lines
 from gpnas.report.drawing import (
     BOTTOM,
     HEIGHT,
@@ -38,7 +39,7 @@ from gpnas.report.drawing import (
 )
 from gpnas.report.timeline import timeline_svg
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
-from gpnas.run.results import TrialResult, best_of, front_of, trial_results
+from gpnas.run.results import TrialResult, all_results, best_of, front_of, trial_results
 from gpnas.run.settings import RunSettings
 from gpnas.search.trial import TrialState
 from gpnas.units import brief, clock
@@ -46,12 +47,14 @@ from gpnas.units import brief, clock
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A measured trial. flops: 2 x MACs of the fused network on one image. ap: in [0, 1], of the evaluation on `rung`."""
+    """A measured trial. flops: 2 x MACs of the fused network on one image. ap: in [0, 1], of the evaluation on `rung`. name: of
+    a baseline, by which the drawing labels it."""
 
     id: int
     flops: float
     ap: float
     rung: int = 0
+    name: str = ""
 
 
 def front_svg(
@@ -62,7 +65,8 @@ def front_svg(
     max_flops: float | None = None,
     title: str = "AP over FLOPs",
 ) -> str:
-    """A drawing of all measured trials, with the front as a step line and marks for the best trial and the limit.
+    """A drawing of all measured trials, with the front as a step line, marks for the best trial and the limit, and the names of
+    baselines.
 
     front, best: trial ids. Points of higher rungs are larger and more solid, because the AP of a low rung understates a
     candidate.
@@ -79,11 +83,11 @@ def front_svg(
     top = max(p.rung for p in points)
     parts.append(steps([(x(p.flops), y(p.ap)) for p in on_front], WIDTH - RIGHT, "front"))
     for p in sorted(points, key=lambda p: (p.id in front, p.rung)):
-        name = f"trial {p.id}: AP {p.ap:.3f}, {brief(p.flops)} FLOPs, rung {p.rung}"
+        name = f"trial {p.id}{f' ({p.name})' if p.name else ''}: AP {p.ap:.3f}, {brief(p.flops)} FLOPs, rung {p.rung}"
         radius, opacity = rung_look(p.rung, top)
         style, opacity = ("on-front", max(opacity, 0.75)) if p.id in front else ("dot", opacity)
         parts.append(dot(x(p.flops), y(p.ap), name, style, radius, opacity))
-    parts += _front_labels(on_front, best, x, y)
+    parts += _labels([*on_front, *(p for p in points if p.name and p.id not in front)], best, x, y)
     summary = f"{len(points)} measured trials, {len(on_front)} of them on the Pareto front"
     legend = [("line front", "Pareto front"), *_rung_legend(sorted({p.rung for p in points}))]
     return drawing(title, summary, parts, legend)
@@ -107,6 +111,7 @@ def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path
             results={result.trial.id: result for result in results},
             front=front_of(results),
             best=best_of(results),
+            compared=comparison_lines(all_results(journal), journal.trials()),
         )
     front = _front_drawing(facts)
     best_graph = build(facts.best.trial.genotype) if build and facts.best else None
@@ -117,7 +122,7 @@ def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path
 
 @dataclass(frozen=True)
 class _Facts:
-    """The content of a journal. elapsed: seconds. results: by trial id."""
+    """The content of a journal. elapsed: seconds. results: by trial id. compared: lines about the best beside the baselines."""
 
     run: str
     state: str
@@ -128,19 +133,28 @@ class _Facts:
     results: dict[int, TrialResult]
     front: list[TrialResult]
     best: TrialResult | None
+    compared: list[str]
 
 
 def _front_drawing(facts: _Facts) -> str:
-    points = [FrontPoint(i, result.trial.flops, result.ap, result.rung) for i, result in facts.results.items()]
+    points = [
+        FrontPoint(i, result.trial.flops, result.ap, result.rung, _name(result.trial)) for i, result in facts.results.items()
+    ]
     best = facts.best.trial.id if facts.best else None
     front = [result.trial.id for result in facts.front]
     return front_svg(points, front=front, best=best, max_flops=facts.settings.limits.max_flops)
+
+
+def _name(trial: TrialRow) -> str:
+    """The name by which a drawing labels the start or a baseline; "" for other trials."""
+    return trial.origin.name or (trial.origin.kind if trial.origin.is_known else "")
 
 
 def _page(facts: _Facts, front: str, best_graph: Graph | None) -> str:
     sections = [
         f"<h1>{escape(facts.run)} <small>gpnas run, {escape(facts.state)}</small></h1>",
         _headline(facts),
+        *(f"<p>{escape(text[0].upper() + text[1:])}.</p>" for text in facts.compared),
         front,
         "<h2>The Pareto front</h2>",
         "<p>The AP of a trial is that of the highest rung that it completed. Rungs differ in epochs and image size.</p>",
@@ -249,7 +263,8 @@ def _timeline(graph: Graph | None, best: TrialResult | None) -> str:
 
 
 def _settings_table(settings: RunSettings) -> str:
-    stored = sorted(settings.to_json().items())
+    shown = {**settings.to_json(), "baselines": ", ".join(settings.baselines)}  # by name: their genotypes fill pages
+    stored = sorted(shown.items())
     rows = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in stored]
     return table(("setting", "value"), rows, text_from=0)
 
@@ -347,25 +362,37 @@ def _limit_line(x: float, name: str) -> str:
     )
 
 
-def _front_labels(front: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) -> list[str]:
-    """Labels: the best trial with its AP, the others with their ids where labels do not overlap."""
+def _labels(labelled: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) -> list[str]:
+    """Labels: the best trial with its AP, then baselines with their names, the others with their ids where labels do not
+    overlap. A name is moved down or up where its place is taken: baselines may be near copies of each other."""
     taken: list[tuple[float, float, float, float]] = []
     parts = []
-    for p in sorted(front, key=lambda p: (p.id != best, -p.ap)):
-        text = f"trial {p.id}, AP {p.ap:.3f}" if p.id == best else str(p.id)
+    for p in sorted(labelled, key=lambda p: (p.id != best, not p.name, -p.ap)):
+        text = f"{p.name or f'trial {p.id}'}, AP {p.ap:.3f}" if p.id == best else p.name or str(p.id)
         px, py = x(p.flops), y(p.ap)
         if p.id == best:
             parts.append(f'<circle class="best" cx="{px:.1f}" cy="{py:.1f}" r="10"/>')
         width = 6.6 * len(text)
         right = min(px - 8, WIDTH - RIGHT - 4) if px - 8 - width > LEFT else px + 8 + width
-        bottom = py - (12 if p.id == best else 8)
-        box = (right - width - 4, bottom - 12, right + 4, bottom)
-        if any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
+        places = [py - (12 if p.id == best else 8) + move for move in (_MOVES if p.name else (0,))]
+        boxes = [(right - width - 4, bottom - 12, right + 4, bottom) for bottom in places if TOP < bottom < HEIGHT - BOTTOM]
+        free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
+        if not free:
             continue
-        taken.append(box)
+        taken.append(free[0])
+        bottom = free[0][3]
         style = "label strong" if p.id == best else "label"
-        parts.append(f'<text class="{style}" x="{right:.1f}" y="{bottom:.1f}" text-anchor="end">{text}</text>')
+        parts.append(f'<text class="{style}" x="{right:.1f}" y="{bottom:.1f}" text-anchor="end">{escape(text)}</text>')
     return parts
+
+
+_MOVES = (0, 26, 40, -14, -28)
+"""Pixels downwards by which the name of a baseline may be moved, in the order in which they are tried."""
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    """Whether two boxes (left, top, right, bottom) share an area."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _rung_legend(rungs: Sequence[int]) -> list[tuple[str, str]]:

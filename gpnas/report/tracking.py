@@ -70,6 +70,7 @@ def front_row(result: TrialResult) -> dict[str, Any]:
         "epochs": result.fidelity.epochs,
         "imgsz": result.fidelity.imgsz,
         "hash": result.trial.hash,
+        "origin": str(result.trial.origin),
     }
 
 

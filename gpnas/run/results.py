@@ -1,8 +1,9 @@
-"""The results of a run: its measured trials, the Pareto front, the best trial, and the files that hold them.
+"""The results of a run: its measured trials, the front, the best trial beside the baselines, and the files that hold them.
 
 A trial counts with the AP of the highest rung that it completed. The AP of a low rung understates a candidate, which trained
 less and on smaller images, so the rung stands beside every AP. The best trial has the highest AP on the highest rung that any
-trial completed.
+trial completed. The start and the baselines, which were known before the search, count like any other trial; what the search
+found is compared with them on a rung that both completed.
 """
 
 from __future__ import annotations
@@ -39,16 +40,20 @@ class TrialResult:
         return Point(self.trial.id, self.ap, self.trial.macs)
 
 
-def trial_results(journal: Journal) -> list[TrialResult]:
-    """The result of every trial that completed a rung, by trial id."""
+def all_results(journal: Journal) -> list[TrialResult]:
+    """The result of every trial on every rung that it completed, by trial id, then rung."""
     trials = {trial.id: trial for trial in journal.trials()}
-    results: dict[int, TrialResult] = {}
-    for row in journal.evaluations():
-        if row.state is not TrialState.COMPLETE or row.evaluation is None:
-            continue
-        if row.trial_id not in results or row.rung > results[row.trial_id].rung:
-            results[row.trial_id] = TrialResult(trials[row.trial_id], row.rung, row.fidelity, row.evaluation)
-    return [results[i] for i in sorted(results)]
+    results = [
+        TrialResult(trials[row.trial_id], row.rung, row.fidelity, row.evaluation)
+        for row in journal.evaluations()
+        if row.state is TrialState.COMPLETE and row.evaluation is not None
+    ]
+    return sorted(results, key=lambda result: (result.trial.id, result.rung))
+
+
+def trial_results(journal: Journal) -> list[TrialResult]:
+    """The result of every trial on the highest rung that it completed, by trial id."""
+    return list({result.trial.id: result for result in all_results(journal)}.values())
 
 
 def best_of(results: Sequence[TrialResult]) -> TrialResult | None:
@@ -62,6 +67,29 @@ def front_of(results: Sequence[TrialResult]) -> list[TrialResult]:
     return [by_id[point.id] for point in front([result.point for result in results])]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The start or a baseline of a search beside another trial, `found`: their results on the highest rung that both completed.
+
+    full: whether neither completed a higher rung.
+    """
+
+    known: TrialResult
+    found: TrialResult
+    full: bool = True
+
+
+def comparisons(results: Sequence[TrialResult], trial_id: int) -> list[Comparison]:
+    """The trial beside each known one that was measured, by the known one's id. results: of `all_results`."""
+    by_trial: dict[int, dict[int, TrialResult]] = {}
+    for result in results:
+        by_trial.setdefault(result.trial.id, {})[result.rung] = result
+    found = by_trial.get(trial_id, {})
+    known = [rungs for i, rungs in by_trial.items() if i != trial_id and next(iter(rungs.values())).trial.origin.is_known]
+    met = [(rungs, max(rungs.keys() & found.keys())) for rungs in known if rungs.keys() & found.keys()]
+    return [Comparison(rungs[rung], found[rung], rung == max(rungs) == max(found)) for rungs, rung in met]
+
+
 Render = Callable[[str, dict[str, Any]], str]
 """(genotype text, content of the section `found`) -> YAML of the architecture with that section."""
 
@@ -72,7 +100,8 @@ def write_results(run: Path, journal: Journal, render: Render) -> None:
     best = best_of(results)
     if best is None:
         return
-    write_text(run / "best.yaml", best_yaml(best, RunSettings.from_json(journal.settings), render))
+    compared = comparisons(all_results(journal), best.trial.id)
+    write_text(run / "best.yaml", best_yaml(best, RunSettings.from_json(journal.settings), render, compared))
     rows = [_front_row(result) for result in front_of(results)]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(rows[0]))
@@ -97,8 +126,8 @@ def _front_row(result: TrialResult) -> dict[str, Any]:
     }
 
 
-def best_yaml(best: TrialResult, settings: RunSettings, render: Render) -> str:
-    """The YAML of the best architecture, with its metrics, its cost and its origin in the section `found`."""
+def best_yaml(best: TrialResult, settings: RunSettings, render: Render, compared: Sequence[Comparison] = ()) -> str:
+    """The YAML of the best architecture, with its metrics, its cost, its origin and its comparisons in the section `found`."""
     metrics = {name: round(value, 4) for name, value in best.evaluation.metrics.items()}
     return render(
         best.trial.genotype,
@@ -109,12 +138,33 @@ def best_yaml(best: TrialResult, settings: RunSettings, render: Render) -> str:
             "measured": {**metrics, "epochs": best.fidelity.epochs, "imgsz": best.fidelity.imgsz},
             "cost": {"flops": best.trial.flops, "params": best.trial.params, "imgsz": settings.imgsz},
             "score": round(best.trial.score, 4),
+            **({"baselines": [_comparison_entry(comparison) for comparison in compared]} if compared else {}),
             "data": settings.data.source,
             "names": list(settings.data.names),
             "seed": settings.seed,
             "space": settings.space,
         },
     )
+
+
+def _comparison_entry(comparison: Comparison) -> dict[str, Any]:
+    """A baseline in the section `found`: its AP and the `found_ap` on the same rung."""
+    known, found = comparison.known, comparison.found
+    return {
+        **_named(known.trial),
+        "ap": round(known.ap, 4),
+        "found_ap": round(found.ap, 4),
+        "difference": round(found.ap - known.ap, 4),
+        "flops": known.trial.flops,
+        "params": known.trial.params,
+        "epochs": known.fidelity.epochs,
+        "imgsz": known.fidelity.imgsz,
+    }
+
+
+def _named(trial: TrialRow) -> dict[str, Any]:
+    """The name and the id of a known trial; the name of the start is "start"."""
+    return {"name": trial.origin.name or trial.origin.kind, "trial": trial.id}
 
 
 def summary(run: Path, journal: Journal) -> dict[str, Any]:
@@ -128,7 +178,7 @@ def summary(run: Path, journal: Journal) -> dict[str, Any]:
         if row.trial_id not in latest or row.rung > latest[row.trial_id].rung:
             latest[row.trial_id] = row
         seconds[row.trial_id] = seconds.get(row.trial_id, 0.0) + (row.evaluation.seconds if row.evaluation else 0.0)
-    aps = {result.trial.id: result.ap for result in results}
+    by_trial = {result.trial.id: result for result in results}
     return {
         "run": str(run),
         "state": journal.state,
@@ -139,15 +189,27 @@ def summary(run: Path, journal: Journal) -> dict[str, Any]:
             "elapsed_seconds": round(journal.elapsed(), 1),
         },
         "trials": [
-            _trial_summary(trial, latest.get(trial.id), aps.get(trial.id), seconds.get(trial.id, 0.0))
+            _trial_summary(trial, latest.get(trial.id), by_trial.get(trial.id), seconds.get(trial.id, 0.0))
             for trial in journal.trials()
         ],
         "front": [result.trial.id for result in front_of(results)],
         "best": best.trial.id if best else None,
+        "baselines": [_known_summary(trial, by_trial.get(trial.id)) for trial in journal.trials() if trial.origin.is_known],
     }
 
 
-def _trial_summary(trial: TrialRow, latest: EvaluationRow | None, ap: float | None, seconds: float) -> dict[str, Any]:
+def _known_summary(trial: TrialRow, result: TrialResult | None) -> dict[str, Any]:
+    """The start or a baseline; `ap` is that on `rung`, the highest that it completed."""
+    return {
+        **_named(trial),
+        "ap": result.ap if result else None,
+        "flops": trial.flops,
+        "params": trial.params,
+        "rung": result.rung if result else None,
+    }
+
+
+def _trial_summary(trial: TrialRow, latest: EvaluationRow | None, result: TrialResult | None, seconds: float) -> dict[str, Any]:
     """latest: the trial's evaluation on its highest rung, finished or not. seconds: of all its evaluations."""
     cause = latest.evaluation.cause if latest and latest.evaluation else None
     return {
@@ -156,7 +218,7 @@ def _trial_summary(trial: TrialRow, latest: EvaluationRow | None, ap: float | No
         "rung": latest.rung if latest else None,
         "state": latest.state.value if latest else TrialState.QUEUED.value,
         "cause": cause.value if cause else None,
-        "ap": ap,
+        "ap": result.ap if result else None,
         "flops": trial.flops,
         "params": trial.params,
         "seconds": round(seconds, 2),

@@ -16,7 +16,7 @@ from gpnas.search.budget import Budget
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
 
-OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False, "levels": "3-5"}
+OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False, "levels": "3-5", "baselines": {}}
 """Settings that older runs lack, with what they mean there."""
 
 
@@ -40,7 +40,8 @@ class RunSettings:
     """The settings of one run.
 
     version: of the gpnas that started the run. budget_text: the budget as the user wrote it. space: a name or the path of a
-    YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. imgsz: pixels, of the final
+    YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. baselines: architectures that
+    start in the first wave, as JSON by name, narrowed to the limits. imgsz: pixels, of the final
     detector. levels: on which candidates predict, such as "3-5". slots: number of worker processes. wandb: offline, online or
     off; wandb_id: of the W&B run of all sessions.
     """
@@ -52,6 +53,7 @@ class RunSettings:
     space: str
     start: str | None
     start_source: str | None
+    baselines: Mapping[str, str]
     imgsz: int
     levels: str
     limits: Limits
@@ -78,6 +80,7 @@ class RunSettings:
             "space": self.space,
             "start": self.start,
             "around": self.start_source,
+            "baselines": dict(self.baselines),
             "imgsz": self.imgsz,
             "levels": self.levels,
             "max_flops": self.limits.max_flops,
@@ -131,6 +134,7 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         space=take("space"),
         start=take("start"),
         start_source=take("around"),
+        baselines=dict(take("baselines")),
         imgsz=take("imgsz"),
         levels=take("levels"),
         limits=Limits(take("max_flops"), take("max_params")),

@@ -6,7 +6,8 @@
         controller.start(suggestion)
         controller.tell(suggestion.trial, suggestion.rung, evaluator.evaluate(...))
 
-The first trials are random candidates of sizes that spread up to the limits. After them, each decision suggests one evaluation.
+The first trials are baselines (known architectures, with which a search is compared) and random candidates of sizes that spread
+up to the limits. A baseline counts like any other trial from then on. Each later decision suggests one evaluation.
 If the results of a rung promote a trial, it is trained on the next rung (asynchronous successive halving, arXiv:1810.05934).
 Otherwise a new trial starts: the most promising candidate of the pool (pool.py, choice.py), by turns for the dominated area and
 for the best accuracy.
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from gpnas.graph.cost import deployed_cost
 from gpnas.paths.features import features
-from gpnas.search.ladder import REDUCTION, Ladder, quota
+from gpnas.search.ladder import REDUCTION, Ladder, baseline_seats, quota
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
 from gpnas.search.pool import POOL, Pick, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
@@ -77,6 +78,7 @@ class Controller:
         seed: int,
         max_trials: int | None = None,
         start: Candidate | None = None,  # the first trial, if it is within the limits
+        baselines: Sequence[tuple[str, Candidate]] = (),  # with names: the next first trials, those that are within the limits
         pool: int = POOL,  # draws from the space, at most
         describe: Callable[[Candidate], Mapping[str, float]] | None = None,  # features by name; None: `gpnas.paths.features`
         warm_start: bool = False,  # children start from weights of their parent's lowest rung (`Pool.breed`)
@@ -87,7 +89,7 @@ class Controller:
         self._space, self._ladder, self._imgsz, self._seed = space, ladder, imgsz, seed
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(ladder.wave, self._max_trials))
-        self._start, self._warm_start, self._policy = start, warm_start, policy
+        self._start, self._baselines, self._warm_start, self._policy = start, baselines, warm_start, policy
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
         self._pool = Pool(space, limits, imgsz=imgsz, seed=seed, size=pool, describe=self._describe)
         self._first: list[Proposal] | None = None
@@ -231,18 +233,28 @@ class Controller:
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
         if len(aps) < LEAST_TRAINED:
             rng = random.Random(f"{self._seed}/first/{number}")
-            spread = spread_by_size(pool, self._ladder.wave, None, rng, self._policy.pick)
+            spread = spread_by_size(pool, self._ladder.wave, (), rng, self._policy.pick)
             return spread[number % len(spread)] if spread else None
         return self._most_promising(pool, aps, known) if pool else None
 
     def _first_proposals(self) -> list[Proposal]:
-        """The candidates of the first trials: of spread sizes, after the start if it is within the limits."""
+        """The candidates of the first trials: of spread sizes, after the known ones."""
         if self._first is None:
             sampled = self._pool.sample(0)
-            start = None if self._start is None else self._pool.proposal(self._start, Origin("start"))
             rng = random.Random(f"{self._seed}/first")
-            self._first = spread_by_size(sampled, self._first_trials, start, rng, self._policy.pick)
+            self._first = spread_by_size(sampled, self._first_trials, self._known_proposals(), rng, self._policy.pick)
         return self._first
+
+    def _known_proposals(self) -> list[Proposal]:
+        """The start and as many baselines as have seats, without those that exceed a limit, each architecture once."""
+        start = None if self._start is None else self._pool.proposal(self._start, Origin("start"))
+        known = {} if start is None else {start.hash: start}
+        most = len(known) + baseline_seats(self._first_trials, bool(known))
+        for name, candidate in self._baselines:
+            proposal = self._pool.proposal(candidate, Origin("baseline", name=name))
+            if proposal is not None and len(known) < most:
+                known.setdefault(proposal.hash, proposal)
+        return list(known.values())
 
     def _comparable_aps(self, known: Sequence[Suggestion]) -> dict[int, float]:
         """AP of every trial that completed the lowest rung, by id. Among trials that a higher rung has trained, the APs of the

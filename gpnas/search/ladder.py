@@ -76,6 +76,12 @@ def quota(rung: int, finished: int) -> int:
     return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 
+def baseline_seats(wave: int, with_start: bool) -> int:
+    """How many baselines may be among the `wave` first candidates. With the start they are at most half, so that a search in a
+    short budget still looks at its space."""
+    return max(0, wave // 2 - with_start)
+
+
 def nominal_flops(device: str) -> float:
     """Training FLOPs a second assumed for one worker on "cpu", "cuda" or "cuda:N". Raises InputError for other devices."""
     kind = device.partition(":")[0]

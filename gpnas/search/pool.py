@@ -145,14 +145,14 @@ def large_macs(proposals: Iterable[Proposal]) -> int:
 
 
 def spread_by_size(
-    proposals: Sequence[Proposal], count: int, start: Proposal | None, rng: random.Random, pick: Pick = pick_at_random
+    proposals: Sequence[Proposal], count: int, given: Sequence[Proposal], rng: random.Random, pick: Pick = pick_at_random
 ) -> list[Proposal]:
-    """`count` proposals whose MACs spread evenly on a logarithmic scale, largest first; before them `start`, if there is one.
+    """`count` proposals: those that are `given`, then proposals whose MACs spread evenly on a logarithmic scale, largest first.
 
     The sizes reach from `large_macs` down to the smallest proposal, over a factor of SIZE_RANGE at most.
     """
     by_macs = sorted(proposals, key=lambda p: (p.cost.macs, p.hash))
-    chosen = [start][:count] if start is not None else []
+    chosen = list(given[:count])
     if not by_macs:
         return chosen
     large = large_macs(by_macs)

@@ -111,10 +111,11 @@ def failure(cause: Cause, message: str, seconds: float = 0.0, epochs: int = 0) -
     return Evaluation(TrialState.FAILED, {}, seconds, epochs, cause, message)
 
 
-_PARENTS = {"sample": 0, "smallest": 0, "start": 0, "mutate smallest": 0, "mutate": 1, "cross": 2}
+_PARENTS = {"sample": 0, "smallest": 0, "start": 0, "baseline": 0, "mutate smallest": 0, "mutate": 1, "cross": 2}
 """Kinds of origin, each with its number of parents."""
 
 _ORIGIN_TEXT = re.compile(rf"({'|'.join(_PARENTS)})((?: \d+)*)(?: warm (\d+))?")
+_BASELINE_TEXT = re.compile(r"baseline (\S+)")
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,15 @@ class Origin:
     """How a trial's candidate was made; `str` gives the text that journals and reports show, such as "mutate 7 warm 3".
 
     kind: "sample" (drawn from the space), "smallest" (the space's smallest candidate), "mutate smallest" (of it or of its
-    mutants), "start" (given by the user), "mutate" (of one trial) or "cross" (of two). parents: ids of those trials. lender: id
-    of the trial from whose weights this one starts; None when it starts from scratch.
+    mutants), "start" (given by the user), "baseline" (a known architecture, for comparison), "mutate" (of one trial) or "cross"
+    (of two; where a space cannot mix them, a mutation of the first). parents: ids of those trials. lender: id of the trial from
+    whose weights this one starts; None when it starts from scratch. name: of a baseline, without spaces.
     """
 
     kind: str
     parents: tuple[int, ...] = ()
     lender: int | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in _PARENTS:
@@ -137,14 +140,26 @@ class Origin:
             raise ValueError(f"an origin of kind {self.kind!r} has {_PARENTS[self.kind]} parents, got {self.parents}")
         if self.lender is not None and not self.parents:
             raise ValueError(f"only a child of trials has a lender, got kind {self.kind!r} with lender {self.lender}")
+        if self.kind != "baseline" and self.name:
+            raise ValueError(f"only a baseline has a name, got kind {self.kind!r} with name {self.name!r}")
+        if self.kind == "baseline" and not _BASELINE_TEXT.fullmatch(str(self)):
+            raise ValueError(f"a baseline has a name without spaces, got {self.name!r}")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the architecture was there before the search: a baseline or the start. What a search finds is compared
+        with it."""
+        return self.kind in ("baseline", "start")
 
     def __str__(self) -> str:
         warm = () if self.lender is None else ("warm", self.lender)
-        return " ".join(map(str, (self.kind, *self.parents, *warm)))
+        return " ".join(map(str, (self.kind, *((self.name,) if self.name else ()), *self.parents, *warm)))
 
     @classmethod
     def parse(cls, text: str) -> Origin:
         """The origin that `str` gives as `text`. Raises ValueError."""
+        if baseline := _BASELINE_TEXT.fullmatch(text):
+            return cls("baseline", name=baseline[1])
         match = _ORIGIN_TEXT.fullmatch(text)
         if match is None:
             raise ValueError(f'not an origin: {text!r}; expected for example "sample", "cross 3 5" or "mutate 7 warm 3"')

@@ -129,7 +129,8 @@ def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(
     gpnas: Gpnas, refused: Refused, evaluators: list[Untrained], data: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    code, out, err = search(gpnas, run, "--budget", "3trials", "--data", data, "--max-flops", "60M", "--max-params", "3M")
+    limits = ("--max-flops", "60M", "--max-params", "3M")
+    code, out, err = search(gpnas, run, "--budget", "3trials", "--data", data, *limits, "--no-baselines")
     assert code == 0, err
     with Journal.open(run, write=False) as journal:
         settings = RunSettings.from_json(journal.settings)
@@ -145,6 +146,7 @@ def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(
     head = out.splitlines()[:2]
     assert head[0].endswith(f"searching gradient-path on {data} (4 images) for 3trials with 2 workers on cpu")
     assert head[1].startswith("rungs: 30 epochs at 64 px, 60 epochs at 64 px, 120 epochs at 64 px; first 3 candidates of all")
+    assert head[1].endswith("chosen out of thousands") and "baseline" not in out
 
     shown = trials(gpnas, run)
     assert shown["state"] == "done" and len(shown["trials"]) == 3
@@ -243,7 +245,7 @@ def main_strides(candidate: dict[str, Any], run: Path) -> list[int]:
 def test_the_levels_and_the_proxies_follow_the_objects(gpnas: Gpnas, evaluators: list[Untrained], tmp_path: Path) -> None:
     """8 pixels, two cells of stride 4, are reached at 512 * 8 / 8.76 = 467 pixels: 480 in multiples of 32."""
     run, data = tmp_path / "run", write_coco(tmp_path / "data", tiny_objects)
-    code, out, err = search(gpnas, run, "--budget", "2trials", "--data", data, "--imgsz", "512")
+    code, out, err = search(gpnas, run, "--budget", "2trials", "--data", data, "--imgsz", "512", "--no-baselines")
     assert code == 0, err
     assert out.splitlines()[:2] == [
         "levels: 2-5 (stride 4 too), because half of the smaller objects have under 9 px at 512",

@@ -54,6 +54,14 @@ def test_a_line_names_trial_rung_cost_and_metrics_or_cause() -> None:
     assert finished_line(Finished(suggestion(3), pruned)) == f"{head}pruned:  no time"
 
 
+@pytest.mark.parametrize("origin", [Origin("baseline", name="gelan-t"), Origin("start")])
+def test_the_line_of_a_baseline_or_the_start_says_so(origin: Origin) -> None:
+    known = Suggestion(Trial(3, CANDIDATE, origin, {"score": 1.0}, COST), 1, Fidelity(6, 64))
+    assert finished_line(Finished(known, complete(0.25))) == (
+        f"{finished_line(Finished(suggestion(3), complete(0.25)))}  {origin}"
+    )
+
+
 def test_without_a_terminal_there_is_one_line_for_each_finished_evaluation() -> None:
     out = io.StringIO()
     finished = Finished(suggestion(3), complete(0.25))

@@ -205,6 +205,55 @@ def test_best_and_limit_are_marked() -> None:
     assert not [line for line in parsed(front_svg(POINTS, front=[])).iter() if line.get("class") in ("limit", "best")]
 
 
+def test_baselines_are_labelled_by_name_on_the_front_and_off_it() -> None:
+    named_points = [
+        FrontPoint(0, 1e9, 0.2, 1, "gelan-t"),
+        FrontPoint(1, 2e9, 0.4, 1),
+        FrontPoint(2, 3e9, 0.3, 1, "a<b"),
+        FrontPoint(3, 3.5e9, 0.1, 0),
+    ]
+    svg = front_svg(named_points, front=[0, 1], best=1)
+    labels = [text.text for text in parsed(svg).iter(f"{SVG}text") if (text.get("class") or "").startswith("label")]
+    assert labels == ["trial 1, AP 0.400", "a<b", "gelan-t"]
+    assert "trial 0 (gelan-t): AP 0.200, 1.00G FLOPs, rung 1" in named(svg, "on-front")
+    best = front_svg(named_points, front=[0, 1], best=0)
+    assert "gelan-t, AP 0.200" in [text.text for text in parsed(best).iter(f"{SVG}text")]
+
+
+@pytest.mark.parametrize("ap", [0.3, 0.0])
+def test_baselines_that_are_near_copies_are_both_named(ap: float) -> None:
+    points = [FrontPoint(0, 2e9, ap, 1, "gelan-t"), FrontPoint(1, 2e9, ap, 1, "yolov9-t"), FrontPoint(2, 1e9, 0.6, 1)]
+    root = parsed(front_svg(points, front=[2], best=2))
+    labels = {t.text: t for t in root.iter(f"{SVG}text") if (t.get("class") or "").startswith("label")}
+    assert labels.keys() == {"trial 2, AP 0.600", "gelan-t", "yolov9-t"}
+    heights = [float(labels[name].get("y", "nan")) for name in ("gelan-t", "yolov9-t")]
+    assert abs(heights[0] - heights[1]) >= 12 and all(44 < y < 352 for y in heights)
+
+
+def test_a_name_has_its_place_before_the_ids_around_it() -> None:
+    points = [FrontPoint(0, 2e9, 0.3, 1, "gelan-t"), FrontPoint(1, 2e9, 0.305, 1), FrontPoint(2, 1e9, 0.6, 1)]
+    svg = front_svg(points, front=[1, 2], best=2)
+    label = next(t for t in parsed(svg).iter(f"{SVG}text") if t.text == "gelan-t")
+    at = named(svg, "dot")["trial 0 (gelan-t): AP 0.300, 2.00G FLOPs, rung 1"]
+    assert float(label.get("y", "nan")) == pytest.approx(at[1] - 8, abs=0.1)
+
+
+def test_the_page_begins_with_the_comparison(run: Path) -> None:
+    with Journal.create(run, run_settings(baselines={"gelan-t": '{"blocks": []}'}).to_json()) as journal:
+        for i, (origin, ap) in enumerate([(Origin("baseline", name="gelan-t"), 0.25), (Origin("sample"), 0.375)]):
+            journal.add_trial(TrialRow(i, f"hash{i}", "", origin, 0.5, 1000, 10**9 * (i + 1)))
+            journal.start_evaluation(i, 0, LOW)
+            journal.finish_evaluation(i, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    text = write_report(run).read_text()
+    sentence = (
+        "<p>Best 0.375 (trial 1, 4.00G FLOPs); baseline gelan-t 0.250 (2.00G FLOPs): +0.125, on rung 0 (2 epochs, 64 px); "
+    )
+    assert text.index("</dl>") < text.index(sentence) < text.index("<svg")
+    rows = Page(text).rows
+    assert any("baseline gelan-t" in row for row in rows) and ["baselines", "gelan-t"] in rows
+    assert ">gelan-t</text>" in text
+
+
 def test_a_drawing_tells_what_it_shows_to_those_who_cannot_see_it() -> None:
     root = parsed(front_svg(POINTS, front=[0, 1], title="AP & FLOPs"))
     assert root.get("role") == "img"

@@ -322,4 +322,5 @@ def test_a_row_of_the_front_holds_cost_and_fidelity() -> None:
         "epochs": 6,
         "imgsz": 96,
         "hash": "hash3",
+        "origin": "sample",
     }

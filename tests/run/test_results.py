@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 from gpnas.run.journal import Journal, TrialRow
-from gpnas.run.results import TrialResult, best_of, best_yaml, front_of, summary, trial_results, write_results
+from gpnas.run.results import (
+    TrialResult,
+    all_results,
+    best_of,
+    best_yaml,
+    comparisons,
+    front_of,
+    summary,
+    trial_results,
+    write_results,
+)
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 from tests.settings import run_settings
 
@@ -114,6 +124,74 @@ def test_the_yaml_of_any_trial_holds_its_own_origin_and_score(journal: Journal) 
     assert (found["trial"], found["origin"], found["score"]) == (2, "mutate 1", 0.2857)
 
 
+def known_trial(i: int, origin: Origin) -> TrialRow:
+    return TrialRow(i, f"hash{i}", f"width: {i}\n", origin, 0.5, 10 + i, 1000 + i)
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Iterator[Journal]:
+    """The start, trial 0, failed on rung 1; baselines 1 and 2 climbed to rungs 0 and 2; 3 failed; 4, the best, is on rung 2."""
+    origins = [
+        Origin("start"),
+        *(Origin("baseline", name=name) for name in ("low", "high", "broken")),
+        *(Origin("mutate", (2,)), Origin("sample")),
+    ]
+    aps = {0: (0.21, None), 1: (0.11,), 2: (0.12, 0.22, 0.32), 3: (None,), 4: (0.13, 0.235, 0.34567), 5: (0.4,)}
+    with Journal.create(tmp_path / "run", run_settings().to_json()) as journal:
+        for i, origin in enumerate(origins):
+            journal.add_trial(known_trial(i, origin))
+        for i, by_rung in aps.items():
+            for rung, ap in enumerate(by_rung):
+                journal.start_evaluation(i, rung, FIDELITIES[rung])
+                journal.finish_evaluation(i, rung, failure(Cause.OOM, "large") if ap is None else complete(ap))
+        yield journal
+
+
+@pytest.mark.parametrize(
+    ("found", "pairs"),
+    [
+        (4, [(0, 0, 0.21, 0.13, False), (1, 0, 0.11, 0.13, False), (2, 2, 0.32, 0.34567, True)]),
+        (5, [(0, 0, 0.21, 0.4, True), (1, 0, 0.11, 0.4, True), (2, 0, 0.12, 0.4, False)]),
+        (2, [(0, 0, 0.21, 0.12, False), (1, 0, 0.11, 0.12, False)]),
+        (3, []),
+    ],
+)
+def test_known_trials_are_compared_on_the_highest_rung_that_both_completed(
+    compared: Journal, found: int, pairs: list[tuple[int, int, float, float, bool]]
+) -> None:
+    met = comparisons(all_results(compared), found)
+    assert [(c.known.trial.id, c.known.rung, c.known.ap, c.found.ap, c.full) for c in met] == pairs
+    assert all(c.found.trial.id == found and c.found.rung == c.known.rung for c in met)
+
+
+def test_best_yaml_and_the_summary_name_the_baselines(compared: Journal) -> None:
+    write_results(compared.run, compared, lambda genotype, found: json.dumps(found))
+    found = json.loads((compared.run / "best.yaml").read_text())
+    assert found["trial"] == 4
+    assert [(row["name"], row["found_ap"], row["difference"]) for row in found["baselines"]] == [
+        ("start", 0.13, -0.08),
+        ("low", 0.13, 0.02),
+        ("high", 0.3457, 0.0257),
+    ]
+    assert found["baselines"][2] == {
+        "name": "high",
+        "trial": 2,
+        "ap": 0.32,
+        "found_ap": 0.3457,
+        "difference": 0.0257,
+        "flops": 2004,
+        "params": 12,
+        "epochs": 8,
+        "imgsz": 128,
+    }
+    assert summary(compared.run, compared)["baselines"] == [
+        {"name": "start", "trial": 0, "ap": 0.21, "flops": 2000, "params": 10, "rung": 0},
+        {"name": "low", "trial": 1, "ap": 0.11, "flops": 2002, "params": 11, "rung": 0},
+        {"name": "high", "trial": 2, "ap": 0.32, "flops": 2004, "params": 12, "rung": 2},
+        {"name": "broken", "trial": 3, "ap": None, "flops": 2006, "params": 13, "rung": None},
+    ]
+
+
 def test_without_a_result_no_file_is_written(tmp_path: Path) -> None:
     with Journal.create(tmp_path / "run", run_settings().to_json()) as journal:
         write_results(tmp_path / "run", journal, lambda genotype, found: pytest.fail("nothing was measured"))
@@ -138,4 +216,5 @@ def test_the_summary_holds_every_trial_with_its_latest_state(journal: Journal) -
         "budget": {"text": "12trials", "kind": "trials", "amount": 12, "elapsed_seconds": 12.3},
         "front": [1, 0, 2],
         "best": 0,
+        "baselines": [],
     }

@@ -26,6 +26,7 @@ STORED: dict[str, Any] = {
     "space": "gradient-path",
     "start": None,
     "around": None,
+    "baselines": {},
     "imgsz": 32,
     "levels": "2-5",
     "max_flops": 4e9,
@@ -67,10 +68,18 @@ def test_a_start_and_limits_may_be_absent_or_given() -> None:
     assert RunSettings.from_json(stored) == settings
 
 
+def test_baselines_are_kept_with_their_genotypes_in_their_order() -> None:
+    settings = run_settings(baselines={"yolov9-t": '{"name": "y"}', "gelan-t": '{"name": "g"}'})
+    stored = json.loads(json.dumps(settings.to_json()))
+    assert stored["baselines"] == {"yolov9-t": '{"name": "y"}', "gelan-t": '{"name": "g"}'}
+    assert list(RunSettings.from_json(stored).baselines) == ["yolov9-t", "gelan-t"]
+    assert RunSettings.from_json(stored) == settings
+
+
 def test_older_runs_still_open() -> None:
     stored = {key: value for key, value in STORED.items() if key not in OLDER}
     data = replace(run_settings().data, split="", val="", strict=False)
-    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data, levels="3-5")
+    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data, levels="3-5", baselines={})
 
 
 @pytest.mark.parametrize("key", sorted(STORED.keys() - OLDER.keys()))
@@ -91,6 +100,7 @@ def test_a_missing_key_is_named(key: str) -> None:
             "hold a wrong value .epochs must be",
         ),
         ({"names": 3}, "hold a wrong value"),
+        ({"baselines": 3}, "hold a wrong value"),
     ],
 )
 def test_unknown_keys_and_wrong_values_are_one_clear_error(changes: dict[str, Any], problem: str) -> None:

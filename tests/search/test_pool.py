@@ -189,7 +189,7 @@ def sizes(proposals: Sequence[Proposal]) -> list[int]:
 def test_the_first_candidates_spread_over_sizes_and_are_drawn_by_the_seed() -> None:
     """Five chains at each of 2, 4, 8 and 16 million MACs."""
     pool = proposals_of([size * 1_000_000 + k for size in (2, 4, 8, 16) for k in range(5)])
-    drawn = [spread_by_size(pool, 4, None, random.Random(seed)) for seed in (0, 0, 1, 2)]
+    drawn = [spread_by_size(pool, 4, (), random.Random(seed)) for seed in (0, 0, 1, 2)]
     assert all([macs // 1_000_000 for macs in sizes(chosen)] == [16, 8, 4, 2] for chosen in drawn)
     assert drawn[0] == drawn[1] and len({tuple(sizes(chosen)) for chosen in drawn}) == 3
 
@@ -197,25 +197,25 @@ def test_the_first_candidates_spread_over_sizes_and_are_drawn_by_the_seed() -> N
 def test_the_start_comes_first_and_takes_the_place_of_one() -> None:
     pool = proposals_of([2, 4, 8, 16])
     start = Proposal("{}", "start", Origin("start"), Cost(1, 5, 1), {})
-    assert sizes(spread_by_size(pool, 3, start, random.Random(0))) == [5, 8, 2]
-    assert spread_by_size(pool, 1, start, random.Random(0)) == [start]
-    assert spread_by_size(pool, 0, start, random.Random(0)) == []
-    assert spread_by_size([], 3, start, random.Random(0)) == [start]
-    assert spread_by_size([], 3, None, random.Random(0)) == []
+    assert sizes(spread_by_size(pool, 3, [start], random.Random(0))) == [5, 8, 2]
+    assert spread_by_size(pool, 1, [start], random.Random(0)) == [start]
+    assert spread_by_size(pool, 0, [start], random.Random(0)) == []
+    assert spread_by_size([], 3, [start], random.Random(0)) == [start]
+    assert spread_by_size([], 3, (), random.Random(0)) == []
 
 
 def test_the_nearest_size_is_taken_where_none_is_like_the_target() -> None:
     """The large MACs are 900; the targets 900, 900 / sqrt(8) and 900 / 8, each over sqrt(1.25): 805, 285 and 101."""
     pool = proposals_of([100, 160, *([900] * 20), 9000])
-    assert sizes(spread_by_size(pool, 3, None, random.Random(0))) == [900, 160, 100]
+    assert sizes(spread_by_size(pool, 3, (), random.Random(0))) == [900, 160, 100]
 
 
 def test_a_candidate_is_chosen_once_and_all_are_chosen_when_there_are_too_few() -> None:
-    assert sorted(sizes(spread_by_size(proposals_of([10, 11, 12]), 5, None, random.Random(0)))) == [10, 11, 12]
+    assert sorted(sizes(spread_by_size(proposals_of([10, 11, 12]), 5, (), random.Random(0)))) == [10, 11, 12]
 
 
 def test_sizes_that_are_all_alike_are_drawn_without_repetition() -> None:
-    chosen = spread_by_size(proposals_of(range(100, 110)), 6, None, random.Random(0))
+    chosen = spread_by_size(proposals_of(range(100, 110)), 6, (), random.Random(0))
     assert len({p.hash for p in chosen}) == 6
 
 
@@ -223,7 +223,7 @@ def test_sizes_reach_down_by_a_factor_of_eight_at_most() -> None:
     """The smallest of a hundred sizes from 1 to 2^14 that is chosen is near 1/8 of the largest, not near 1."""
     pool = proposals_of([round(2 ** (k / 7)) for k in range(99)])
     large = large_macs(pool)
-    chosen = sizes(spread_by_size(pool, 4, None, random.Random(0)))
+    chosen = sizes(spread_by_size(pool, 4, (), random.Random(0)))
     for macs, target in zip(chosen, (large, large / 2, large / 4, large / 8), strict=True):
         assert target / 1.25**1.5 < macs < target * 1.25**0.5
 
@@ -235,7 +235,7 @@ def test_another_rule_may_pick_among_candidates_of_like_size() -> None:
         seen.append((sizes(proposals), sizes(chosen)))
         return proposals[-1]
 
-    chosen = spread_by_size(proposals_of([20, 21, 22, 40, 41, 42]), 2, None, random.Random(0), pick_last)
+    chosen = spread_by_size(proposals_of([20, 21, 22, 40, 41, 42]), 2, (), random.Random(0), pick_last)
     assert sizes(chosen) == [42, 22]
     assert seen == [([40, 41, 42], []), ([20, 21, 22], [42])]
     assert pick_at_random([chosen[0]], [], random.Random(0)) == chosen[0]

@@ -15,6 +15,8 @@ TEXTS = {
     "smallest": Origin("smallest"),
     "mutate smallest": Origin("mutate smallest"),
     "start": Origin("start"),
+    "baseline gelan-t": Origin("baseline", name="gelan-t"),
+    "baseline 3": Origin("baseline", name="3"),
     "mutate 7": Origin("mutate", (7,)),
     "cross 3 15": Origin("cross", (3, 15)),
     "mutate 7 warm 3": Origin("mutate", (7,), 3),
@@ -54,6 +56,7 @@ def test_the_text_of_an_origin_can_be_parsed(text: str) -> None:
             "warm 3",
         ),
         *("mutate  7", "mutate 7 warm  3", "mutate 7\n"),
+        *("baseline", "baseline ", "baseline gelan t", "baseline gelan-t warm 3", "baselines gelan-t", "baseline gelan-t\n"),
     ],
 )
 def test_other_text_is_no_origin_and_is_named(text: str) -> None:
@@ -65,16 +68,36 @@ def test_other_text_is_no_origin_and_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "parents", "lender", "message"),
     [
-        ("drawn", (), None, "must be one of sample, smallest, start, mutate smallest, mutate, cross, got 'drawn'"),
+        ("drawn", (), None, "must be one of sample, smallest, start, baseline, mutate smallest, mutate, cross, got 'drawn'"),
         ("mutate", (), None, r"kind 'mutate' has 1 parents, got \(\)"),
         ("cross", (1, 2, 3), None, r"kind 'cross' has 2 parents, got \(1, 2, 3\)"),
         ("sample", (1,), None, r"kind 'sample' has 0 parents, got \(1,\)"),
         ("sample", (), 0, "only a child of trials has a lender, got kind 'sample' with lender 0"),
+        ("baseline", (1,), None, r"kind 'baseline' has 0 parents, got \(1,\)"),
+        ("baseline", (), 0, "only a child of trials has a lender, got kind 'baseline' with lender 0"),
+        ("baseline", (), None, "a baseline has a name without spaces, got ''"),
     ],
 )
 def test_an_origin_has_the_parents_of_its_kind(kind: str, parents: tuple[int, ...], lender: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Origin(kind, parents, lender)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("start", "gelan-t", "only a baseline has a name, got kind 'start' with name 'gelan-t'"),
+        ("baseline", "gelan t", "a baseline has a name without spaces, got 'gelan t'"),
+        ("baseline", " ", "a baseline has a name without spaces, got ' '"),
+    ],
+)
+def test_baselines_alone_have_names(kind: str, name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Origin(kind, name=name)
+
+
+def test_baselines_and_the_start_were_known_before_the_search() -> None:
+    assert {kind for kind in TEXTS if Origin.parse(kind).is_known} == {"start", "baseline gelan-t", "baseline 3"}
 
 
 def test_a_trial_has_the_lender_of_its_origin() -> None:
