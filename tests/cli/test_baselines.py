@@ -57,7 +57,7 @@ def test_baselines_are_narrowed_to_the_limits(capsys: pytest.CaptureFixture[str]
     assert len(costs) == 2 and all(cost.flops <= FULL / 2 and 2e5 < cost.params <= 5e5 for cost in costs)
     told = capsys.readouterr().out.splitlines()
     assert [line.split(" has ")[0] for line in told] == ["baseline gelan-t", "baseline yolov9-t"]
-    assert all("at width_multiple" in line for line in told)
+    assert all("; narrowed to " in line and "% of the limit)" in line for line in told)
 
 
 def test_without_a_limit_on_flops_a_costly_baseline_is_narrowed_to_a_typical_candidate(
