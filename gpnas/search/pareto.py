@@ -48,9 +48,12 @@ def ranked(points: Sequence[Point]) -> list[Point]:
     keys: list[tuple[float, ...]] = [()] * len(points)
     for rank in set(ranks.tolist()):
         members = [i for i in range(len(points)) if ranks[i] == rank]
-        exclusive = moocore.hv_contributions([values[i] for i in members], ref=reference)
         top = max(points[i].ap for i in members)
-        for i, area in zip(members, exclusive.tolist(), strict=True):
+        behind = [i for i in members if points[i].ap < top]
+        areas = [0.0] * len(members)
+        if len(behind) > 1:  # their order needs areas
+            areas = moocore.hv_contributions([values[i] for i in members], ref=reference).tolist()
+        for i, area in zip(members, areas, strict=True):
             keys[i] = (rank, -math.inf if points[i].ap == top else -area, points[i].id)
     return [points[i] for i in sorted(range(len(points)), key=keys.__getitem__)]
 

@@ -37,10 +37,10 @@ def a_pool(space: GridSpace | None = None, *, limits: Limits = NO_LIMITS, seed: 
     return Pool(
         space or GridSpace(),
         limits,
-        imgsz=32,
         seed=seed,
         size=size,
         describe=lambda c: {"depth": json.loads(c.genotype)["depth"]},
+        cost=lambda c: deployed_cost(c.graph, 32),
     )
 
 
