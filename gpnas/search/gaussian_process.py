@@ -11,7 +11,7 @@ search fits a small process hundreds of times.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ Floats = NDArray[np.float64]
 
 JITTER = 1e-10
 """Added to the diagonal of the covariance of the known values, for its Cholesky decomposition."""
+
+BLOCK = 512
+"""Candidates that are predicted together: their covariances with the known values stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,17 @@ class Process:
         features: Floats,  # (m, features)
     ) -> tuple[Floats, Floats]:
         """(m,) and (m,): mean and standard deviation of noisy values. GPML Algorithm 2.1, lines 4 to 6."""
+        starts = range(0, max(1, len(features)), BLOCK)
+        means, variances = zip(*(self._mean_and_variance(features[i : i + BLOCK]) for i in starts), strict=True)
+        return np.concatenate(means), np.sqrt(np.maximum(np.concatenate(variances), 0.0))
+
+    def _mean_and_variance(
+        self,
+        features: Floats,  # (m, features)
+    ) -> tuple[Floats, Floats]:
         covariance = self.kernel.covariance(features, self.features)  # (m, n)
         v = solve_triangular(self.factor, covariance.T, lower=True, check_finite=False)  # (n, m)
-        variance = self.kernel.variance(features) - np.einsum("ij,ij->j", v, v)
-        return covariance @ self.weights, np.sqrt(np.maximum(variance, 0.0))
+        return covariance @ self.weights, self.kernel.variance(features) - np.einsum("ij,ij->j", v, v)
 
 
 def condition(
@@ -116,7 +126,7 @@ def most_likely(
     A linear kernel that `start` leaves out stays out. Raises ValueError for what is not finite.
     """
     _check_finite(features, values)
-    first = np.array(astuple(start))
+    first = np.array([start.matern, start.length, start.linear, start.noise])
     free = np.flatnonzero(first)
     likelihood = Likelihood(features, values)
     latest: dict[bytes, Floats] = {}  # the gradient where the loss was computed last: the optimiser asks for it next
