@@ -44,7 +44,7 @@ class Kernel:
         one: Floats,  # (n, features)
         other: Floats,  # (m, features)
     ) -> Floats:
-        """(n, m), without noise. GPML equation 4.17 with nu = 5/2, plus equation 4.27's dot product."""
+        """(n, m), without noise. GPML equation 4.17 (nu = 5/2) and the dot product of its section 4.2.2."""
         r: Floats = cdist(one, other)
         r *= math.sqrt(5) / self.length
         decay = np.exp(-r)
@@ -217,8 +217,8 @@ def _check_finite(features: Floats, values: Floats) -> None:
 
 
 def _cholesky(matrix: Floats) -> Floats:
-    """The lower Cholesky factor, in the memory of the symmetric `matrix`."""
-    factor, failed = dpotrf(matrix.T, lower=1, overwrite_a=1)
+    """The lower Cholesky factor, with zeros above it, in the memory of the symmetric `matrix`."""
+    factor, failed = dpotrf(matrix.T, lower=1, clean=1, overwrite_a=1)
     if failed:
         raise LinAlgError(f"the covariance is not positive definite at row {failed}; it needs more noise")
     return np.asarray(factor)

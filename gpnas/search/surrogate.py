@@ -6,8 +6,8 @@
 
 Each feature is replaced by its rank among the candidates, since only the order of gradient-path features matters. Accuracies
 are replaced by normal scores, so that outliers do not stretch the scale. A Gaussian process with a linear kernel plus a
-Matern 5/2 kernel, which has one length scale for all features, learns the normal scores (Rasmussen and Williams 2006, section
-4.2). A prior, such as the score among cells, is scaled to the measurements; the process then learns the residuals.
+Matern 5/2 kernel, which has one length scale for all features, learns the normal scores (gaussian_process.py). A prior, such as
+the score among cells, is scaled to the measurements; the process then learns the residuals.
 docs/surrogate.md compares other features and kernels.
 """
 
