@@ -10,16 +10,13 @@ the others.
 import argparse
 import functools
 import random
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from searches import curves_of, read_detectors
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
 from gpnas.bench.detector_benchmark import DetectorBenchmark
 from gpnas.bench.detector_strategies import controlled, ours, random_search, share_curves, without_paths
@@ -27,8 +24,9 @@ from gpnas.bench.strategies import Search, Strategy
 from gpnas.paths.features import FEATURES
 from gpnas.report.tables import shares_table
 from gpnas.search.controller import Policy
+from gpnas.search.gaussian_process import condition, most_likely
 from gpnas.search.pool import Pick, Proposal
-from gpnas.search.surrogate import Floats, Surrogate, fit, ranks
+from gpnas.search.surrogate import BOUNDS, Floats, Surrogate, fit, ranks, start_kernel
 
 EPOCHS = 400
 
@@ -78,12 +76,8 @@ def fit_with_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate
 
 
 def fit_without_linear_kernel(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-    matern = ConstantKernel(0.3, (0.01, 10)) * Matern(float(np.sqrt(features.shape[1])), (0.5, 100), nu=2.5)
-    process = GaussianProcessRegressor(matern + WhiteKernel(0.1, (1e-3, 1)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # as surrogate.fit does
-        process.fit(features, scores)
-    return Surrogate(process, 0.0, float(scores.max()), len(scores))
+    kernel = most_likely(features, scores, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS)
+    return Surrogate(condition(kernel, features, scores), 0.0, float(scores.max()), len(scores))
 
 
 NEVER = 2**62

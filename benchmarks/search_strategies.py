@@ -1,10 +1,10 @@
 """Our search beside Optuna's TPE and NSGA-II, NNI's evolution tuner, and the strategies of `gpnas bench`.
 
-    python benchmarks/search_strategies.py nb201.csv [COLUMN] [SEEDS]                               # cells
-    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [SEEDS] [SKIP_FIRST]   # detectors
+    python benchmarks/search_strategies.py nb201.csv [COLUMN]                                      # cells
+    python benchmarks/search_strategies.py benchmarks/gp-bench [digits|bccd] [--skip-first 100]    # detectors
 
 It prints the tables of `gpnas bench search` (regret) or of `gpnas bench front` (share of the area and of the best AP), with
-one more row for each rival. Optuna is a development dependency.
+one more row for each rival. `--searches` are those of each strategy. Optuna is a development dependency.
 
 Rivals run with their defaults, except that populations are 10 because budgets are about 100 trainings. A training that a
 rival asks for again is answered and costs nothing. A benchmark of detectors holds few of all possible choices, so a rival's
@@ -154,19 +154,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path, help="CSV file of cells, or folder of detectors")
     parser.add_argument("column", nargs="?", help="accuracy column (default: the first), or digits (default) or bccd")
-    parser.add_argument("seeds", nargs="?", type=int, default=50)
-    parser.add_argument("skip_first", nargs="?", type=int, default=0, help="detectors to leave out at the start")
+    parser.add_argument("--searches", type=int, help="of each strategy (default: 200, of cells 50)")
+    parser.add_argument("--skip-first", type=int, default=0, help="detectors to leave out at the start")
     arguments = parser.parse_args()
     path, console = arguments.path, Console(width=160)
     if path.is_dir():
         data = arguments.column or "digits"
         search = functools.partial(search_detectors, path, data, arguments.skip_first)
         count = len(read_detectors(path, data, arguments.skip_first).candidates)
-        console.print(shares_table(curves_of(DETECTORS, search, arguments.seeds), f"{count} detectors, {data}"))
+        console.print(shares_table(curves_of(DETECTORS, search, arguments.searches or 200), f"{count} detectors, {data}"))
         return
     quiet()
     cells, column = read_cell_benchmark(path, arguments.column)
-    curves = {name: regrets(strategy, cells, EVALUATIONS, arguments.seeds) for name, strategy in CELLS.items()}
+    curves = {name: regrets(strategy, cells, EVALUATIONS, arguments.searches or 50) for name, strategy in CELLS.items()}
     console.print(regrets_table(curves, column))
 
 

@@ -36,6 +36,10 @@ class TabularSpace:
         self._index = {candidate.hash: i for i, candidate in enumerate(candidates)}
         self._by_text = {candidate.genotype: candidate for candidate in candidates}
         self._codes = choice_codes(choices)
+        self._near: dict[int, list[Candidate]] = {}  # the NEAREST candidates to one, by its index
+
+    def __len__(self) -> int:
+        return len(self.candidates)
 
     def propose(self, parents: Sequence[Candidate], rng: random.Random) -> Candidate:
         """Any candidate without parents, a near one from one parent, one between two parents. It is none of the parents."""
@@ -43,10 +47,12 @@ class TabularSpace:
             return rng.choice(self.candidates)
         indices = [self._index[parent.hash] for parent in parents]
         if len(indices) == 1:
-            return self.candidates[rng.choice(self._nearest(self._codes[indices[0]], indices)[:NEAREST])]
-        first, second = self._codes[indices]
-        mixture = np.where([rng.random() < 0.5 for _ in first], first, second)
-        return self.candidates[self._nearest(mixture, indices)[0]]
+            return rng.choice(self._nearest(indices[0]))
+        differs = self._codes != self._codes[indices][:, None]  # (parents, candidates, labels)
+        from_first = np.array([rng.random() < 0.5 for _ in range(self._codes.shape[1])])
+        differing = np.where(from_first, differs[0], differs[1]).sum(axis=1)
+        differing[indices] = self._codes.shape[1] + 1
+        return self.candidates[int(differing.argmin())]
 
     def read(self, text: str) -> Candidate:
         """The candidate whose genotype is `text`. Raises GenotypeError when the table lacks it."""
@@ -58,14 +64,12 @@ class TabularSpace:
         """The candidate with the fewest MACs."""
         return min(self.candidates, key=deployed_macs)
 
-    def _nearest(
-        self,
-        codes: NDArray[np.int64],  # (labels,)
-        excluded: Sequence[int],
-    ) -> list[int]:
-        """Indices of all candidates but `excluded`, in the order of the number of choices that differ from `codes`."""
-        order = np.argsort((self._codes != codes).sum(axis=1), kind="stable")
-        return [int(i) for i in order if i not in excluded]
+    def _nearest(self, index: int) -> list[Candidate]:
+        """The NEAREST other candidates to this one, by the number of choices that differ; of equal ones the first."""
+        if index not in self._near:
+            order = np.argsort((self._codes != self._codes[index]).sum(axis=1), kind="stable")
+            self._near[index] = [self.candidates[i] for i in order if i != index][:NEAREST]
+        return self._near[index]
 
 
 def choice_codes(choices: Sequence[Choices]) -> NDArray[np.int64]:

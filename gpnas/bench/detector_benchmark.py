@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from gpnas.bench.accuracy_benchmark import AccuracyBenchmark, accuracy_benchmark
+from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.search.acquisition import dominated_area
 from gpnas.search.pool import SIZE_RANGE
 from gpnas.search.surrogate import Floats
@@ -33,6 +34,7 @@ class DetectorBenchmark:
     macs: Sequence[float]  # of one image of imgsz x imgsz pixels
     curves: Floats  # (rows, epochs), AP after each epoch
     imgsz: int  # pixels
+    known_costs: dict[str, Cost] = field(default_factory=dict, compare=False, repr=False)  # by hash; subsets share it
 
     @functools.cached_property
     def space(self) -> Space:
@@ -47,7 +49,14 @@ class DetectorBenchmark:
         """A benchmark of these rows alone."""
         candidates, choices = [self.candidates[i] for i in rows], [self.choices[i] for i in rows]
         features, macs = [self.features[i] for i in rows], [self.macs[i] for i in rows]
-        return DetectorBenchmark(self.make_space, candidates, choices, features, macs, self.curves[list(rows)], self.imgsz)
+        curves = self.curves[list(rows)]
+        return DetectorBenchmark(self.make_space, candidates, choices, features, macs, curves, self.imgsz, self.known_costs)
+
+    def cost(self, candidate: Candidate) -> Cost:
+        """Of the fused inference form, on one image. It is computed once for all searches."""
+        if candidate.hash not in self.known_costs:
+            self.known_costs[candidate.hash] = deployed_cost(candidate.graph, self.imgsz)
+        return self.known_costs[candidate.hash]
 
     def encoding(self) -> list[dict[str, float]]:
         """One-hot encoding of the choices, row by row: {"label=value": 0.0 or 1.0}."""

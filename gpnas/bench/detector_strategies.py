@@ -70,6 +70,7 @@ def controlled(
         seed=seed,
         pool=pool,
         describe=describe,
+        cost=benchmark.cost,
         policy=policy or Policy(),
     )
     while suggestions := controller.ask(1):
@@ -106,6 +107,12 @@ STRATEGIES: dict[str, Strategy[DetectorBenchmark]] = {
     "regularised evolution": regularised_evolution,
 }
 
+RESAMPLES = 2000
+"""Bootstrap samples of an interval."""
+
+ROUNDING = 1e-12
+"""A mean share that lacks less than this has reached its goal."""
+
 MEASURES: dict[str, Callable[[DetectorBenchmark, Sequence[int]], float]] = {
     "area": DetectorBenchmark.dominated_area,
     "best AP": DetectorBenchmark.best_ap,
@@ -135,6 +142,31 @@ def share_curves(strategy: Strategy[DetectorBenchmark], benchmark: DetectorBench
 
 
 def epochs_to(share: float, curves: Floats) -> float:
-    """The first number of epochs at which the mean of `curves` (seeds, epochs) reaches `share`; infinity if it never does."""
-    reached = np.flatnonzero(curves.mean(axis=0) >= share)
-    return float(reached[0] + 1) if len(reached) else float("inf")
+    """The first number of epochs at which the mean of `curves` (searches, epochs) reaches `share`; infinity for never."""
+    return float(_first_epochs(share, curves.mean(axis=0)))
+
+
+def ratio_interval(
+    share: float,
+    first: Floats,  # (searches, epochs)
+    other: Floats,  # (searches, epochs), of the same seeds
+) -> tuple[float, float]:
+    """The 90 % interval of `epochs_to` of `first` divided by that of `other`: percentile bootstrap over searches (Efron and
+    Tibshirani 1993, section 13.3).
+
+    A search of one strategy is drawn together with that of the other on the same rows. Where a mean never reaches `share`, all
+    that is known is that it needs more epochs than the curve has; the interval then holds all that this leaves possible.
+    """
+    searches, most = first.shape
+    chosen = np.random.default_rng(0).integers(searches, size=(RESAMPLES, searches))
+    weights = np.array([np.bincount(row, minlength=searches) for row in chosen]) / searches  # (RESAMPLES, searches)
+    a, b = (_first_epochs(share, weights @ curves) for curves in (first, other))  # (RESAMPLES,), infinity for never
+    least, greatest = np.minimum(a, most) / b, a / np.minimum(b, most)
+    low, high = np.quantile(least, 0.05, method="lower"), np.quantile(greatest, 0.95, method="higher")
+    return float(low), float(high)
+
+
+def _first_epochs(share: float, means: Floats) -> Floats:
+    """(...): the first number of epochs at which means (..., epochs) reach `share`; infinity where they never do."""
+    reached = means >= share - ROUNDING
+    return np.where(reached.any(axis=-1), reached.argmax(axis=-1) + 1.0, np.inf)

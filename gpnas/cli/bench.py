@@ -123,20 +123,20 @@ def bench_front(
     data: Annotated[str, typer.Option(help="data of the trainings: digits or bccd")] = "digits",
     skip_first: Annotated[int, typer.Option(min=0, help="leave out the first detectors, this many")] = 0,
     epochs: int = 800,
-    seeds: int = 50,
+    searches: Annotated[int, typer.Option(help="of each strategy")] = 200,
 ) -> None:
     """The share of the front, and of the best AP, that search strategies reach on trained detectors, by epochs spent."""
     from gpnas.bench.detector_strategies import STRATEGIES, shares
     from gpnas.report.tables import open_console, shares_table
 
-    if epochs < 1 or seeds < 2:
-        raise InputError(f"--epochs {epochs} --seeds {seeds}: must be at least 1 and 2")
+    if epochs < 1 or searches < 2:
+        raise InputError(f"--epochs {epochs} --searches {searches}: must be at least 1 and 2")
     benchmark = read_detector_benchmark(table, data, skip_first)
     curves = {}
     for name, strategy in STRATEGIES.items():
         began = time.monotonic()
-        curves[name] = shares(strategy, benchmark, epochs, seeds)
-        print(f"{name}: {seeds} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
+        curves[name] = shares(strategy, benchmark, epochs, searches)
+        print(f"{name}: {searches} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
     open_console().print(shares_table(curves, f"{len(benchmark.candidates)} detectors, {data}"))
 
 

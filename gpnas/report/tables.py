@@ -168,9 +168,9 @@ def shares_table(curves: Mapping[str, Any], title: str) -> Group:
     """curves: (seeds, measures, epochs) by strategy.
 
     For each measure one table shows the mean share and half of its 95 % interval. Another shows the epochs after which the mean
-    reaches ENOUGH, and the first strategy's epochs divided by them.
+    reaches ENOUGH, and the first strategy's epochs divided by them, with a 90 % interval.
     """
-    from gpnas.bench.detector_strategies import ENOUGH, MEASURES, epochs_to
+    from gpnas.bench.detector_strategies import ENOUGH, MEASURES, epochs_to, ratio_interval
 
     first = next(iter(curves))
     most = min(rows.shape[2] for rows in curves.values())
@@ -178,11 +178,12 @@ def shares_table(curves: Mapping[str, Any], title: str) -> Group:
     tables = []
     for k, measure in enumerate(MEASURES):
         means = Table(f"share of the {measure}, {title}", *(f"after {n} epochs" for n in at), box=None)
-        needed = Table(f"epochs to {ENOUGH:.0%} of the {measure}", "epochs", f"{first} / this", box=None)
+        needed = Table(f"epochs to {ENOUGH:.0%} of the {measure}", "epochs", f"{first} / this", "90 % interval", box=None)
         first_needs = epochs_to(ENOUGH, curves[first][:, k])
         for name, rows in curves.items():
             means.add_row(name, *_means(rows[:, k], at, decimals=3))
-            needed.add_row(name, *_epochs_and_ratio(epochs_to(ENOUGH, rows[:, k]), first_needs, most))
+            interval = "" if name == first else _interval(*ratio_interval(ENOUGH, curves[first][:, k], rows[:, k]))
+            needed.add_row(name, *_epochs_and_ratio(epochs_to(ENOUGH, rows[:, k]), first_needs, most), interval)
         tables += [means, needed]
     return Group(*tables)
 
@@ -191,6 +192,13 @@ def _means(rows: Any, at: Sequence[int], decimals: int) -> list[str]:
     """Mean of `rows` (seeds, steps) over seeds and half of its 95 % interval, after each number of steps in `at`."""
     half = 1.96 * rows.std(axis=0, ddof=1) / len(rows) ** 0.5
     return [f"{rows[:, n - 1].mean():.{decimals}f} +- {half[n - 1]:.{decimals}f}" for n in at]
+
+
+def _interval(low: float, high: float) -> str:
+    """Such as "0.35 to 0.50"; "over 0.35" where the upper end is not known, "-" where nothing is."""
+    if (low, high) == (0.0, math.inf):
+        return "-"
+    return f"over {low:.2f}" if high == math.inf else f"{low:.2f} to {high:.2f}"
 
 
 def _epochs_and_ratio(needs: float, first_needs: float, most: int) -> tuple[str, str]:

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import erfcx, logsumexp, ndtr
+from scipy.special import erfcx, ndtr
 
 from gpnas.search.surrogate import Floats
 
@@ -26,14 +26,14 @@ ASYMPTOTIC = -100.0
 def log_expected_improvement(
     mean: Floats,  # (n,)
     deviation: Floats,  # (n,), positive
-    best: float,
+    best: float | Floats,  # (...)
 ) -> Floats:
-    """(n,): log of the mean gain over `best` of normal variables, where losses count as 0 (Jones et al. 1998, equation 15)."""
+    """(..., n): log of the mean gain over `best` of normal variables; losses count as 0 (Jones et al. 1998, equation 15)."""
     return log_h((mean - best) / deviation) + np.log(deviation)
 
 
 def log_h(z: Floats) -> Floats:
-    """(n,): log(phi(z) + z Phi(z)), with the standard normal density phi and distribution Phi.
+    """Of the shape of z: log(phi(z) + z Phi(z)), with the standard normal density phi and distribution Phi.
 
     Equation 9 of arXiv:2310.20708, with the scaled complementary error function for z <= -1. Where its two terms cancel, the
     asymptotic series of Mills' ratio takes its place.
@@ -63,10 +63,11 @@ def log_expected_hypervolume_improvement(
 ) -> Floats:
     """(n,): log of the mean growth of the area that measured points dominate above accuracy `floor` and below cost `reference`.
     It is minus infinity for a candidate whose cost is at or above `reference`."""
-    stairs = _stairs(measured, floor, reference)
-    widths = np.array([np.clip(end - np.maximum(begin, costs), 0.0, None) for begin, end, _ in stairs])  # (spans, n)
-    improvements = np.array([log_expected_improvement(mean, deviation, best) for _, _, best in stairs])  # (spans, n)
-    return np.asarray(logsumexp(improvements, axis=0, b=widths), dtype=np.float64)
+    begin, end, best = np.array(_stairs(measured, floor, reference)).T[:, :, None]  # each (spans, 1)
+    widths = np.maximum(end - np.maximum(begin, costs), 0.0)  # (spans, n)
+    with np.errstate(divide="ignore"):  # the logarithm of a width of 0 is minus infinity
+        gains = log_expected_improvement(mean, deviation, best) + np.log(widths)  # (spans, n)
+    return np.asarray(np.logaddexp.reduce(gains, axis=0), dtype=np.float64)
 
 
 def dominated_area(measured: Sequence[tuple[float, float]], floor: float, reference: float) -> float:

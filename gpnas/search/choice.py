@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 
 import numpy as np
 
@@ -38,8 +39,8 @@ def most_promising(
     trials = [trial for trial, _ in trained]
     rows: list[Trial | Proposal] = [*trials, *running, *proposals]
     n, m = len(trials), len(trials) + len(running)
-    names = list(rows[0].features)
-    features = ranks(np.array([[row.features[name] for name in names] for row in rows]))
+    read = itemgetter(*rows[0].features)
+    features = ranks(np.array([read(row.features) for row in rows], dtype=np.float64).reshape(len(rows), -1))
     no_prior = np.zeros(len(rows))  # among detectors of like FLOPs the score predicts no better than chance: docs/search.md
     costs = np.array([math.log2(row.cost.macs) for row in rows])
     costs = np.maximum(costs, math.log2(large_macs) - math.log2(SIZE_RANGE))

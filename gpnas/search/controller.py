@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpnas.graph.cost import deployed_cost
+from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.paths.features import features
 from gpnas.search.ladder import REDUCTION, Ladder, baseline_seats, quota
 from gpnas.search.limits import Limits
@@ -81,17 +81,21 @@ class Controller:
         baselines: Sequence[tuple[str, Candidate]] = (),  # with names: the next first trials, those that are within the limits
         pool: int = POOL,  # draws from the space, at most
         describe: Callable[[Candidate], Mapping[str, float]] | None = None,  # features by name; None: `gpnas.paths.features`
+        cost: Callable[[Candidate], Cost] | None = None,  # None: `deployed_cost` on images of `imgsz`
         warm_start: bool = False,  # children start from weights of their parent's lowest rung (`Pool.breed`)
         policy: Policy = Policy(),
     ) -> None:
         self.trials: list[Trial] = []
         self.results: dict[tuple[int, int], Evaluation] = {}  # by trial id and rung
-        self._space, self._ladder, self._imgsz, self._seed = space, ladder, imgsz, seed
+        self._measured: dict[tuple[int, int], Point] = {}  # of those that are complete
+        self._rankings: dict[tuple[int, bool], tuple[list[Point], list[Point]]] = {}  # `_ranked` in the last decision
+        self._space, self._ladder, self._seed = space, ladder, seed
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(ladder.wave, self._max_trials))
         self._start, self._baselines, self._warm_start, self._policy = start, baselines, warm_start, policy
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
-        self._pool = Pool(space, limits, imgsz=imgsz, seed=seed, size=pool, describe=self._describe)
+        self._cost = cost or (lambda candidate: deployed_cost(candidate.graph, imgsz))
+        self._pool = Pool(space, limits, seed=seed, size=pool, describe=self._describe, cost=self._cost)
         self._first: list[Proposal] | None = None
         self._adopted: list[tuple[str, Origin]] = []
         self._suggested: list[Suggestion] = []  # one for each decision
@@ -123,6 +127,8 @@ class Controller:
         if (trial.id, rung) in self.results:
             raise ValueError(f"trial {trial.id} was already told at rung {rung}")
         self.results[trial.id, rung] = evaluation
+        if evaluation.state is TrialState.COMPLETE:
+            self._measured[trial.id, rung] = Point(trial.id, evaluation.metrics["ap"], trial.cost.macs)
 
     def promotable(self) -> set[int]:
         """Ids of trials that a later decision may promote: those that did not fail, are not in the worse half of a rung and
@@ -182,7 +188,7 @@ class Controller:
         suggested = {(s.trial.id, s.rung) for s in self._suggested}
         for rung in reversed(range(len(self._ladder.fidelities) - 1)):
             for points in self._by_start(self._points(known, rung)):
-                order = [point.id for point in ranked(points)]
+                order = [point.id for point in self._ranked(points, rung)]
                 if len(order) >= 2 * REDUCTION:
                     self._dropped |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in suggested}
                 for i in order[: max(least, quota(rung, len(order)))]:
@@ -192,12 +198,15 @@ class Controller:
 
     def _points(self, known: Sequence[Suggestion], rung: int) -> list[Point]:
         """AP and MACs of trials that completed the rung."""
-        results = [(s.trial, self.results[s.trial.id, rung]) for s in known if s.rung == rung]
-        return [
-            Point(trial.id, result.metrics["ap"], trial.cost.macs)
-            for trial, result in results
-            if result.state is TrialState.COMPLETE
-        ]
+        measured = self._measured
+        return [measured[s.trial.id, rung] for s in known if s.rung == rung and (s.trial.id, rung) in measured]
+
+    def _ranked(self, points: list[Point], rung: int) -> list[Point]:
+        """`ranked`; most decisions have new results of one rung alone."""
+        key = (rung, self.trials[points[0].id].lender is None)
+        if key not in self._rankings or self._rankings[key][0] != points:
+            self._rankings[key] = (points, ranked(points))
+        return self._rankings[key][1]
 
     def _by_start(self, points: Sequence[Point]) -> list[list[Point]]:
         """Trials that started from scratch, and trials that started from weights of others: AP compares only within each."""
@@ -210,7 +219,7 @@ class Controller:
         if number < len(self._adopted):
             genotype, origin = self._adopted[number]
             candidate = self._space.read(genotype)
-            return Trial(number, candidate, origin, self._describe(candidate), deployed_cost(candidate.graph, self._imgsz))
+            return Trial(number, candidate, origin, self._describe(candidate), self._cost(candidate))
         with garbage_collection_paused():
             proposal = self._choose(known)
         if proposal is None:
@@ -228,7 +237,7 @@ class Controller:
                     return proposal
         aps = self._comparable_aps(known)
         pool = self._pool.sample(max(0, number + 1 - self._first_trials))
-        if aps:
+        if aps and not self._pool.exhausted:
             pool += self._bred(aps, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
         if len(aps) < LEAST_TRAINED:
@@ -279,7 +288,7 @@ class Controller:
         return self._pool.breed(parents, aps if self._warm_start else (), rng)
 
     def _most_promising(self, pool: Sequence[Proposal], aps: Mapping[int, float], known: Sequence[Suggestion]) -> Proposal:
-        from gpnas.search.choice import most_promising  # late: it loads scikit-learn, which reading a run does without
+        from gpnas.search.choice import most_promising  # late: it loads scipy, which reading a run does without
         from gpnas.search.surrogate import fit
 
         failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}

@@ -1,6 +1,6 @@
 """The Pareto front, non-dominated ranking and hypervolume of measured trials. AP is maximised, MACs are minimised.
 
-moocore computes ranks and areas. It silently returns an area of 0 for points with NaN, so a Point cannot hold one.
+moocore computes ranks and whole areas. It silently returns an area of 0 for points with NaN, so a Point cannot hold one.
 """
 
 from __future__ import annotations
@@ -42,17 +42,23 @@ def ranked(points: Sequence[Point]) -> list[Point]:
         return []
     import moocore  # late: it loads a compiled library that `gpnas --help` does without
 
-    values = [[-p.ap, math.log2(p.macs)] for p in points]
-    ranks = moocore.pareto_rank(values)
-    reference = [0.0, max(log_macs for _, log_macs in values) + 1.0]  # AP 0 and twice the largest MACs
-    keys: list[tuple[float, ...]] = [()] * len(points)
-    for rank in set(ranks.tolist()):
-        members = [i for i in range(len(points)) if ranks[i] == rank]
-        exclusive = moocore.hv_contributions([values[i] for i in members], ref=reference)
-        top = max(points[i].ap for i in members)
-        for i, area in zip(members, exclusive.tolist(), strict=True):
-            keys[i] = (rank, -math.inf if points[i].ap == top else -area, points[i].id)
-    return [points[i] for i in sorted(range(len(points)), key=keys.__getitem__)]
+    by_rank: dict[int, list[Point]] = {}
+    for point, rank in zip(points, moocore.pareto_rank([[-p.ap, p.macs] for p in points]).tolist(), strict=True):
+        by_rank.setdefault(rank, []).append(point)
+    most = 2 * max(p.macs for p in points)
+    return [point for rank in sorted(by_rank) for point in _by_area(by_rank[rank], most)]
+
+
+def _by_area(points: list[Point], most: float) -> list[Point]:
+    """Points of one non-dominated rank in the order of `ranked`. most: MACs up to which a point dominates."""
+    points = sorted(points, key=lambda p: (p.macs, p.id))
+    top = points[-1].ap  # in one rank, AP rises with MACs
+    keys: dict[int, tuple[float, int]] = {}
+    for k, point in enumerate(points):
+        width = math.log2(points[k + 1].macs if k + 1 < len(points) else most) - math.log2(point.macs)
+        height = point.ap - (points[k - 1].ap if k else 0.0)
+        keys[point.id] = (-math.inf if point.ap == top else -width * height, point.id)  # equal points: 0 for both
+    return sorted(points, key=lambda p: keys[p.id])
 
 
 def hypervolume(points: Sequence[Point], max_macs: float) -> float:

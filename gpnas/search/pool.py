@@ -11,10 +11,10 @@ import contextlib
 import gc
 import math
 import random
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
-from gpnas.graph.cost import Cost, deployed_cost
+from gpnas.graph.cost import Cost
 from gpnas.search.limits import Limits
 from gpnas.search.trial import Candidate, Origin, Space, Trial
 
@@ -68,15 +68,20 @@ class Pool:
         space: Space,
         limits: Limits,
         *,
-        imgsz: int,  # pixels, for the cost that the limits bound
         seed: int,
         size: int,
         describe: Callable[[Candidate], Mapping[str, float]],
+        cost: Callable[[Candidate], Cost],  # of the fused inference form on one image of the run's size
     ) -> None:
-        self._space, self._limits, self._imgsz, self._seed, self._size = space, limits, imgsz, seed, size
-        self._describe = describe
+        self._space, self._limits, self._seed, self._size = space, limits, seed, size
+        self._describe, self._cost = describe, cost
         self._sampled: dict[str, Proposal] = {}
         self._draws = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every candidate of the space has been sampled. Only a space with a length, a table, can be exhausted."""
+        return isinstance(self._space, Sized) and len(self._sampled) == len(self._space)
 
     @property
     def sampled(self) -> list[Proposal]:
@@ -90,7 +95,8 @@ class Pool:
             rng = random.Random(f"{self._seed}/sample/{self._draws}")
             self._add(self._sampled, self._space.propose([], rng), Origin("sample"))
             self._draws += 1
-            if self._draws == min(self._size, FIRST_POOL) and len(self._sampled) < self._draws // RARE:
+            few = len(self._sampled) < self._draws // RARE and not self.exhausted
+            if self._draws == min(self._size, FIRST_POOL) and few:
                 self._grow_from_smallest()
         return self.sampled
 
@@ -111,7 +117,7 @@ class Pool:
 
     def proposal(self, candidate: Candidate, origin: Origin) -> Proposal | None:
         """The candidate as a proposal; None when it exceeds a limit."""
-        cost = deployed_cost(candidate.graph, self._imgsz)
+        cost = self._cost(candidate)
         if not self._limits.allows(cost):
             return None
         return Proposal(candidate.genotype, candidate.hash, origin, cost, self._describe(candidate))

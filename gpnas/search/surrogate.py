@@ -6,26 +6,23 @@
 
 Each feature is replaced by its rank among the candidates, since only the order of gradient-path features matters. Accuracies
 are replaced by normal scores, so that outliers do not stretch the scale. A Gaussian process with a linear kernel plus a
-Matern 5/2 kernel, which has one length scale for all features, learns the normal scores (Rasmussen and Williams 2006, section
-4.2). A prior, such as the score among cells, is scaled to the measurements; the process then learns the residuals.
+Matern 5/2 kernel, which has one length scale for all features, learns the normal scores (gaussian_process.py). A prior, such as
+the score among cells, is scaled to the measurements; the process then learns the residuals.
 docs/surrogate.md compares other features and kernels.
 """
 
 from __future__ import annotations
 
-import warnings
+import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
-if TYPE_CHECKING:
-    from sklearn.gaussian_process import GaussianProcessRegressor
-
-
-Floats = NDArray[np.float64]
+from gpnas.search.gaussian_process import Bounds, Kernel, Process, condition, most_likely
+from gpnas.search.gaussian_process import Floats as Floats
 
 PRIOR_STRENGTH = 20.0
 """The prior's slope is fitted as if this many trials, besides the real ones, had shown a slope of PRIOR_SLOPE."""
@@ -36,18 +33,26 @@ PRIOR_SLOPE = 0.9
 FEW = 5.0
 """A process whose kernel was fitted to n trials is overconfident; its deviations are widened by the factor 1 + FEW / n."""
 
+BOUNDS: Bounds = ((0.01, 10), (0.5, 100), (1e-4, 10), (1e-3, 1))
+"""Of the kernel's parameters: Matern variance, length, linear variance, noise. Scores have a variance near 1."""
+
+
+def start_kernel(width: int) -> Kernel:
+    """Where the search for the likeliest kernel of `width` features begins."""
+    return Kernel(matern=0.3, length=math.sqrt(width), linear=0.1 / width, noise=0.1)
+
 
 def ranks(columns: Floats) -> Floats:
     """(candidates, features): the rank of each value in its column, scaled so that a column of distinct values has mean 0 and
     a variance near 1. Equal values share their mean rank. Minus infinity is a valid value, the lowest."""
-    ranked: Floats = np.apply_along_axis(rankdata, 0, columns)
+    ranked: Floats = rankdata(columns, axis=0)
     scaled: Floats = (ranked / (len(columns) + 1) - 0.5) * np.sqrt(12)
     return scaled
 
 
 def normal_scores(values: Floats) -> Floats:
     """(n,): the standard normal quantile at rank / (n + 1) of each value. Equal values share their mean rank."""
-    return np.asarray(norm.ppf(rankdata(values) / (len(values) + 1)), dtype=np.float64)
+    return np.asarray(ndtri(rankdata(values) / (len(values) + 1)), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Surrogate:
     """slope: normal scores of accuracy for each unit of the prior. best: the largest normal score among the trained candidates.
     trained: how many those are."""
 
-    process: GaussianProcessRegressor
+    process: Process
     slope: float
     best: float
     trained: int
@@ -66,7 +71,7 @@ class Surrogate:
         prior: Floats,  # (n,)
     ) -> tuple[Floats, Floats]:
         """(n,) and (n,): mean and standard deviation, in normal scores of the trained candidates' accuracies."""
-        mean, deviation = self.process.predict(features, return_std=True)
+        mean, deviation = self.process.predict(features)
         return self.slope * prior + mean, deviation * (1 + FEW / self.trained)
 
     def believing(
@@ -75,11 +80,9 @@ class Surrogate:
     ) -> Surrogate:
         """The same surrogate after it has learnt its own means at `features` as if they were measured, with the same kernel
         (the "Kriging believer" of Ginsbourger et al. 2010). Choices then avoid twins of what is being trained."""
-        from sklearn.gaussian_process import GaussianProcessRegressor
-
-        process = GaussianProcessRegressor(self.process.kernel_, optimizer=None)
-        known, values = self.process.X_train_, self.process.y_train_
-        process.fit(np.vstack([known, features]), np.concatenate([values, self.process.predict(features)]))
+        known = self.process
+        values = np.concatenate([known.values, known.mean(features)])
+        process = condition(known.kernel, np.vstack([known.features, features]), values)
         return replace(self, process=process)
 
 
@@ -89,20 +92,10 @@ def fit(
     scores: Floats,  # (n,), `normal_scores` of the accuracies
 ) -> Surrogate:
     """Learn from trained candidates."""
-    from sklearn.exceptions import ConvergenceWarning  # late: a second to import
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
-
     slope = float((prior @ scores + PRIOR_STRENGTH * PRIOR_SLOPE) / (prior @ prior + PRIOR_STRENGTH))
-    width = features.shape[1]
-    matern = ConstantKernel(0.3, (0.01, 10)) * Matern(float(np.sqrt(width)), (0.5, 100), nu=2.5)
-    linear = ConstantKernel(0.1 / width, (1e-4, 10)) * DotProduct(0, "fixed")
-    kernel = matern + linear + WhiteKernel(0.1, (1e-3, 1))
-    process = GaussianProcessRegressor(kernel)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the optimum may lie on a bound of the kernel's parameters
-        process.fit(features, scores - slope * prior)
-    return Surrogate(process, slope, float(scores.max()), len(scores))
+    residuals = scores - slope * prior
+    kernel = most_likely(features, residuals, start_kernel(features.shape[1]), BOUNDS)
+    return Surrogate(condition(kernel, features, residuals), slope, float(scores.max()), len(scores))
 
 
 def head_start(

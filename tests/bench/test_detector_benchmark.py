@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gpnas.bench import detector_benchmark
 from gpnas.bench.accuracy_benchmark import SURROGATE_FEATURES
 from gpnas.bench.detector_benchmark import DetectorBenchmark
 from gpnas.cli.bench import read_detector_benchmark
@@ -122,3 +123,12 @@ def test_the_shipped_benchmark_is_read_without_the_catalogue_and_without_the_fir
 def test_too_few_detectors_are_refused() -> None:
     with pytest.raises(InputError, match=r"19 detectors trained on bccd are left after the first 41; 20 are needed"):
         read_detector_benchmark(SHIPPED, "bccd", 41)
+
+
+def test_the_cost_of_a_detector_is_computed_once_for_all_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    candidates = [grid_candidate(4 * k, k) for k in (1, 2, 3)]
+    benchmark = DetectorBenchmark(ListedSpace, candidates, [{}] * 3, [{}] * 3, [1.0] * 3, np.zeros((3, 1)), 64)
+    costs = [benchmark.subset([1, 2]).cost(candidate) for candidate in candidates]
+    assert costs == [deployed_cost(candidate.graph, 64) for candidate in candidates]
+    monkeypatch.setattr(detector_benchmark, "deployed_cost", None)  # a call would fail
+    assert [benchmark.subset([0, 2]).cost(candidate) for candidate in candidates] == costs

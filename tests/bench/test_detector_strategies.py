@@ -9,10 +9,11 @@ import pytest
 
 from gpnas.bench import detector_strategies
 from gpnas.bench.detector_benchmark import DetectorBenchmark
-from gpnas.bench.detector_strategies import ENOUGH, MEASURES, STRATEGIES, epochs_to, share_curves, shares
+from gpnas.bench.detector_strategies import ENOUGH, MEASURES, STRATEGIES, epochs_to, ratio_interval, share_curves, shares
 from gpnas.bench.strategies import POPULATION, Query, Search
 from gpnas.graph.cost import deployed_cost
 from gpnas.paths.features import features
+from gpnas.search.surrogate import Floats
 from gpnas.search.trial import Fidelity
 from search_spaces.tabular import TabularSpace
 from tests.grid import grid_candidate, true_ap
@@ -169,3 +170,33 @@ def test_ours_needs_fewer_epochs_than_chance(benchmark: DetectorBenchmark) -> No
 def test_epochs_to_by_hand() -> None:
     assert epochs_to(0.5, np.array([[0.0, 0.4, 0.6], [0.0, 0.6, 1.0]])) == 2.0
     assert epochs_to(0.9, np.array([[0.0, 0.4]])) == float("inf")
+
+
+def reaching(after: list[int], most: int) -> Floats:
+    """(searches, most): shares that jump from 0 to 1 after so many epochs."""
+    return (np.arange(1, most + 1) >= np.array(after)[:, None]).astype(float)
+
+
+def test_the_interval_of_a_ratio_is_that_of_pairs_of_searches() -> None:
+    """The one needs 20 epochs on half of the seeds and 60 on the others; the other twice as many on the same seeds.
+
+    Of a sample the mean reaches one half after 20 and 40 epochs, or after 60 and 120. Without pairs, 20 / 120 would be likely.
+    """
+    one, other = reaching([20, 60] * 20, 200), reaching([40, 120] * 20, 200)
+    assert ratio_interval(0.5, one, other) == (0.5, 0.5)
+    assert ratio_interval(0.5, other, one) == (2.0, 2.0)
+
+
+def test_the_interval_of_a_ratio_grows_with_the_differences_between_searches() -> None:
+    """By the normal approximation: the mean share of 400 searches that jump at uniform times from 1 to 100 reaches one half
+    after 50 +- 1.645 * 100 * .5 / 20 epochs, and the other needs 50 epochs in all of its searches."""
+    one = reaching(np.random.default_rng(3).permutation(np.arange(400) % 100 + 1).tolist(), 100)
+    low, high = ratio_interval(0.5, one, reaching([50] * 400, 100))
+    assert low == pytest.approx(1 - 4.11 / 50, abs=0.025) and high == pytest.approx(1 + 4.11 / 50, abs=0.025)
+
+
+def test_where_the_share_is_never_reached_the_interval_holds_what_is_possible() -> None:
+    one, never = reaching([20] * 9, 80), np.zeros((9, 80))
+    assert ratio_interval(0.95, one, never) == (0.0, 20 / 80)
+    assert ratio_interval(0.95, never, one) == (80 / 20, np.inf)
+    assert ratio_interval(0.95, never, never) == (0.0, np.inf)

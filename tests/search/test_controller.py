@@ -11,20 +11,18 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pytest
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 
 from gpnas.graph.cost import deployed_cost
 from gpnas.search import choice
 from gpnas.search.acquisition import dominated_area
 from gpnas.search.controller import BEST_TURN, Controller, Policy, Suggestion
+from gpnas.search.gaussian_process import condition
 from gpnas.search.ladder import Ladder, quota
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
 from gpnas.search.pool import SIZE_RANGE, Proposal, large_macs
-from gpnas.search.surrogate import Floats, Surrogate
+from gpnas.search.surrogate import Floats, Surrogate, start_kernel
 from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
 from tests.grid import GridSpace, true_ap
 
@@ -35,11 +33,8 @@ START = {"width": 20, "depth": 5}
 
 def quick_fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
     """`surrogate.fit` without the optimisation of the kernel's parameters, which takes nearly all of its time."""
-    kernel = ConstantKernel(0.3) * Matern(float(np.sqrt(features.shape[1])), nu=2.5) + WhiteKernel(0.1)
-    kernel = kernel + ConstantKernel(0.1 / features.shape[1]) * DotProduct(0, "fixed")
-    return Surrogate(
-        GaussianProcessRegressor(kernel, optimizer=None).fit(features, scores), 0.0, float(scores.max()), len(scores)
-    )
+    process = condition(start_kernel(features.shape[1]), features, scores)
+    return Surrogate(process, 0.0, float(scores.max()), len(scores))
 
 
 def a_controller(seed: int = 0, ladder: Ladder = LADDER, **changes: Any) -> Controller:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 
+import moocore
 import pytest
 
 from gpnas.search.pareto import Point, front, hypervolume, ranked
@@ -41,6 +42,25 @@ def test_within_a_rank_the_best_ap_comes_first_then_the_largest_exclusive_contri
     # 1: (.4 - .05) * (4 - 3), 2: (.05 - 0) * (3 - 0).
     points = [Point(0, 0.5, 16), Point(1, 0.4, 8), Point(2, 0.05, 1)]
     assert [p.id for p in ranked(points)] == [0, 1, 2]
+
+
+def test_the_order_is_that_of_moocores_ranks_and_contributions_on_random_points_with_twins() -> None:
+    rng = random.Random(1)
+    for count in (1, 2, 7, 40):
+        points = [Point(i, rng.random(), rng.randint(1, 10**9)) for i in range(count)]
+        points += [Point(count + i, p.ap, p.macs) for i, p in enumerate(points[::3])]
+        rng.shuffle(points)
+        values = [[-p.ap, math.log2(p.macs)] for p in points]
+        reference = [0.0, max(log_macs for _, log_macs in values) + 1]
+        ranks = moocore.pareto_rank(values).tolist()
+        keys: dict[int, tuple[float, ...]] = {}
+        for rank in set(ranks):
+            members = [i for i in range(len(points)) if ranks[i] == rank]
+            top = max(points[i].ap for i in members)
+            areas = moocore.hv_contributions([values[i] for i in members], ref=reference)
+            for i, area in zip(members, areas.tolist(), strict=True):
+                keys[points[i].id] = (rank, -math.inf if points[i].ap == top else -area, points[i].id)
+        assert [p.id for p in ranked(points)] == sorted(keys, key=keys.__getitem__)
 
 
 def test_equal_points_are_ranked_by_id() -> None:

@@ -14,7 +14,8 @@ from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.search import pool as pool_module
 from gpnas.search.limits import Limits
 from gpnas.search.pool import POOL, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
-from gpnas.search.trial import Candidate, Origin, Trial
+from gpnas.search.trial import Candidate, Origin, Space, Trial
+from search_spaces.tabular import TabularSpace
 from tests.grid import GridSpace, grid_candidate
 
 NO_LIMITS = Limits()
@@ -33,14 +34,14 @@ class Recording(GridSpace):
         return Candidate(drawn.genotype, f"{len(self.parents)}-{drawn.hash}", drawn.graph)
 
 
-def a_pool(space: GridSpace | None = None, *, limits: Limits = NO_LIMITS, seed: int = 0, size: int = 40) -> Pool:
+def a_pool(space: Space | None = None, *, limits: Limits = NO_LIMITS, seed: int = 0, size: int = 40) -> Pool:
     return Pool(
         space or GridSpace(),
         limits,
-        imgsz=32,
         seed=seed,
         size=size,
         describe=lambda c: {"depth": json.loads(c.genotype)["depth"]},
+        cost=lambda c: deployed_cost(c.graph, 32),
     )
 
 
@@ -259,3 +260,36 @@ def test_garbage_collection_is_paused_and_then_as_before(was_on: bool) -> None:
         assert gc.isenabled() is was_on
     finally:
         gc.enable()
+
+
+def a_table(count: int) -> TabularSpace:
+    sizes = list(itertools.product((4, 8, 12), (1, 2, 3)))[:count]
+    return TabularSpace(
+        [grid_candidate(width, depth) for width, depth in sizes], [{"width": width, "depth": depth} for width, depth in sizes]
+    )
+
+
+def test_a_table_is_exhausted_when_all_of_it_is_sampled_and_then_breeds_nothing() -> None:
+    space = a_table(9)
+    assert len(space) == 9
+    pool = a_pool(space, size=200)
+    pool.sample(0)
+    assert pool.exhausted and len(pool.sampled) == 9
+    parents = [a_trial(i, candidate) for i, candidate in enumerate(space.candidates[:4])]
+    assert pool.breed(parents, (), random.Random(0)) == []
+    few = a_pool(space, size=3)
+    few.sample(0)
+    assert not few.exhausted and few.breed(parents, (), random.Random(0)) != []
+
+
+def test_what_the_limits_leave_out_and_a_space_without_a_length_never_exhaust() -> None:
+    macs = sorted(deployed_cost(candidate.graph, 32).macs for candidate in a_table(9).candidates)
+    pool = a_pool(a_table(9), limits=Limits(max_flops=2 * macs[4]), size=200)
+    pool.sample(0)
+    assert len(pool.sampled) == 5 and not pool.exhausted
+    assert not a_pool(size=200).exhausted
+
+
+def test_an_exhausted_table_does_not_grow_from_its_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TabularSpace, "smallest", None)  # a call would fail
+    assert len(a_pool(a_table(9), size=200).sample(0)) == 9

@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 import pytest
 from scipy.stats import norm
-from sklearn.gaussian_process import GaussianProcessRegressor
 
 from gpnas.search import surrogate
+from gpnas.search.gaussian_process import Process
 from gpnas.search.surrogate import Floats, Surrogate, fit, head_start, normal_scores, ranks
 
 
@@ -35,15 +35,14 @@ def test_normal_scores_by_hand() -> None:
 class FixedProcess:
     """A process with given means and deviations."""
 
-    def predict(self, features: Floats, return_std: bool = False) -> tuple[Floats, Floats]:
-        assert return_std
+    def predict(self, features: Floats) -> tuple[Floats, Floats]:
         return 3.0 * features[:, 0], np.full(len(features), 0.5)
 
 
 @pytest.mark.parametrize(("trained", "factor"), [(1, 6), (5, 2), (20, 1.25), (500, 1.01)])
 def test_deviations_are_widened_where_few_trials_were_seen(trained: int, factor: float) -> None:
     """By 1 + 5 / trained. The prior adds its slope to the mean."""
-    model = Surrogate(cast(GaussianProcessRegressor, FixedProcess()), slope=0.25, best=1.0, trained=trained)
+    model = Surrogate(cast(Process, FixedProcess()), slope=0.25, best=1.0, trained=trained)
     mean, deviation = model.predict(np.array([[1.0], [2.0]]), np.array([-2.0, 8.0]))
     assert mean == pytest.approx([3 - 0.5, 6 + 2])
     assert deviation == pytest.approx([0.5 * factor] * 2)
@@ -55,7 +54,7 @@ def test_the_slope_of_the_prior_by_hand() -> None:
     model = fit(np.array([[0.0], [1.0], [2.0]]), prior, scores)
     assert model.slope == pytest.approx(15 / 34)
     assert (model.best, model.trained) == (1.0, 3)
-    assert model.process.y_train_ == pytest.approx(scores - 15 / 34 * prior)
+    assert model.process.values == pytest.approx(scores - 15 / 34 * prior)
 
 
 def test_few_trials_leave_the_prior_and_many_correct_it() -> None:
@@ -129,4 +128,4 @@ def test_the_length_of_the_kernel_is_at_least_half_a_standard_deviation_of_a_fea
     """Scores that alternate from one candidate to the next would be followed by a shorter length."""
     x = np.linspace(-1.5, 1.5, 31)[:, None]
     model = fit(x, np.zeros(31), np.tile([1.0, -1.0, 0.0, 1.5], 8)[:31] * np.sin(9 * x[:, 0]))
-    assert model.process.kernel_.get_params()["k1__k1__k2__length_scale"] == pytest.approx(0.5, rel=1e-3)
+    assert model.process.kernel.length == pytest.approx(0.5, rel=1e-3)
