@@ -217,9 +217,13 @@ def _on_sizes(summary: Summary) -> list[str]:
         told.append(f"{lost}; {remedy}")
     if summary.levels == "2-5":
         small = f"a quarter of the objects is smaller than {sides.p25:.0f} pixels at --imgsz {imgsz}"
-        told.append(f"{small}: a level of stride 4 (P2) sees them better; gpnas search takes levels 2-5")
+        told.append(
+            f"{small}: a level of stride 4 (P2) sees them better; gpnas search takes levels 2-5, if the limits allow them"
+        )
     if summary.levels == "3-6":
-        told.append(f"many objects are very large at --imgsz {imgsz}: gpnas search takes levels 3-6 (stride 64 too)")
+        told.append(
+            f"many objects are very large at --imgsz {imgsz}: gpnas search takes levels 3-6 (stride 64 too), if the limits allow them"
+        )
     if summary.long_side >= MUCH_LARGER * imgsz and sides.p25 < SMALL:
         shrink = f"the images shrink to 1/{summary.long_side / imgsz:.0f} of their size at --imgsz {imgsz}"
         told.append(f"{shrink}, and their objects are small; a larger --imgsz, or images cut into tiles, would show more")

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from search_spaces.architecture import Architecture
 
 
+ROOM = 2.0
+"""How many times their smallest architecture the limits must allow, for levels other than 3-5 to be taken by themselves. Under
+1.6 times the smallest one on levels 2-5, a search on 3-5 found the better detector (docs/search.md, "Tiny objects")."""
+
+
 def parse_proxy_pixels(text: str | int) -> int:
     """The parser of `--proxy-imgsz`. Raises InputError."""
     return parse_pixels(text, "--proxy-imgsz")
@@ -70,10 +75,10 @@ def sizes_for(
     images: DetectionData,
     imgsz: int,
     start: Architecture | None,
-    fits: Callable[[str], bool],  # whether the space on such levels has an architecture within the limits
+    fits: Callable[[str], bool],  # whether the limits have room for the space on such levels
 ) -> Sizes:
     """The levels and the largest proxies of a search. A search around an architecture keeps its levels. Raises InputError."""
-    from evaluators.data.sizes import USUAL_PROXY_SIZE, object_sides, proxy_size
+    from evaluators.data.sizes import USUAL_PROXY_SIZE, best_levels, object_sides, proxy_size
     from search_spaces.genotype import STRIDES
 
     sides = object_sides(images.splits["train"], imgsz)
@@ -88,7 +93,9 @@ def sizes_for(
         check_imgsz(proxy_imgsz, option="--proxy-imgsz", stride=max(strides))
         told.append(f"proxies: images of up to {proxy_imgsz} px, as given")
     else:
-        proxy_imgsz = proxy_size(sides, imgsz, strides)
+        # Where the limits forbid a finer level, larger proxies would not show more than they do on it.
+        finest = min(*strides, *STRIDES[best_levels(sides, imgsz)])
+        proxy_imgsz = proxy_size(sides, imgsz, (finest, *strides))
         if proxy_imgsz != min(imgsz, USUAL_PROXY_SIZE):
             told.append(f"proxies: images of up to {proxy_imgsz} px, {_seen(sides, proxy_imgsz / imgsz)}")
     return Sizes(levels, max(strides), proxy_imgsz, tuple(told))
@@ -118,7 +125,7 @@ def _levels_by_objects(sides: NDArray[np.float64], imgsz: int, fits: Callable[[s
     if not small and imgsz % 64:
         return "3-5", f"3-5, although {why}: {levels} needs an --imgsz that is a multiple of 64"
     if not fits(levels):
-        return "3-5", f"3-5, although {why}: no architecture with levels {levels} is within the limits"
+        return "3-5", f"3-5, although {why}: the limits are under {ROOM:g} times the smallest architecture on levels {levels}"
     return levels, f"{_named(levels)}, because {why}"
 
 
@@ -134,13 +141,17 @@ def _seen(sides: NDArray[np.float64], scale: float) -> str:
 
 
 def room_within(space: str, classes: int, limits: Limits, imgsz: int) -> Callable[[str], bool]:
-    """A function that tells whether the space of that name, on the levels that it is given, meets the limits."""
+    """A function that tells whether the limits are at least ROOM times the smallest architecture of the space of that name, on
+    the levels that it is given."""
     from gpnas.cli.sources import space_around
-    from gpnas.search.limits import check_limits
+    from gpnas.search.limits import Limits, check_limits
+
+    flops, params = (None if limit is None else limit / ROOM for limit in (limits.max_flops, limits.max_params))
+    tight = Limits(flops, params)
 
     def fits(levels: str) -> bool:
         try:
-            check_limits(space_around(space, None, classes, levels), limits, imgsz)
+            check_limits(space_around(space, None, classes, levels), tight, imgsz)
         except LimitError:
             return False
         return True

@@ -68,7 +68,7 @@ def test_large_objects_in_large_images_need_stride_64() -> None:
     assert sizes([600], imgsz=1312) == Sizes("3-5", 32, 320, (told,))
 
 
-def test_levels_that_do_not_meet_the_limits_are_not_taken() -> None:
+def test_levels_for_which_the_limits_have_no_room_are_not_taken() -> None:
     asked: list[str] = []
 
     def fits(levels: str) -> bool:
@@ -76,18 +76,21 @@ def test_levels_that_do_not_meet_the_limits_are_not_taken() -> None:
         return False
 
     chosen = sizes([26], fits=fits)
-    assert (chosen.levels, chosen.proxy_imgsz, asked) == ("3-5", 640, ["2-5"])  # 16 of the 13 pixels are needed
-    assert chosen.told[0] == (
-        "levels: 3-5, although half of the smaller objects have under 13 px at 640: no architecture with levels 2-5 is within "
-        "the limits"
+    assert (chosen.levels, chosen.proxy_imgsz, asked) == ("3-5", 416, ["2-5"])  # as if levels 2-5 had been taken
+    assert chosen.told == (
+        "levels: 3-5, although half of the smaller objects have under 13 px at 640: the limits are under 2 times the smallest "
+        "architecture on levels 2-5",
+        "proxies: images of up to 416 px, where half of the smaller objects have at least 8 px",
     )
 
 
-def test_room_within_limits_is_that_of_the_smallest_architecture() -> None:
+def test_room_within_limits_is_twice_the_smallest_architecture() -> None:
     """At 640 pixels that of the PRN space has 380 MFLOPs with levels 3-5 and 803 with 2-5."""
-    fits = room_within("prn", 3, Limits(max_flops=400e6), 640)
+    fits = room_within("prn", 3, Limits(max_flops=1600e6), 640)
     assert fits("3-5") and not fits("2-5")
-    assert room_within("prn", 3, Limits(max_flops=810e6), 640)("2-5")
+    assert room_within("prn", 3, Limits(max_flops=1610e6), 640)("2-5")
+    assert not room_within("prn", 3, Limits(max_flops=1610e6, max_params=1e4), 640)("2-5")
+    assert room_within("prn", 3, Limits(), 640)("2-5")
 
 
 def test_what_was_given_is_taken_whatever_the_objects_are() -> None:
