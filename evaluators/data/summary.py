@@ -221,9 +221,8 @@ def _on_sizes(summary: Summary) -> list[str]:
             f"{small}: a level of stride 4 (P2) sees them better; gpnas search takes levels 2-5, if the limits allow them"
         )
     if summary.levels == "3-6":
-        told.append(
-            f"many objects are very large at --imgsz {imgsz}: gpnas search takes levels 3-6 (stride 64 too), if the limits allow them"
-        )
+        remedy = "gpnas search takes levels 3-6 (stride 64 too), if the limits allow them"
+        told.append(f"many objects are very large at --imgsz {imgsz}: {remedy}")
     if summary.long_side >= MUCH_LARGER * imgsz and sides.p25 < SMALL:
         shrink = f"the images shrink to 1/{summary.long_side / imgsz:.0f} of their size at --imgsz {imgsz}"
         told.append(f"{shrink}, and their objects are small; a larger --imgsz, or images cut into tiles, would show more")
