@@ -158,7 +158,15 @@ def autocast(layer: nn.Module, y: Tensor) -> Tensor:
     return result.float()
 
 
-@pytest.mark.parametrize(("model", "others"), COUNTED.values(), ids=COUNTED)
+# The export of torch 2.8 refuses the normalisation of the vectors; 2.13, which is pinned, does not.
+NOT_IN_OLD_TORCH = pytest.mark.skipif(torch.__version__.startswith("2.8"), reason="torch 2.8 cannot export it")
+
+
+@pytest.mark.parametrize(
+    ("model", "others"),
+    [pytest.param(*case, marks=NOT_IN_OLD_TORCH if name == "spectral norm" else ()) for name, case in COUNTED.items()],
+    ids=COUNTED,
+)
 def test_parameters_that_are_counted(model: Joined, others: int) -> None:
     traced = trace_module(model, (small(),))
     assert in_training(traced) == 32 + others + (18 if hasattr(model, "mix") else 0)
