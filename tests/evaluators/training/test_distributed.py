@@ -59,7 +59,8 @@ def test_two_processes_train_as_one_that_cuts_its_batches_into_two_pieces(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split()) == ["1", "2", "None", "TrainedDetector"]  # only the leader reports and has a result
+    printed = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]  # torch 2.8 tells of connections
+    assert sorted(printed) == ["1", "2", "None", "TrainedDetector"]  # only the leader reports and has a result
 
     backward = GradientAccumulator.backward
 
