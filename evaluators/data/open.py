@@ -248,7 +248,7 @@ def _divided(pool: tuple[Record, ...], kept: Splits, shares_text: str, why: str)
     counts = ", ".join(f"{len(made[split])} {split}" for split in shares)
     together = len(pool) - len(np.unique(groups))
     note = f"divided {shares_text} {why}: {counts} images, by class"
-    note += f"; {together} look like others and stay with them" if together else ""
+    note += f"; images that look alike stay together ({together} more than one of each)" if together else ""
     return _Arranged({**{split: records for split, records in made.items() if records}, **kept}, shares_text, [note])
 
 

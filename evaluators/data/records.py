@@ -116,8 +116,10 @@ def splits_table(data: DetectionData) -> str:
 
 
 def _printable(record: Record) -> str:
-    """The path of an image, or its id. A name that is no UTF-8 is escaped."""
-    return str(record.image_id) if record.path is None else os.fsencode(record.path).decode("utf-8", "backslashreplace")
+    """The absolute path of an image, or its id. A name that is no UTF-8 is escaped."""
+    if record.path is None:
+        return str(record.image_id)
+    return os.fsencode(os.path.abspath(record.path)).decode("utf-8", "backslashreplace")
 
 
 def digest(data: DetectionData) -> str:

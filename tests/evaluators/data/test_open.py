@@ -108,7 +108,7 @@ def test_images_that_look_the_same_stay_together(tmp_path: Path) -> None:
     data = open_data(str(root))
     split_of = {int(r.path.stem): split for split, records in data.splits.items() for r in records if r.path}
     assert all(len({split_of[i] for i in range(start, start + 5)}) == 1 for start in range(0, 60, 5))
-    assert data.notes[0].endswith("by class; 48 look like others and stay with them")
+    assert data.notes[0].endswith("by class; images that look alike stay together (48 more than one of each)")
     assert data.problems == ()
 
 
