@@ -10,6 +10,7 @@ pieces. Only the first process, the leader, evaluates, writes and reports.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -87,4 +88,5 @@ def process_group(device: torch.device) -> Iterator[tuple[Group, torch.device]]:
         yield Group(rank, size), device
         distributed.barrier()  # nobody leaves while another process still sends
     finally:
+        gc.collect()  # cycles of DistributedDataParallel hold threads of the group, which must end before the interpreter does
         distributed.destroy_process_group()
