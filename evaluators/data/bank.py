@@ -92,16 +92,19 @@ def load_bank(
     )
 
 
-def check_memory(images: int, size: int, device: str | torch.device, copies: int = 1) -> None:
-    """Raises InputError when `copies` of that many images at `size` pixels do not fit into the free memory of `device`."""
+def check_memory(images: int, size: int, device: str | torch.device, copies: int = 1, option: str = "--imgsz") -> None:
+    """Raises InputError when `copies` of that many images at `size` pixels do not fit into the free memory of `device`.
+
+    option: of the command line, which sets the size.
+    """
     needed, free = copies * images * size * size * 3, _free_bytes(torch.device(device))
     if free is None or needed <= free:
         return
     fits = int((free / (3 * copies * images)) ** 0.5) // 32 * 32
-    remedy = f"--imgsz {fits} would fit" if fits else "use fewer images"
+    remedy = f"{option} {fits} would fit" if fits else "use fewer images"
     where = "memory" if torch.device(device).type == "cpu" else "the memory of the GPU"
     raise InputError(
-        f"--imgsz {size}: {images} images of {size} x {size} pixels take {needed / 2**30:.1f} GiB of {where}, of which "
+        f"{option} {size}: {images} images of {size} x {size} pixels take {needed / 2**30:.1f} GiB of {where}, of which "
         f"{free / 2**30:.1f} GiB are free; {remedy}"
     )
 

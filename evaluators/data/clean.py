@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evaluators.data.annotations import AnnotatedImage, Annotations, RawData
 from evaluators.data.images import HEADER_THREADS, image_size
-from evaluators.data.problems import Findings, Kind
+from evaluators.data.problems import EXAMPLES, Findings, Kind
 from evaluators.data.records import Record
 from gpnas.errors import DataError
 
@@ -101,8 +101,9 @@ def _clean_boxes(
     annotations: Annotations, sizes: Sizes, found: Findings
 ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
     """The boxes that stay, (n, 4), xyxy in pixels inside of their image, their areas and their numbers in `annotations`."""
-    numbers = np.flatnonzero(sizes[annotations.image_of_box, 0] > 0) if len(annotations) else np.zeros(0, dtype=np.int64)
-    of_image = annotations.image_of_box[numbers]
+    of_image = annotations.image_of_box
+    numbers = np.flatnonzero(sizes[of_image, 0] > 0)
+    of_image = of_image[numbers]
     size = sizes[of_image][:, [0, 1, 0, 1]].astype(np.float64)  # (n, 4)
     boxes = annotations.xyxy[numbers] * (size if annotations.relative else 1.0)
     finite = np.asarray(np.isfinite(boxes).all(axis=1))
@@ -148,8 +149,8 @@ def _tell(
     annotations: Annotations, numbers: NDArray[np.int64], boxes: NDArray[np.float64], kind: Kind, found: Findings
 ) -> None:
     """Count boxes with a problem, and say where the first ones stand and what they are."""
-    shown = zip(numbers[:3].tolist(), boxes[:3].tolist(), strict=True)
-    texts = [f"{annotations.where(i)} [{', '.join(f'{v:.6g}' for v in box)}]" for i, box in shown]
-    if kind is Kind.NOT_FINITE:
-        texts = [annotations.where(i) for i in numbers[:3].tolist()]
+    texts = [annotations.where(i) for i in numbers[:EXAMPLES].tolist()]
+    if kind is not Kind.NOT_FINITE:
+        shown = zip(texts, boxes[:EXAMPLES].tolist(), strict=True)
+        texts = [f"{where} [{', '.join(f'{v:.6g}' for v in box)}]" for where, box in shown]
     found.add_all(kind, len(numbers), texts)

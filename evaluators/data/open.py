@@ -33,7 +33,7 @@ from evaluators.data.formats.labelme import find_labelme, read_labelme
 from evaluators.data.formats.table import find_csv, read_csv
 from evaluators.data.formats.voc import find_voc, read_voc
 from evaluators.data.formats.yolo import find_data_yaml, find_label_files, read_data_yaml, read_label_files
-from evaluators.data.problems import Findings, Kind, check_problems
+from evaluators.data.problems import EXAMPLES, Findings, Kind, check_problems
 from evaluators.data.records import SPLITS, DetectionData, Record
 from evaluators.data.similar import alike, same_files
 from evaluators.data.splitting import DEFAULT_SHARES, assign, parse_shares
@@ -185,8 +185,8 @@ def _unnamed(tree: Tree, raw: RawData) -> list[str]:
 
 
 def _some(files: Sequence[Path], tree: Tree) -> str:
-    first = files[0].relative_to(tree.root)
-    return str(first) if len(files) == 1 else f"{first} and {len(files) - 1} more"
+    first = tree.told(files[0])
+    return first if len(files) == 1 else f"{first} and {len(files) - 1} more"
 
 
 def _no_annotations(tree: Tree, path: Path) -> str:
@@ -265,7 +265,7 @@ def _matched(other: _Read, names: tuple[str, ...], spec: str) -> tuple[Record, .
 def _find_same(splits: Splits, found: Findings) -> None:
     paths = {split: [record.path for record in records if record.path is not None] for split, records in splits.items()}
     pairs = same_files(paths)
-    found.add_all(Kind.TWO_SPLITS, len(pairs), [f"{one} = {other}" for one, other in pairs[:3]])
+    found.add_all(Kind.TWO_SPLITS, len(pairs), [f"{one} = {other}" for one, other in pairs[:EXAMPLES]])
 
 
 def _usable(arranged: _Arranged, wanted: DataSource) -> tuple[Splits, list[str]]:

@@ -122,6 +122,10 @@ class Tree:
         away = len(path.parts) + len(near.parts) - 2 * len(Path(os.path.commonpath([path, near])).parts)
         return -shared, int(self.split_of_folder(path) != split), int(is_elsewhere), away
 
+    def told(self, file: Path) -> str:
+        """How a file is named in messages: by its path below the root, where it lies there."""
+        return file.relative_to(self.root).as_posix() if file.is_relative_to(self.root) else str(file)
+
     def split_of_folder(self, file: Path) -> str:
         """The split that the folders of `file`, below the root, name: for an image, and for the annotations of one image."""
         folder = os.path.dirname(file)

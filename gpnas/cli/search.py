@@ -163,7 +163,7 @@ def _load_images(settings: RunSettings, images: DetectionData) -> None:
 
     highest = settings.ladder.fidelities[-1]
     count = round(len(images.splits["train"]) * highest.data_share) + len(images.splits["val"])
-    check_memory(count, highest.imgsz, settings.device, copies=settings.slots)
+    check_memory(count, highest.imgsz, settings.device, copies=settings.slots, option="--proxy-imgsz")
     problems = load_images(images, settings.ladder.fidelities[0], settings.seed)
     check_problems(settings.data.source, problems, settings.data.strict)
     for problem in problems:

@@ -102,7 +102,7 @@ def _one_file_a_split(tree: Tree, files: Sequence[Path]) -> dict[str, Path]:
     chosen = {split: _instances(tree, grouped[split]) for split in (*SPLITS, NO_SPLIT) if split in grouped}
     for split, several in chosen.items():
         if len(several) > 1:
-            two = " and ".join(str(file.relative_to(tree.root)) for file in several[:2])
+            two = " and ".join(map(tree.told, several[:2]))
             what = f"the {split} split" if split else "its images"
             raise DataError(f"{tree.root} has two files for {what}, {two}; keep one, or give the path of one")
     return {split: several[0] for split, several in chosen.items()}
@@ -167,7 +167,7 @@ def _annotations(
 ) -> Annotations:
     """The images and boxes of one file; `labels` maps category ids to class indices."""
     annotations = Annotations()
-    where = str(file.relative_to(tree.root)) if file.is_relative_to(tree.root) else str(file)
+    where = tree.told(file)
     numbers: dict[Any, int] = {}
     for image in content.images:
         key, name = image.get("id"), image.get("file_name")

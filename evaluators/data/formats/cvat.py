@@ -56,9 +56,6 @@ class _Reading:
     def existing(self) -> frozenset[Path]:
         return frozenset(self.tree.images)
 
-    def told(self, file: Path) -> str:
-        return file.relative_to(self.tree.root).as_posix()
-
 
 @dataclass
 class _Meta:
@@ -88,7 +85,7 @@ def read_cvat(tree: Tree, files: list[Path]) -> RawData:
     video without its frames, and a file that is broken or declares entities."""
     reading = _Reading(tree)
     for file in files:
-        _refuse_declarations(file, reading.told(file))
+        _refuse_declarations(file, reading.tree.told(file))
         _read_file(file, reading)
     _check_labels(files, reading)
     names = reading.names.sort(reading.splits.values(), listed=reading.labels)
@@ -130,7 +127,7 @@ def _elements(file: Path, told: str) -> Iterator[ET.Element]:
 
 
 def _read_file(file: Path, reading: _Reading) -> None:
-    told, meta = reading.told(file), _Meta()
+    told, meta = reading.tree.told(file), _Meta()
     tracks: Counter[str] = Counter()
     frames: _Frames | None = None
     has_images = False
@@ -160,7 +157,7 @@ def _read_meta(meta: ET.Element, labels: dict[str, None]) -> _Meta:
 
 
 def _read_image(image: ET.Element, file: Path, meta: _Meta, reading: _Reading) -> None:
-    told, name = reading.told(file), image.get("name", "")
+    told, name = reading.tree.told(file), image.get("name", "")
     if not name:
         raise DataError(f"{told} has an <image> without a name (id {image.get('id')}); {_AS_IMAGES}")
     subset = image.get("subset") or meta.subset
@@ -216,7 +213,7 @@ class _Frames:
 
 def _frames(file: Path, meta: _Meta, reading: _Reading) -> _Frames:
     """All frames of a video that lie in the folder of `file`; one without objects is a frame too."""
-    told = reading.told(file)
+    told = reading.tree.told(file)
     if meta.is_project:
         raise DataError(f"{told} has the tracks of a project, whose videos share the numbers of frames; {_AS_IMAGES}")
     folder = file.parent / "images"
@@ -252,7 +249,7 @@ def _check_labels(files: list[Path], reading: _Reading) -> None:
     unknown = {name: count for name, count in reading.used.items() if name not in known}
     if unknown:
         listed = ", ".join(f"{name!r} ({count})" for name, count in sorted(unknown.items()))
-        told = ", ".join(reading.told(file) for file in files)
+        told = ", ".join(reading.tree.told(file) for file in files)
         remedy = f"add them to <meta>, or rename them to one of {', '.join(known)}" if known else "give each shape a label"
         raise DataError(f"{told}: shapes have labels that <meta> does not list: {listed}; {remedy}")
 

@@ -42,9 +42,6 @@ class _Reading:
     names: ClassNames = field(default_factory=ClassNames)
     not_labelled: list[str] = field(default_factory=list)
 
-    def told(self, file: Path) -> str:
-        return file.relative_to(self.tree.root).as_posix()
-
 
 def find_fiftyone(tree: Tree) -> list[Path]:
     """The files labels.json and samples.json in the tree, under whatever names."""
@@ -73,7 +70,7 @@ def read_fiftyone(tree: Tree, files: list[Path]) -> RawData:
             _read_samples(content, file, reading)
         else:
             _read_labels(content, file, reading)
-    told = ", ".join(reading.told(file) for file in files)
+    told = ", ".join(reading.tree.told(file) for file in files)
     if not reading.splits:
         raise DataError(f"{told}: no image has labels; export the field that holds them")
     _check_classes(told, reading)
@@ -82,7 +79,7 @@ def read_fiftyone(tree: Tree, files: list[Path]) -> RawData:
 
 
 def _read_labels(content: Mapping[str, Any], file: Path, reading: _Reading) -> None:
-    told, classes = reading.told(file), content["classes"] or []
+    told, classes = reading.tree.told(file), content["classes"] or []
     if not isinstance(classes, list) or not isinstance(content["labels"], dict):
         raise DataError(f"{told} needs a list of classes, or null, and an object of labels; export it again")
     reading.classes.update(dict.fromkeys(map(str, classes)))
@@ -121,7 +118,7 @@ def _one_image(found: list[Path], file: Path, stem: str, told: str) -> Path:
 
 
 def _read_samples(content: Mapping[str, Any], file: Path, reading: _Reading) -> None:
-    told, samples = reading.told(file), content["samples"]
+    told, samples = reading.tree.told(file), content["samples"]
     for position, sample in enumerate(samples, 1):
         if not isinstance(sample, dict) or not isinstance(sample.get("filepath"), str):
             raise DataError(f"{told}, sample {position} has no filepath; export it again")

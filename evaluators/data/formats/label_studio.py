@@ -59,9 +59,6 @@ class _Reading:
         for path in self.tree.images:
             self.uploaded.setdefault(_uploaded_name(path.name), []).append(path)
 
-    def told(self, file: Path) -> str:
-        return file.relative_to(self.tree.root).as_posix()
-
 
 def find_label_studio(tree: Tree) -> list[Path]:
     """The JSON files of Label Studio in the tree, by their first task."""
@@ -84,10 +81,10 @@ def read_label_studio(tree: Tree, files: list[Path]) -> RawData:
     for file in files:
         tasks = read_json(file)
         if not isinstance(tasks, list):
-            raise DataError(f"{reading.told(file)} is no list of tasks; export it from Label Studio as JSON")
+            raise DataError(f"{reading.tree.told(file)} is no list of tasks; export it from Label Studio as JSON")
         for position, task in enumerate(tasks, 1):
-            _read_task(task, file, f"{reading.told(file)}, {_task_name(task, position)}", reading)
-    told = ", ".join(reading.told(file) for file in files)
+            _read_task(task, file, f"{reading.tree.told(file)}, {_task_name(task, position)}", reading)
+    told = ", ".join(reading.tree.told(file) for file in files)
     if not reading.splits:
         raise DataError(f"{told}: no task has an annotation (predictions are none); submit annotations and export again")
     return RawData(reading.names.sort(reading.splits.values()), reading.splits, notes=_notes(reading))
@@ -108,12 +105,12 @@ def _read_task(task: Any, file: Path, told: str, reading: _Reading) -> None:
     path, split = _image(_image_value(data, told), file, told, reading)
     first = reading.images.get((split, path))
     if first is not None:
-        if first != reading.told(file):
+        if first != reading.tree.told(file):
             raise DataError(f"{told} has the image {path}, which {first} has too; keep the newer of the two files")
         reading.repeated.append(told)
         return
-    reading.images[split, path] = reading.told(file)
-    _read_results(results, path, split, f"{reading.told(file)}, image {path.name}", reading)
+    reading.images[split, path] = reading.tree.told(file)
+    _read_results(results, path, split, f"{reading.tree.told(file)}, image {path.name}", reading)
 
 
 def _results(task: Mapping[str, Any], told: str, reading: _Reading) -> list[dict[str, Any]] | None:

@@ -61,7 +61,7 @@ def read_labelme(tree: Tree, files: list[Path]) -> RawData:
         if first != file and str(path) in tree.existing:
             raise DataError(f"{first} and {file} both describe the image {path}; remove one of them")
         split = tree.split_of_folder(file) or tree.split_of_folder(path)
-        boxless += _add_image(splits[split], content, path, classes, _where(tree, file))
+        boxless += _add_image(splits[split], content, path, classes, tree.told(file))
     if not splits:
         _refuse_nothing(tree, raw.found)
     raw.names, raw.splits = assigned(classes, splits, raw.notes)
@@ -84,7 +84,7 @@ def _content(tree: Tree, file: Path, found: Findings) -> Content | None:
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError, OSError) as error:
-        found.add(Kind.UNREADABLE, f"{_where(tree, file)} ({error})")
+        found.add(Kind.UNREADABLE, f"{tree.told(file)} ({error})")
         return None
     is_labelme = isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
     return content if is_labelme else None
@@ -96,7 +96,7 @@ def _image(tree: Tree, file: Path, content: Content, found: Findings) -> Path | 
     path = image_described(tree, file, name if isinstance(name, str) else "", tree.split_of_folder(file))
     if not content.get("imageData") or str(path) in tree.existing or path.is_file():
         return path
-    place = f"it stands only in the imageData of {_where(tree, file)}; labelme_export_json writes it to a file"
+    place = f"it stands only in the imageData of {tree.told(file)}; labelme_export_json writes it to a file"
     found.add(Kind.MISSING, f"{path.name} ({place})")
     return None
 
@@ -139,7 +139,3 @@ def _extent(points: Any, kind: str) -> tuple[float, float, float, float]:
         return x - radius, y - radius, x + radius, y + radius
     xs, ys = zip(*xy, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
-
-
-def _where(tree: Tree, file: Path) -> str:
-    return file.relative_to(tree.root).as_posix()

@@ -80,7 +80,7 @@ def read_voc(tree: Tree, files: list[Path]) -> RawData:
         image = image_described(tree, file, _text(root, "filename"), split)
         _refuse_second(tree, file, image, file_of)
         for each in named or (split or tree.split_of_folder(image),):
-            difficult += _add_image(splits[each], root, image, classes, _where(tree, file))
+            difficult += _add_image(splits[each], root, image, classes, tree.told(file))
     if not splits:
         _refuse_nothing(tree, raw.found)
     raw.names, raw.splits = assigned(classes, splits, raw.notes)
@@ -121,7 +121,7 @@ def _parse(tree: Tree, file: Path, found: Findings) -> Element | None:
             return None
         raise DataError(f"{file} declares a document type (<!DOCTYPE), which may hide entities; remove it") from None
     except (ElementTree.ParseError, ValueError, OSError) as error:  # ValueError: an encoding that expat does not know
-        found.add(Kind.UNREADABLE, f"{_where(tree, file)} ({error})")
+        found.add(Kind.UNREADABLE, f"{tree.told(file)} ({error})")
         return None
     is_voc = root.tag == "annotation" and any(root.find(child) is not None for child in _OF_VOC)
     return root if is_voc else None
@@ -240,11 +240,7 @@ def _notes(
 
 
 def _examples(tree: Tree, files: list[Path]) -> str:
-    return ", ".join(_where(tree, file) for file in files[:EXAMPLES]) + (", ..." if len(files) > EXAMPLES else "")
-
-
-def _where(tree: Tree, file: Path) -> str:
-    return file.relative_to(tree.root).as_posix()
+    return ", ".join(tree.told(file) for file in files[:EXAMPLES]) + (", ..." if len(files) > EXAMPLES else "")
 
 
 def _text(element: Element, tag: str) -> str:

@@ -61,7 +61,7 @@ def _is_data_yaml(file: Path) -> bool:
 def read_data_yaml(tree: Tree, files: Sequence[Path]) -> RawData:
     """Raises DataError, naming the file, and the key or the line, for what is missing or wrong."""
     if len(files) > 1:
-        two = " and ".join(str(file.relative_to(tree.root)) for file in files[:2])
+        two = " and ".join(map(tree.told, files[:2]))
         raise DataError(f"{tree.root} has two descriptions, {two}; give the path of one of them")
     file = files[0]
     settings = _settings(file)
@@ -241,7 +241,7 @@ class _LabelFiles:
         return annotations
 
     def _read_file(self, annotations: Annotations, image: int, file: Path) -> None:
-        where = str(file.relative_to(self.tree.root)) if file.is_relative_to(self.tree.root) else str(file)
+        where = self.tree.told(file)
         for number, line in enumerate(_lines(file), 1):
             if not line.strip():
                 continue
