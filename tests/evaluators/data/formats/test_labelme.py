@@ -15,7 +15,7 @@ from evaluators.data.problems import Findings, Kind
 from evaluators.data.tree import Tree
 from gpnas.errors import DataError
 from tests.evaluators.data.formats.layouts_voc_csv_labelme import write_labelme, write_text
-from tests.evaluators.data.formats.twin import TwinData, assert_same, example, twin_data, write_image
+from tests.evaluators.data.formats.twin import TwinData, assert_same, boxes, example, twin_data, write_image
 
 CORNERS = [[10, 5], [30, 35]]
 
@@ -35,10 +35,6 @@ def write_one(root: Path, *shapes: Any, file: str = "a.json", **other: Any) -> P
     content = {"shapes": list(shapes), "imagePath": "a.png", "imageData": None, "imageHeight": 40, "imageWidth": 60} | other
     write_text(root / file, json.dumps({key: value for key, value in content.items() if value is not ...}))
     return root
-
-
-def boxes(raw: RawData, split: str = NO_SPLIT) -> list[list[float]]:
-    return raw.splits[split].xyxy.tolist()
 
 
 def paths(raw: RawData, split: str = NO_SPLIT) -> list[Path]:

@@ -19,7 +19,7 @@ from tests.evaluators.data.formats.layouts_voc_csv_labelme import (
     write_csv_retinanet,
     write_text,
 )
-from tests.evaluators.data.formats.twin import TwinData, assert_same, boxes_read, example, twin_data, write_image
+from tests.evaluators.data.formats.twin import TwinData, assert_same, boxes, boxes_read, example, paths, twin_data, write_image
 
 TENSORFLOW = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,60,40,cat,10,5,30,35\n"
 
@@ -34,14 +34,6 @@ def write_one(root: Path, text: str, file: str = "boxes.csv", encoding: str = "u
     write_image(root / "a.png", 60, 40, seed=1)
     write_text(root / file, text, encoding)
     return root
-
-
-def boxes(raw: RawData, split: str = NO_SPLIT) -> list[list[float]]:
-    return raw.splits[split].xyxy.tolist()
-
-
-def paths(raw: RawData, split: str = NO_SPLIT) -> list[str]:
-    return [image.path.name for image in raw.splits[split].images]
 
 
 def refusal(root: Path) -> str:

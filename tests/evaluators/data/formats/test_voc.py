@@ -15,7 +15,7 @@ from evaluators.data.problems import Findings, Kind
 from evaluators.data.tree import Tree
 from gpnas.errors import DataError
 from tests.evaluators.data.formats.layouts_voc_csv_labelme import write_text, write_voc, write_voc_roboflow
-from tests.evaluators.data.formats.twin import TwinData, assert_same, example, twin_data, write_image
+from tests.evaluators.data.formats.twin import TwinData, assert_same, boxes, example, paths, twin_data, write_image
 
 LAYOUTS = [write_voc, write_voc_roboflow]
 BOX = "<bndbox><xmin>10</xmin><ymin>5</ymin><xmax>30</xmax><ymax>35</ymax></bndbox>"
@@ -34,14 +34,6 @@ def write_one(root: Path, inside: str = CAT, file: str = "a.xml", filename: str 
     named = "" if filename is None else f"<filename>{filename}</filename>"
     write_text(root / file, f"<annotation>{named}{size}{inside}</annotation>")
     return root
-
-
-def boxes(raw: RawData, split: str = NO_SPLIT) -> list[list[float]]:
-    return raw.splits[split].xyxy.tolist()
-
-
-def paths(raw: RawData, split: str = NO_SPLIT) -> list[str]:
-    return [image.path.name for image in raw.splits[split].images]
 
 
 def refusal(root: Path) -> str:

@@ -105,6 +105,16 @@ def boxes_read(raw: RawData) -> dict[str, dict[str, list[NamedBox]]]:
     }
 
 
+def boxes(raw: RawData, split: str = NO_SPLIT) -> list[list[float]]:
+    """The corners of the boxes of a split as a reader gave them."""
+    return raw.splits[split].xyxy.tolist()
+
+
+def paths(raw: RawData, split: str = NO_SPLIT) -> list[str]:
+    """The names of the images of a split as a reader gave them."""
+    return [image.path.name for image in raw.splits[split].images]
+
+
 def assert_same(raw: RawData, data: TwinData, tolerance: float = 0.5) -> None:
     """Same splits, images, classes and boxes, up to `tolerance` pixels; and nothing had to be mended."""
     cleaned = Findings()
