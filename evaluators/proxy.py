@@ -198,7 +198,7 @@ def _lower_checkpoint(trial_dir: Path, candidate: Candidate, fidelity: Fidelity)
 
 def _seed(seed: int, candidate_hash: str, fidelity: Fidelity) -> int:
     """A seed of its own for each candidate and fidelity, the same in every process."""
-    text = json.dumps([seed, candidate_hash, fidelity.epochs, fidelity.imgsz, fidelity.data_share])
+    text = json.dumps([seed, candidate_hash, fidelity.epochs, fidelity.imgsz, fidelity.data_share, fidelity.seed])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
 
 

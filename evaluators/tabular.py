@@ -57,6 +57,8 @@ class TabularEvaluator:
         Leaves an empty checkpoint, so that a higher fidelity costs only its additional epochs.
         """
         curve = self.curves.get(candidate.hash)
+        if fidelity.seed:
+            return failure(Cause.ERROR, f"the table has one training of each candidate, not seed {fidelity.seed}")
         epochs_in_table = len(curve.ap) if curve else 0
         if curve is None or fidelity.epochs > epochs_in_table:
             message = f"the table has {epochs_in_table} epochs of {candidate.hash}, not {fidelity.epochs}"

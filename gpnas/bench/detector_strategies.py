@@ -77,7 +77,7 @@ def controlled(
         suggestion = suggestions[0]
         controller.start(suggestion)
         ap = yield Query(rows[suggestion.trial.candidate.hash], suggestion.fidelity.epochs)
-        controller.tell(suggestion.trial, suggestion.rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+        controller.tell(suggestion, Evaluation(TrialState.COMPLETE, {"ap": ap}))
 
 
 def random_search(benchmark: DetectorBenchmark, seed: int) -> Search:

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from evaluators.proxy import ProxyEvaluator
     from gpnas.graph.graph import Graph
     from gpnas.report.tracking import Tracker
+    from gpnas.run.events import Event
     from gpnas.run.journal import Journal
-    from gpnas.run.loop import Event
     from gpnas.run.results import TrialResult
     from gpnas.run.settings import DataFacts, RunSettings
     from gpnas.search.controller import Controller
@@ -295,7 +295,7 @@ def _evaluate(
     """Evaluate candidates until the budget is spent, with a display; results are written and tracked after each evaluation."""
     from gpnas.report.display import open_display
     from gpnas.report.tracking import evaluation_row
-    from gpnas.run.loop import Finished
+    from gpnas.run.events import Finished
     from gpnas.run.loop import search as run_search
     from gpnas.run.results import trial_results, write_results
     from gpnas.run.workers import LocalWorkers

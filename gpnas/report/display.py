@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gpnas.run.loop import Event, Finished, Progressed, Started, Waiting
+from gpnas.run.events import Event, Finished, Progressed, Started, Waiting
 from gpnas.run.results import TrialResult
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Suggestion

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gpnas.errors import InputError
-from gpnas.run.loop import Finished
+from gpnas.run.events import Finished
 from gpnas.run.results import TrialResult, best_of
 from gpnas.search.pareto import hypervolume
 

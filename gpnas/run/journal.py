@@ -34,7 +34,7 @@ from gpnas.errors import InputError, JournalError
 from gpnas.run.lock import RunLock
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 DATABASE = "journal.sqlite"
 
@@ -52,8 +52,8 @@ CREATE TABLE evaluations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     trial INTEGER NOT NULL REFERENCES trials (id), rung INTEGER NOT NULL,
     hash TEXT NOT NULL, epochs INTEGER NOT NULL, imgsz INTEGER NOT NULL, data_share REAL NOT NULL,
-    state TEXT NOT NULL, evaluation TEXT, started REAL NOT NULL, finished REAL,
-    UNIQUE (trial, rung), UNIQUE (hash, epochs, imgsz, data_share)
+    seed INTEGER NOT NULL, state TEXT NOT NULL, evaluation TEXT, started REAL NOT NULL, finished REAL,
+    UNIQUE (trial, rung, seed), UNIQUE (hash, epochs, imgsz, data_share, seed)
 );
 CREATE TABLE events (
     number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
@@ -258,19 +258,19 @@ class Journal:
         twice = f"trial {trial_id} (hash {hashes[0][0]}) was evaluated before at rung {rung} or at {fidelity}; use lookup"
         with self._transaction(twice) as connection:
             connection.execute(
-                "INSERT INTO evaluations (trial, rung, hash, epochs, imgsz, data_share, state, started) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO evaluations (trial, rung, hash, epochs, imgsz, data_share, seed, state, started) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (trial_id, rung, hashes[0][0], *_key(fidelity), TrialState.RUNNING.value, self._clock()),
             )
 
-    def finish_evaluation(self, trial_id: int, rung: int, evaluation: Evaluation) -> None:
+    def finish_evaluation(self, trial_id: int, rung: int, evaluation: Evaluation, seed: int = 0) -> None:
         """Raises JournalError when this evaluation is not running: it never started, or it is finished."""
         text = _evaluation_to_json(evaluation)
         with self._transaction(durable=True) as connection:
             changed = connection.execute(
                 "UPDATE evaluations SET state = ?, evaluation = ?, finished = ? "
-                "WHERE trial = ? AND rung = ? AND finished IS NULL",
-                (evaluation.state.value, text, self._clock(), trial_id, rung),
+                "WHERE trial = ? AND rung = ? AND seed = ? AND finished IS NULL",
+                (evaluation.state.value, text, self._clock(), trial_id, rung, seed),
             ).rowcount
             if changed != 1:
                 raise JournalError(f"trial {trial_id} has no running evaluation at rung {rung} that could finish")
@@ -278,26 +278,26 @@ class Journal:
     def evaluations(self) -> list[EvaluationRow]:
         """All evaluations, in the order in which they started."""
         rows = self._rows(
-            "SELECT trial, rung, epochs, imgsz, data_share, state, evaluation, started, finished "
+            "SELECT trial, rung, epochs, imgsz, data_share, seed, state, evaluation, started, finished "
             "FROM evaluations ORDER BY number"
         )
         return [
             EvaluationRow(
                 trial_id=trial,
                 rung=rung,
-                fidelity=Fidelity(epochs, imgsz, data_share),
+                fidelity=Fidelity(epochs, imgsz, data_share, seed),
                 state=TrialState(state),
                 evaluation=None if text is None else _evaluation_from_json(text),
                 started=started,
                 finished=finished,
             )
-            for trial, rung, epochs, imgsz, data_share, state, text, started, finished in rows
+            for trial, rung, epochs, imgsz, data_share, seed, state, text, started, finished in rows
         ]
 
     def lookup(self, hash: str, fidelity: Fidelity) -> Evaluation | None:  # noqa: A002  # the field's name everywhere
         """The finished evaluation of a genotype's hash at a fidelity, or None."""
         rows = self._rows(
-            "SELECT evaluation FROM evaluations WHERE hash = ? AND epochs = ? AND imgsz = ? AND data_share = ? "
+            "SELECT evaluation FROM evaluations WHERE hash = ? AND epochs = ? AND imgsz = ? AND data_share = ? AND seed = ? "
             "AND evaluation IS NOT NULL",
             (hash, *_key(fidelity)),
         )
@@ -306,7 +306,7 @@ class Journal:
     def drop_running(self) -> int:
         """Remove evaluations that a dead writer left running, so that they run again. Returns their number."""
         with self._transaction() as connection:
-            rows = connection.execute("SELECT trial, rung FROM evaluations WHERE finished IS NULL ORDER BY number")
+            rows = connection.execute("SELECT trial, rung, seed FROM evaluations WHERE finished IS NULL ORDER BY number")
             dropped = [list(row) for row in rows]
             if dropped:
                 connection.execute("DELETE FROM evaluations WHERE finished IS NULL")
@@ -415,8 +415,8 @@ def _in_memory(uri: str) -> sqlite3.Connection:
     return memory
 
 
-def _key(fidelity: Fidelity) -> tuple[int, int, float]:
-    return fidelity.epochs, fidelity.imgsz, float(fidelity.data_share)
+def _key(fidelity: Fidelity) -> tuple[int, int, float, int]:
+    return fidelity.epochs, fidelity.imgsz, float(fidelity.data_share), fidelity.seed
 
 
 def _evaluation_to_json(evaluation: Evaluation) -> str:

@@ -1,8 +1,8 @@
 """Local processes that evaluate candidates, one in each slot.
 
     with LocalWorkers(evaluator, slots=2) as workers:
-        workers.submit(Job((7, 0), candidate, Fidelity(4, 160), Path("run/trials/7"), timeout=600.0))
-        for message in workers.poll(timeout=0.5):     # Progress((7, 0), {"epoch": 1, ...}) ... Done((7, 0), evaluation)
+        workers.submit(Job((7, 0, 0), candidate, Fidelity(4, 160), Path("run/trials/7"), timeout=600.0))
+        for message in workers.poll(timeout=0.5):     # Progress((7, 0, 0), {"epoch": 1, ...}) ... Done((7, 0, 0), evaluation)
             ...
 
 A worker is a spawned process that serves many jobs, so that imports and decoded data are paid for once. Every end of a job
@@ -41,8 +41,8 @@ from gpnas.errors import is_out_of_memory
 from gpnas.files import write_text
 from gpnas.search.trial import Candidate, Cause, Evaluation, Evaluator, Fidelity, failure
 
-Key = tuple[int, int]
-"""Trial id and rung."""
+Key = tuple[int, int, int]
+"""Trial id, rung and seed."""
 
 START_TIMEOUT = 300.0
 """Seconds that a worker may take to import what the evaluator needs (a cold network disk is slow)."""

@@ -4,7 +4,7 @@
     while suggestions := controller.ask():
         suggestion = suggestions[0]
         controller.start(suggestion)
-        controller.tell(suggestion.trial, suggestion.rung, evaluator.evaluate(...))
+        controller.tell(suggestion, evaluator.evaluate(...))
 
 The first trials are baselines (known architectures, with which a search is compared) and random candidates of sizes that spread
 up to the limits. A baseline counts like any other trial from then on. Each later decision suggests one evaluation.
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 BEST_TURN = 2
 """Every BEST_TURN-th new trial is chosen for the best accuracy, the others for the dominated area."""
 
+Key = tuple[int, int, int]
+"""Trial id, rung and seed of an evaluation."""
+
 LEAST_TRAINED = 3
 """Finished trials from which a surrogate can learn. With fewer, new trials are chosen by size, as the first ones are."""
 
@@ -50,6 +54,10 @@ class Suggestion:
     trial: Trial
     rung: int
     fidelity: Fidelity
+
+    @property
+    def key(self) -> Key:
+        return self.trial.id, self.rung, self.fidelity.seed
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,8 @@ class Controller:
         policy: Policy = Policy(),
     ) -> None:
         self.trials: list[Trial] = []
-        self.results: dict[tuple[int, int], Evaluation] = {}  # by trial id and rung
-        self._measured: dict[tuple[int, int], Point] = {}  # of those that are complete
+        self.results: dict[Key, Evaluation] = {}
+        self._aps: dict[Key, float] = {}  # of those that are complete
         self._rankings: dict[tuple[int, bool], tuple[list[Point], list[Point]]] = {}  # `_ranked` in the last decision
         self._space, self._ladder, self._seed = space, ladder, seed
         self._max_trials = math.inf if max_trials is None else max_trials
@@ -99,7 +107,7 @@ class Controller:
         self._first: list[Proposal] | None = None
         self._adopted: list[tuple[str, Origin]] = []
         self._suggested: list[Suggestion] = []  # one for each decision
-        self._started: set[tuple[int, int]] = set()
+        self._started: set[Key] = set()
         self._known_to_all = 0  # results of so many first suggestions are known to all decisions to come
         self._idle = (-1, -1)  # the last decision that suggested nothing: its number, and how many results it knew
         self._dropped: set[int] = set()  # trials in the worse half of a rung
@@ -120,20 +128,21 @@ class Controller:
 
     def start(self, suggestion: Suggestion) -> None:
         """The evaluation runs: do not suggest it again."""
-        self._started.add((suggestion.trial.id, suggestion.rung))
+        self._started.add(suggestion.key)
 
-    def tell(self, trial: Trial, rung: int, evaluation: Evaluation) -> None:
-        """Record a result. Raises ValueError when the trial has one on this rung."""
-        if (trial.id, rung) in self.results:
-            raise ValueError(f"trial {trial.id} was already told at rung {rung}")
-        self.results[trial.id, rung] = evaluation
+    def tell(self, suggestion: Suggestion, evaluation: Evaluation) -> None:
+        """Record a result. Raises ValueError when the trial has one on this rung with this seed."""
+        if suggestion.key in self.results:
+            trial, rung, seed = suggestion.key
+            raise ValueError(f"trial {trial} was already told at rung {rung} with seed {seed}")
+        self.results[suggestion.key] = evaluation
         if evaluation.state is TrialState.COMPLETE:
-            self._measured[trial.id, rung] = Point(trial.id, evaluation.metrics["ap"], trial.cost.macs)
+            self._aps[suggestion.key] = evaluation.metrics["ap"]
 
     def promotable(self) -> set[int]:
         """Ids of trials that a later decision may promote: those that did not fail, are not in the worse half of a rung and
         are not on the top rung. Pruned trials are among them, as a run may be resumed with a larger budget."""
-        failed = {i for (i, _), result in self.results.items() if result.state is TrialState.FAILED}
+        failed = {i for (i, *_), result in self.results.items() if result.state is TrialState.FAILED}
         return {trial.id for trial in self.trials} - failed - self._dropped - self.on_top()
 
     def on_top(self) -> set[int]:
@@ -144,11 +153,13 @@ class Controller:
         """Ids of trials from whose weights children may start, now or later, even if they are not promotable."""
         return {trial.id for trial in self.trials if trial.lender is None} if self._warm_start else set()
 
-    def fidelity(self, rung: int) -> Fidelity:
-        return self._ladder.fidelities[rung]
+    @property
+    def fidelities(self) -> tuple[Fidelity, ...]:
+        """By rung, lowest first."""
+        return self._ladder.fidelities
 
     def _not_started(self) -> list[Suggestion]:
-        return [s for s in self._suggested if (s.trial.id, s.rung) not in self._started]
+        return [s for s in self._suggested if s.key not in self._started]
 
     def _decide_next(self) -> bool:
         """Make the next decision if the results that it must know are there. Returns whether it suggested an evaluation."""
@@ -167,7 +178,7 @@ class Controller:
             self._known_to_all = number  # what is known leads to no suggestion: decide again with all results
 
     def _all_told(self, suggestions: Sequence[Suggestion]) -> bool:
-        return all((s.trial.id, s.rung) in self.results for s in suggestions)
+        return all(s.key in self.results for s in suggestions)
 
     def _decide(self, known: Sequence[Suggestion]) -> Suggestion | None:
         """The next suggestion, given the results of those that are `known`."""
@@ -197,9 +208,12 @@ class Controller:
         return None
 
     def _points(self, known: Sequence[Suggestion], rung: int) -> list[Point]:
-        """AP and MACs of trials that completed the rung."""
-        measured = self._measured
-        return [measured[s.trial.id, rung] for s in known if s.rung == rung and (s.trial.id, rung) in measured]
+        """Mean AP over seeds, and MACs, of trials that completed the rung."""
+        aps: dict[int, list[float]] = {}
+        for s in known:
+            if s.rung == rung and s.key in self._aps:
+                aps.setdefault(s.trial.id, []).append(self._aps[s.key])
+        return [Point(i, statistics.fmean(values), self.trials[i].cost.macs) for i, values in aps.items()]
 
     def _ranked(self, points: list[Point], rung: int) -> list[Point]:
         """`ranked`; most decisions have new results of one rung alone."""
@@ -291,7 +305,7 @@ class Controller:
         from gpnas.search.choice import most_promising  # late: it loads scipy, which reading a run does without
         from gpnas.search.surrogate import fit
 
-        failed = {s.trial.id for s in known if self.results[s.trial.id, s.rung].state is not TrialState.COMPLETE}
+        failed = {s.trial.id for s in known if self.results[s.key].state is not TrialState.COMPLETE}
         return most_promising(
             pool,
             [(self.trials[i], ap) for i, ap in aps.items()],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from gpnas.errors import InputError
@@ -63,7 +63,9 @@ class Ladder:
         return max(1, round(self.wave / float(REDUCTION) ** rung))
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """For JSON. A rung has no seed: trials are trained on it with several."""
+        fidelities = [{"epochs": f.epochs, "imgsz": f.imgsz, "data_share": f.data_share} for f in self.fidelities]
+        return {"fidelities": fidelities, "wave": self.wave, "pending": self.pending}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Ladder:

@@ -63,12 +63,14 @@ class Fidelity:
     """How thoroughly a candidate is trained.
 
     epochs: in total, those of its lower fidelities included (but not those of a trial from whose weights it starts).
-    imgsz: pixels. data_share: share of the training images, in (0, 1].
+    imgsz: pixels. data_share: share of the training images, in (0, 1]. seed: number of the repetition. Trainings of a candidate
+    with other seeds start from other weights and see the images in another order.
     """
 
     epochs: int
     imgsz: int
     data_share: float = 1.0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -77,6 +79,8 @@ class Fidelity:
             raise ValueError(f"imgsz must be a positive multiple of 32, got {self.imgsz}")
         if not 0 < self.data_share <= 1:
             raise ValueError(f"data_share must lie in (0, 1], got {self.data_share}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -208,6 +212,16 @@ class Space(Protocol):
     def smallest(self) -> Candidate: ...
 
 
+FIRST_FRESH = 10
+"""The search explores with seeds below it. The last phase, which confirms the leaders, uses seeds from it on, so that no seed
+which made a trial a leader counts in its confirmed AP."""
+
+
+def seed_folder(trial_dir: Path, seed: int) -> Path:
+    """The folder of a trial's evaluations with `seed`: that of the trial itself for seed 0."""
+    return trial_dir / f"seed-{seed}" if seed else trial_dir
+
+
 LENDER = "lender"
 """Name of the link, in a trial's folder, to the folder of the trial from whose weights it starts."""
 
@@ -235,7 +249,8 @@ class Evaluator(Protocol):
     """How good a candidate is. An evaluator can be pickled: it runs in worker processes.
 
     evaluate(candidate, fidelity, trial_dir, report) trains `candidate` or looks it up. The folder `trial_dir` exists and
-    belongs to this candidate; an evaluation may continue from the checkpoint that a lower fidelity left there. When the trial
+    belongs to this candidate and to the fidelity's seed (`seed_folder`); an evaluation may continue from the checkpoint that a
+    lower fidelity left there. When the trial
     starts from weights of another, `trial_dir / LENDER` links to the folder of that trial, which completed this fidelity.
     Expected failures (out of memory, NaN) are returned as an Evaluation with a cause. The caller records any exception with
     the cause "error".

@@ -9,8 +9,8 @@ from rich.console import Console, RenderableType
 
 from gpnas.graph.cost import deployed_cost
 from gpnas.report.display import LiveDisplay, PlainDisplay, finished_line, front_table, open_display
+from gpnas.run.events import Finished, Progressed, Started, Waiting
 from gpnas.run.journal import TrialRow
-from gpnas.run.loop import Finished, Progressed, Started, Waiting
 from gpnas.run.results import TrialResult
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Suggestion

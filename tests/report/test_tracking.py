@@ -17,8 +17,8 @@ import pytest
 from gpnas.errors import InputError
 from gpnas.graph.cost import deployed_cost
 from gpnas.report.tracking import Tracker, evaluation_row, front_row
+from gpnas.run.events import Finished
 from gpnas.run.journal import TrialRow
-from gpnas.run.loop import Finished
 from gpnas.run.results import TrialResult
 from gpnas.search.controller import Suggestion
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure

@@ -143,7 +143,7 @@ def test_running_evaluations_are_dropped_and_run_again(journal: Journal) -> None
     journal.finish_evaluation(1, 0, DONE)
     assert journal.drop_running() == 2
     assert [row.trial_id for row in journal.evaluations()] == [1]
-    assert [(event.kind, event.data) for event in journal.events()] == [("dropped", {"evaluations": [[0, 0], [2, 0]]})]
+    assert [(event.kind, event.data) for event in journal.events()] == [("dropped", {"evaluations": [[0, 0, 0], [2, 0, 0]]})]
     journal.start_evaluation(0, 0, LOW)
     assert [row.trial_id for row in journal.evaluations()] == [1, 0]  # in order of start
 
@@ -248,7 +248,7 @@ def test_another_schema_version_is_one_clear_error(run: Path, journal: Journal, 
     connection = sqlite3.connect(run / "journal.sqlite")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(JournalError, match="schema version 99 and this gpnas reads version 2"):
+    with pytest.raises(JournalError, match="schema version 99 and this gpnas reads version 3"):
         Journal.open(run, write=write)
 
 

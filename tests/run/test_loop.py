@@ -16,8 +16,9 @@ from types import SimpleNamespace
 import pytest
 
 from gpnas.errors import GpnasError, JournalError
+from gpnas.run.events import Event, Finished, Progressed, Started, Waiting
 from gpnas.run.journal import EvaluationRow, Journal
-from gpnas.run.loop import Event, Finished, Progressed, Started, Waiting, Workers, search
+from gpnas.run.loop import Workers, search
 from gpnas.run.workers import LocalWorkers
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller

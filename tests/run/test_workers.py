@@ -120,7 +120,7 @@ def candidate(genotype: str) -> Candidate:
 
 
 def job(tmp_path: Path, genotype: str, *, number: int = 0, epochs: int = 1, timeout: float | None = ENOUGH) -> Job:
-    return Job((number, 0), candidate(genotype), Fidelity(epochs, 64), tmp_path / str(number), timeout)
+    return Job((number, 0, 0), candidate(genotype), Fidelity(epochs, 64), tmp_path / str(number), timeout)
 
 
 def drain(workers: LocalWorkers, slots: int) -> list[Done | Progress]:
@@ -166,7 +166,7 @@ def test_progress_comes_before_the_result(faulty: LocalWorkers, tmp_path: Path) 
     faulty.submit(job(tmp_path, "fine", number=4, epochs=2))
     assert faulty.free == 0
     messages = drain(faulty, 1)
-    assert messages[:2] == [Progress((4, 0), {"epoch": e, "epochs": 2}) for e in (1, 2)]
+    assert messages[:2] == [Progress((4, 0, 0), {"epoch": e, "epochs": 2}) for e in (1, 2)]
     assert isinstance(messages[2], Done)
     assert messages[2].evaluation.metrics == {"ap": 0.5}
     assert (tmp_path / "4" / "output.txt").read_text() == "talking to fine\n"
@@ -255,10 +255,10 @@ def test_slots_work_at_the_same_time(tmp_path: Path) -> None:
         assert workers.free == 2
         for number in range(2):
             workers.submit(job(tmp_path, "meet", number=number))
-        with pytest.raises(ValueError, match=r"all 2 slots are busy; poll before submitting job \(9, 0\)"):
+        with pytest.raises(ValueError, match=r"all 2 slots are busy; poll before submitting job \(9, 0, 0\)"):
             workers.submit(job(tmp_path, "third", number=9))
         done = drain(workers, 2)
-    assert sorted(message.key for message in done) == [(0, 0), (1, 0)]
+    assert sorted(message.key for message in done) == [(0, 0, 0), (1, 0, 0)]
     assert all(isinstance(message, Done) and message.evaluation.metrics["ap"] == 1.0 for message in done)
 
 

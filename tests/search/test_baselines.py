@@ -71,7 +71,7 @@ def parents_of_baselines(ap: float) -> tuple[Controller, set[int], set[int]]:
     for _ in range(40):
         suggestion = controller.ask()[0]
         tell(controller, suggestion, ap if suggestion.trial.id < 2 else None)
-    climbed = {i for i, rung in controller.results if rung == 1}
+    climbed = {i for i, rung, _ in controller.results if rung == 1}
     return controller, climbed, {i for trial in controller.trials for i in trial.origin.parents}
 
 

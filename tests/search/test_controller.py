@@ -46,7 +46,7 @@ def tell(controller: Controller, suggestion: Suggestion, ap: float | None = None
     """Start an evaluation and report `ap`, or the truth."""
     controller.start(suggestion)
     ap = true_ap(suggestion.trial.candidate, suggestion.fidelity) if ap is None else ap
-    controller.tell(suggestion.trial, suggestion.rung, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    controller.tell(suggestion, Evaluation(TrialState.COMPLETE, {"ap": ap}))
 
 
 def run(controller: Controller, evaluations: int, order: random.Random | None = None) -> list[tuple[int, int]]:
@@ -97,7 +97,8 @@ def test_no_candidate_and_fidelity_is_suggested_twice() -> None:
 
 
 def best_third(controller: Controller, rung: int, known: list[tuple[int, int]]) -> list[int]:
-    points = [Point(i, controller.results[i, r].metrics["ap"], controller.trials[i].cost.macs) for i, r in known if r == rung]
+    aps = {i: controller.results[i, rung, 0].metrics["ap"] for i, r in known if r == rung}
+    points = [Point(i, ap, controller.trials[i].cost.macs) for i, ap in aps.items()]
     return [point.id for point in ranked(points)][: max(1, quota(rung, len(points)))]
 
 
@@ -109,7 +110,7 @@ def test_a_third_of_each_rung_climbs_and_the_best_are_among_them() -> None:
         evaluated = run(controller, 100)
         started = [{i for i, rung in evaluated if rung == r} for r in range(3)]
         assert len(started[0]) == 12 and 4 <= len(started[1]) < 12 and 1 <= len(started[2]) < len(started[1])
-        aps = {i: controller.results[i, 0].metrics["ap"] for i in range(12)}
+        aps = {i: controller.results[i, 0, 0].metrics["ap"] for i in range(12)}
         assert max(aps, key=lambda i: aps[i]) in started[1]
         climbing.append(len(started[1]))
         for number, (i, rung) in enumerate(evaluated):
@@ -149,7 +150,7 @@ def test_workers_need_not_wait_for_the_last_evaluations() -> None:
         controller.start(suggestion)
     assert controller.ask() == []
     ap = true_ap(suggestions[0].trial.candidate, suggestions[0].fidelity)
-    controller.tell(suggestions[0].trial, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}))
+    controller.tell(suggestions[0], Evaluation(TrialState.COMPLETE, {"ap": ap}))
     assert len(controller.ask()) == 1
 
 
@@ -227,7 +228,7 @@ def test_the_worse_half_of_a_rung_does_not_climb_any_more() -> None:
     kept, top = controller.promotable(), controller.on_top()
     assert top and not kept & top
     out = {trial.id for trial in controller.trials} - kept - top
-    aps = {trial.id: controller.results[trial.id, 0].metrics["ap"] for trial in controller.trials[:-5]}
+    aps = {trial.id: controller.results[trial.id, 0, 0].metrics["ap"] for trial in controller.trials[:-5]}
     assert len(out) >= len(controller.trials) // 3
     assert max(aps, key=lambda i: aps[i]) not in out
 
@@ -244,7 +245,7 @@ def test_failed_trials_do_not_climb_and_do_not_stop_the_search() -> None:
     controller = a_controller()
     for suggestion in controller.ask():
         controller.start(suggestion)
-        controller.tell(suggestion.trial, 0, failure(Cause.NAN, "loss is nan"))
+        controller.tell(suggestion, failure(Cause.NAN, "loss is nan"))
     after = controller.ask()
     assert after and all(s.rung == 0 and s.trial.id >= LADDER.wave for s in after)
     assert controller.promotable() == {trial.id for trial in controller.trials[LADDER.wave :]}
@@ -257,7 +258,7 @@ def test_a_pruned_trial_may_be_promoted_later() -> None:
     promoted = controller.ask()[0]
     assert (promoted.trial.id, promoted.rung, promoted.fidelity) == (0, 1, LADDER.fidelities[1])
     controller.start(promoted)
-    controller.tell(promoted.trial, 1, Evaluation(TrialState.PRUNED, message="no time"))
+    controller.tell(promoted, Evaluation(TrialState.PRUNED, message="no time"))
     assert controller.ask() == []
     assert controller.promotable() == {0}
 
@@ -267,7 +268,7 @@ def test_a_result_is_told_once() -> None:
     suggestion = controller.ask()[0]
     tell(controller, suggestion)
     with pytest.raises(ValueError, match="trial 0 was already told at rung 0"):
-        controller.tell(suggestion.trial, 0, Evaluation(TrialState.COMPLETE, {"ap": 0.5}))
+        controller.tell(suggestion, Evaluation(TrialState.COMPLETE, {"ap": 0.5}))
 
 
 def test_nothing_is_suggested_beyond_the_budget_of_trials() -> None:
@@ -356,7 +357,7 @@ def test_the_choice_is_given_what_the_decision_knows(monkeypatch: pytest.MonkeyP
     for suggestion, ap in zip(suggestions[:4], (0.1, 0.5, 0.3, 0.2), strict=True):
         tell(controller, suggestion, ap)
     controller.start(suggestions[4])
-    controller.tell(suggestions[4].trial, 0, failure(Cause.OOM, "too large"))
+    controller.tell(suggestions[4], failure(Cause.OOM, "too large"))
     controller.start(suggestions[5])
     assert [(s.trial.id, s.rung) for s in controller.ask()] == [(1, 1), (6, 0)]
     trained, running, large, for_best, fit = calls[0]
@@ -383,7 +384,7 @@ def test_a_decision_that_suggests_nothing_is_not_made_again_without_news(monkeyp
     for suggestion in suggestions:
         controller.start(suggestion)
     for suggestion in suggestions[:2]:
-        controller.tell(suggestion.trial, 0, Evaluation(TrialState.COMPLETE, {"ap": 0.25}))
+        controller.tell(suggestion, Evaluation(TrialState.COMPLETE, {"ap": 0.25}))
     assert controller.ask() == []
     monkeypatch.setattr(controller, "_decide", None)  # a call would fail
     assert controller.ask() == []
@@ -467,4 +468,4 @@ def test_a_limit_that_few_samples_meet_is_reached_from_the_smallest() -> None:
 
 
 def test_fidelities_are_those_of_the_ladder() -> None:
-    assert [a_controller().fidelity(rung) for rung in range(3)] == list(LADDER.fidelities)
+    assert a_controller().fidelities == LADDER.fidelities

@@ -27,7 +27,7 @@ def test_seats_shrink_by_three_but_never_to_none() -> None:
 def test_a_ladder_survives_its_dictionary() -> None:
     ladder = Ladder((Fidelity(2, 64, 0.25), Fidelity(5, 96, 0.5)), wave=7, pending=6)
     assert ladder.to_dict() == {
-        "fidelities": ({"epochs": 2, "imgsz": 64, "data_share": 0.25}, {"epochs": 5, "imgsz": 96, "data_share": 0.5}),
+        "fidelities": [{"epochs": 2, "imgsz": 64, "data_share": 0.25}, {"epochs": 5, "imgsz": 96, "data_share": 0.5}],
         "wave": 7,
         "pending": 6,
     }

@@ -1,0 +1,291 @@
+"""What a search runs next, within its budget: it explores, then it confirms, then it uses what is left.
+
+    scheduler = Scheduler(controller, journal, budget, durations, slots=2)
+    for suggestion in scheduler.ready(free=2, running=[], left=540.0):
+        scheduler.start(suggestion)
+        scheduler.tell(suggestion, evaluation)
+
+While it explores, the controller suggests candidates and promotions. When the budget has room for nothing but the confirmation
+of the leaders (gpnas/search/confirm.py), that begins. What time is left then goes to further fresh seeds, and to exploration.
+
+A search that was stopped goes on by the same calls. The controller adopts the candidates of the journal and decides again,
+which depends only on the seed and the results. When the confirmation begins depends on the clock, so an event in the journal
+says which trials it has. Results that are in the journal are replayed, not trained again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+from gpnas.errors import JournalError
+from gpnas.run.durations import Durations
+from gpnas.run.journal import Journal, TrialRow
+from gpnas.search.budget import Budget
+from gpnas.search.confirm import Chosen, Confirmation, choose, leaders
+from gpnas.search.controller import Controller, Key, Suggestion
+from gpnas.search.trial import FIRST_FRESH, Evaluation, TrialState
+from gpnas.units import clock
+
+CONFIRM_SHARE = 0.25
+"""Share of the budget that is kept for the confirmation, at most."""
+
+MOST_SEEDS = 12
+"""Fresh seeds of a trial, at most, where a time budget has room for more than the confirmation asks."""
+
+
+CONFIRM = "confirm"
+"""Kind of the event that a confirmation begins, with its trials, their seeds, and what was running."""
+
+
+class Scheduler:
+    """The phases of a search. confirmation: None while the search explores."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        journal: Journal,
+        budget: Budget,
+        durations: Durations,
+        slots: int,  # workers
+    ) -> None:
+        self.confirmation: Confirmation | None = None
+        self._controller, self._journal, self._budget, self._durations = controller, journal, budget, durations
+        self._slots = slots
+        self._is_restored = self._explored = False
+        self._late: set[Key] = set()  # evaluations that began before the confirmation and end after its begin
+        self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
+        self._shortest = math.inf  # seconds of the shortest evaluation for which no time was left
+
+    def ready(
+        self,
+        free: int,  # workers
+        running: Collection[Suggestion],
+        left: float | None,  # seconds of a time budget; None for another kind of budget
+    ) -> list[Suggestion]:
+        """Up to `free` suggestions that the budget still pays for, the most important first.
+
+        Raises JournalError when a candidate does not rebuild to the one in the journal.
+        """
+        if free == 0:
+            self._replay(1)  # one decision is made ahead while all workers are busy
+            return []
+        if not self._is_restored:
+            self._is_restored = True
+            self._restore()
+        if self.confirmation is None:
+            chosen = self._explore(free, running, left, self._reserve())
+            if chosen or not self._explored:
+                return chosen
+            self._confirm(running)
+        if self._late:
+            late = [s for s in self._replay(free) if s.key in self._late]  # in a resumed run they may have to run again
+            if late:
+                return late[:free]
+            if self._late <= self._controller.results.keys():
+                self._late = set()
+                self._confirm(running)  # the last results may change who leads
+        return self._fresh(running, left)[:free] or self._explore(free, running, left, 0.0)
+
+    def start(self, suggestion: Suggestion) -> None:
+        """The evaluation runs: do not suggest it again."""
+        self._asked(suggestion).start(suggestion)
+
+    def tell(self, suggestion: Suggestion, evaluation: Evaluation) -> None:
+        """Record a result that is in the journal."""
+        self._asked(suggestion).tell(suggestion, evaluation)
+        self._durations.record(suggestion, evaluation)
+        self._epochs += _spent(evaluation)
+
+    def why_ended(self, left: float | None) -> str:
+        """Why nothing is left to start, in one line."""
+        if self._budget.kind == "trials" and len(self._controller.trials) >= self._budget.amount:
+            return f"all {self._budget.amount} candidates were trained"
+        if left is not None and left > 0 and self._shortest < math.inf:
+            return f"{clock(left)} of the budget are left, less than the shortest evaluation takes ({clock(self._shortest)})"
+        if self._budget.kind == "epochs" or (left is not None and left <= 0):
+            return "the budget is spent"
+        return "the space has no further candidate within the limits"
+
+    def _explore(self, free: int, running: Collection[Suggestion], left: float | None, reserve: float) -> list[Suggestion]:
+        """Suggestions of the controller for which the budget has room beside the `reserve`, in seconds or epochs.
+
+        `_explored` is set when there will be none any more: the controller has nothing to suggest, or the budget no room.
+        """
+        seconds = None if left is None else left - reserve
+        room = self._epochs_left(sum(map(self._durations.new_epochs, running))) - reserve
+        suggestions = self._suggestions(free, seconds)
+        fitting: list[Suggestion] = []
+        for suggestion in suggestions:
+            epochs = self._durations.new_epochs(suggestion)
+            if epochs <= room and self._fits([suggestion], seconds):
+                room -= epochs
+                fitting.append(suggestion)
+        self._explored = not fitting and bool(suggestions or not running)
+        return fitting[:free]
+
+    def _suggestions(self, free: int, left: float | None) -> list[Suggestion]:
+        """Suggestions of the controller. A promotion that takes longer than the time left is pruned, so that the controller
+        can decide what comes after it."""
+        while True:
+            suggestions = self._replay(free)
+            too_long = [s for s in suggestions if s.rung and not self._fits([s], left)]
+            if not too_long:
+                return suggestions
+            for suggestion in too_long:
+                self._prune(suggestion)
+
+    def _fresh(self, running: Collection[Suggestion], left: float | None) -> list[Suggestion]:
+        """Suggestions of the confirmation that can be finished up to the top rung."""
+        assert self.confirmation is not None  # the search has explored
+        begun = [s for s in running if s.fidelity.seed >= FIRST_FRESH]
+        room = self._epochs_left(sum(self._durations.new_epochs(s) for first in begun for s in self.confirmation.rest(first)))
+        fitting = []
+        for suggestion in self._replay_confirmation():
+            rest = self.confirmation.rest(suggestion)
+            epochs = sum(map(self._durations.new_epochs, rest))
+            if epochs <= room and self._fits(rest, left):
+                room -= epochs
+                fitting.append(suggestion)
+        return fitting
+
+    def _epochs_left(self, promised: int) -> float:
+        """Epochs that remain of a budget of epochs, without those that are promised; infinity for another kind of budget."""
+        return self._budget.amount - self._epochs - promised if self._budget.kind == "epochs" else math.inf
+
+    def _fits(self, evaluations: Sequence[Suggestion], left: float | None) -> bool:
+        """Whether `left` seconds are enough for all of them, one after the other."""
+        if left is None:
+            return True
+        needed = sum(map(self._durations.estimate, evaluations))
+        if needed > left:
+            self._shortest = min(self._shortest, needed)
+        return needed <= left
+
+    def _reserve(self) -> float:
+        """What is kept for the confirmation, in seconds or epochs; 0 for a budget of trials, which it does not count in."""
+        if self._budget.kind == "trials":
+            return 0.0
+        if not any(result.state is TrialState.COMPLETE for result in self._controller.results.values()):
+            return CONFIRM_SHARE * self._budget.amount
+        chosen = self._choice()
+        cost = chosen.seeds * sum(map(self._cost_of_a_seed, chosen.trials))
+        return cost / self._slots if self._budget.kind == "seconds" else cost
+
+    def _choice(self) -> Chosen:
+        """The trials that the share of the budget for the confirmation pays for."""
+        trials = self._controller.trials
+        known = [trial.id for trial in trials if trial.origin.is_known]
+        if self._budget.kind == "trials":
+            room = self._durations.flops_so_far * CONFIRM_SHARE / (1 - CONFIRM_SHARE)
+        else:
+            room = CONFIRM_SHARE * self._budget.amount * (self._slots if self._budget.kind == "seconds" else 1)
+        return choose(leaders(trials, self._controller.results), known, self._cost_of_a_seed, room)
+
+    def _cost_of_a_seed(self, trial_id: int) -> float:
+        """Of one seed of a trial on all rungs: seconds, epochs or, for a budget of trials, training FLOPs."""
+        trial = self._controller.trials[trial_id]
+        rungs = [Suggestion(trial, rung, fidelity) for rung, fidelity in enumerate(self._controller.fidelities)]
+        if self._budget.kind == "epochs":
+            return float(rungs[-1].fidelity.epochs)
+        return sum(map(self._durations.estimate if self._budget.kind == "seconds" else self._durations.flops, rungs))
+
+    def _confirm(self, running: Collection[Suggestion]) -> None:
+        """Begin the confirmation, or choose its trials again."""
+        chosen = self._choice()
+        if self.confirmation is None:
+            self._late = {suggestion.key for suggestion in running}
+        elif [trial.id for trial in self.confirmation.trials] == list(chosen.trials):
+            return
+        event = {"trials": chosen.trials, "seeds": chosen.seeds, "budget": self._budget.amount, "late": sorted(self._late)}
+        self._journal.add_event(CONFIRM, event)
+        self._open_confirmation(chosen, running)
+
+    def _open_confirmation(self, chosen: Chosen, running: Collection[Suggestion]) -> None:
+        trials = [self._controller.trials[i] for i in chosen.trials]
+        most = MOST_SEEDS if self._budget.kind == "seconds" else None
+        self.confirmation = Confirmation(trials, self._controller.fidelities, chosen.seeds, most)
+        for suggestion in running:
+            self._asked(suggestion).start(suggestion)
+
+    def _restore(self) -> None:
+        """Go on with the confirmation that an earlier session began in this budget, if there is one."""
+        begun = [event.data for event in self._journal.events() if event.kind == CONFIRM]
+        if begun and begun[-1]["budget"] == self._budget.amount:
+            self._replay(1)
+            self._late = {(trial, rung, seed) for trial, rung, seed in begun[-1]["late"]}
+            self._open_confirmation(Chosen(tuple(begun[-1]["trials"]), begun[-1]["seeds"]), [])
+
+    def _replay(self, wanted: int) -> list[Suggestion]:
+        """Ask the controller until it suggests evaluations whose results are not in the journal, and tell it those that are.
+
+        Returns its suggestions once there are `wanted` or it has no more. Every suggestion is looked up, because an earlier
+        session may have decided in another order, with a smaller budget perhaps. Raises JournalError when a candidate does not
+        rebuild to the one in the journal.
+        """
+        while True:
+            suggestions = self._controller.ask(wanted)
+            _record_trials(self._controller, self._journal)
+            if not self._told_from_journal(self._controller, suggestions):
+                return suggestions
+
+    def _replay_confirmation(self) -> list[Suggestion]:
+        """The same with the confirmation."""
+        assert self.confirmation is not None
+        while True:
+            suggestions = self.confirmation.ask()
+            if not self._told_from_journal(self.confirmation, suggestions):
+                return suggestions
+
+    def _told_from_journal(self, asked: Controller | Confirmation, suggestions: Sequence[Suggestion]) -> bool:
+        """Tell `asked` the results of its suggestions that the journal holds; returns whether there were any."""
+        found = [(s, self._journal.lookup(s.trial.candidate.hash, s.fidelity)) for s in suggestions]
+        known = [(suggestion, evaluation) for suggestion, evaluation in found if evaluation is not None]
+        for suggestion, evaluation in known:
+            asked.start(suggestion)
+            asked.tell(suggestion, evaluation)
+            self._durations.record(suggestion, evaluation)
+        return bool(known)
+
+    def _prune(self, suggestion: Suggestion) -> None:
+        trial, rung, seed = suggestion.key
+        evaluation = Evaluation(TrialState.PRUNED, message="the budget left no time for it")
+        self._journal.start_evaluation(trial, rung, suggestion.fidelity)
+        self._journal.finish_evaluation(trial, rung, evaluation, seed)
+        self.start(suggestion)
+        self.tell(suggestion, evaluation)
+
+    def _asked(self, suggestion: Suggestion) -> Controller | Confirmation:
+        """Who suggested it."""
+        if suggestion.fidelity.seed < FIRST_FRESH:
+            return self._controller
+        assert self.confirmation is not None  # fresh seeds are trained after it began
+        return self.confirmation
+
+
+def _record_trials(controller: Controller, journal: Journal) -> None:
+    """Add new trials to the journal, and check that the others have the hashes that the journal holds."""
+    held = journal.trials()
+    for trial in controller.trials[: len(held)]:
+        if held[trial.id].hash != trial.candidate.hash:
+            raise JournalError(
+                f"trial {trial.id} was {held[trial.id].hash} and is now {trial.candidate.hash}: this run was made by another "
+                "version of gpnas; resume it with that version"
+            )
+    for trial in controller.trials[len(held) :]:
+        journal.add_trial(
+            TrialRow(
+                id=trial.id,
+                hash=trial.candidate.hash,
+                genotype=trial.candidate.genotype,
+                origin=trial.origin,
+                score=trial.features["score"],
+                params=trial.cost.params,
+                macs=trial.cost.macs,
+            )
+        )
+
+
+def _spent(evaluation: Evaluation) -> int:
+    """Epochs that a budget counts: at least one for each attempt, else immediate failures would never spend a budget."""
+    return 0 if evaluation.state is TrialState.PRUNED else max(1, evaluation.epochs)
