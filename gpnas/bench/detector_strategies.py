@@ -17,8 +17,9 @@ import numpy as np
 from gpnas.bench.detector_benchmark import DetectorBenchmark
 from gpnas.bench.strategies import TOURNAMENT, Query, Search, Strategy, evolve, in_order, replay
 from gpnas.search.controller import Controller, Policy
-from gpnas.search.ladder import EPOCH_GROWTH, WAVE_SIZES, Ladder
+from gpnas.search.ladder import EPOCH_GROWTH, Ladder
 from gpnas.search.limits import Limits
+from gpnas.search.plan import WAVE_SIZES
 from gpnas.search.surrogate import Floats
 from gpnas.search.trial import Candidate, Evaluation, Fidelity, TrialState
 

@@ -36,6 +36,7 @@ from gpnas.cli.options import (
     threads_per_worker,
     worker_slots,
 )
+from gpnas.cli.planning import Spread, plan_search
 from gpnas.cli.sizes import LevelsOption, ProxySize, check_sizes, room_within, sizes_for
 from gpnas.cli.sources import for_classes, narrowed, read_source, render_yaml, space_around
 from gpnas.errors import GpnasError, InputError
@@ -79,6 +80,7 @@ def search(
     wandb: Annotated[str, typer.Option(help="log to Weights & Biases: offline, online or off")] = "offline",
     warm_start: Annotated[bool, typer.Option("--warm-start", help="children start from their parents' weights")] = False,
     no_baselines: NoBaselines = False,
+    spread: Spread = False,
     split: Shares = "",
     val: Val = "",
     strict: Strict = False,
@@ -89,10 +91,11 @@ def search(
     from gpnas.files import write_text
     from gpnas.report.tracking import check_mode
     from gpnas.run.journal import Journal
+    from gpnas.run.scheduler import PLAN
     from gpnas.run.settings import RunSettings
     from gpnas.search.budget import parse_budget
-    from gpnas.search.ladder import baseline_seats, plan
-    from gpnas.search.limits import check_limits, typical_macs
+    from gpnas.search.ladder import baseline_seats
+    from gpnas.search.limits import Limits, check_limits
 
     wanted = parse_budget(budget)
     limits = parse_limits(max_flops, max_params)
@@ -111,21 +114,24 @@ def search(
     sizes = sizes_for(levels, proxy_imgsz, images, imgsz, architecture, room_within(space, classes, limits, imgsz))
     candidates = space_around(space, architecture, classes, sizes.levels)
     check_limits(candidates, limits, imgsz)
-    typical = typical_macs(candidates, limits, imgsz, seed)
-    ladder = plan(
+    planned = plan_search(
+        candidates,
+        limits,
         wanted,
+        images,
+        sizes,
         imgsz=imgsz,
-        proxy_imgsz=sizes.proxy_imgsz,
-        images=len(images.splits["train"]),
-        typical_macs=typical,
         slots=slots,
         device=place,
-        stride=sizes.stride,
+        seed=seed,
+        spread=spread,
+        bounded=architecture is None,
     )
-    for line in sizes.told:
+    limits, ladder = planned.limits, planned.ladder
+    for line in (*sizes.told, *planned.told):
         typer.echo(line)
     seats = 0 if no_baselines else baseline_seats(ladder.wave, architecture is not None)
-    baselines = {} if no_baselines else baselines_within(limits, classes, imgsz, typical, seats, architecture)
+    baselines = {} if no_baselines else baselines_within(limits, classes, imgsz, planned.typical_macs, seats, architecture)
     settings = RunSettings(
         version=__version__,
         budget=wanted,
@@ -138,6 +144,7 @@ def search(
         imgsz=imgsz,
         levels=sizes.levels,
         limits=limits,
+        spread=spread or limits == Limits(),
         ladder=ladder,
         seed=seed,
         warm_start=warm_start,
@@ -149,6 +156,7 @@ def search(
     _load_images(settings, images)
     with Journal.create(run, settings.to_json()) as journal:
         write_text(run / "splits.csv", splits_table(images))
+        journal.add_event(PLAN, {"decision": 0, "rungs": len(ladder.fidelities), **planned.facts})
         _run(run, journal, settings)
 
 
@@ -285,6 +293,7 @@ def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Grap
         start=candidate(start) if start else None,
         baselines=candidates_of(settings.baselines),
         warm_start=settings.warm_start,
+        near_limits=not settings.spread,
     )
     return controller, lambda genotype: space.read(genotype).graph
 
@@ -299,7 +308,7 @@ def _evaluate(
     from gpnas.run.loop import search as run_search
     from gpnas.run.results import trial_results, write_results
     from gpnas.run.workers import LocalWorkers
-    from gpnas.search.ladder import PROXY_BATCH
+    from gpnas.search.plan import PROXY_BATCH
 
     with (
         LocalWorkers(_evaluator(settings), settings.slots) as workers,
@@ -329,7 +338,7 @@ def _evaluate(
 
 def _evaluator(settings: RunSettings) -> ProxyEvaluator:
     from evaluators.proxy import ProxyEvaluator
-    from gpnas.search.ladder import PROXY_BATCH
+    from gpnas.search.plan import PROXY_BATCH
 
     return ProxyEvaluator(
         data=_source(settings),

@@ -34,7 +34,19 @@ class Finished:
 
 @dataclass(frozen=True)
 class Waiting:
-    """All messages of the workers were handled; the loop decides next what else may start."""
+    """All messages of the workers were handled; the loop decides next what else may start.
+
+    left: seconds until the search ends, as far as can be told; None before anything ended.
+    """
+
+    left: float | None = None
 
 
-Event = Started | Progressed | Finished | Waiting
+@dataclass(frozen=True)
+class Noted:
+    """Something that the user should know, in one line: a plan that changed, or a confirmation that begins."""
+
+    text: str
+
+
+Event = Started | Progressed | Finished | Waiting | Noted

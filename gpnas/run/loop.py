@@ -11,14 +11,14 @@ from typing import Protocol
 from gpnas.errors import GpnasError
 from gpnas.graph.cost import cost
 from gpnas.run.durations import Durations
-from gpnas.run.events import Event, Finished, Progressed, Started, Waiting
+from gpnas.run.events import Event, Finished, Noted, Progressed, Started, Waiting
 from gpnas.run.gpu_memory import MemoryTable
 from gpnas.run.journal import Journal
-from gpnas.run.scheduler import Scheduler
+from gpnas.run.scheduler import PLAN, Scheduler
 from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller, Key, Suggestion
-from gpnas.search.ladder import nominal_flops
+from gpnas.search.plan import NOMINAL_FLOPS
 from gpnas.search.trial import CHECKPOINTS, FIRST_FRESH, LENDER, MEMORY_BYTES, Cause, Evaluation, seed_folder
 
 POLL_SECONDS = 0.5
@@ -66,8 +66,9 @@ def search(
     Raises GpnasError when MOST_BROKEN evaluations in a row broke, JournalError when a candidate does not rebuild to the one in
     the journal.
     """
-    controller.adopt([(row.genotype, row.origin) for row in journal.trials()])
-    durations = Durations(controller.fidelities, images / nominal_flops(device))
+    changes = [(event.data["decision"], event.data["rungs"]) for event in journal.events() if event.kind == PLAN]
+    controller.adopt([(row.genotype, row.origin) for row in journal.trials()], changes)
+    durations = Durations(controller.ladder.fidelities, images / NOMINAL_FLOPS[device.partition(":")[0]])
     scheduler = Scheduler(controller, journal, budget, durations, workers.free)
     session = _Session(controller, scheduler, journal, workers, budget, run, memory, batch)
     while True:
@@ -75,12 +76,14 @@ def search(
             for suggestion in started:
                 session.start(suggestion)
                 observe(Started(suggestion))
+        while scheduler.notes:
+            observe(Noted(scheduler.notes.pop(0)))
         if not session.running:
             return scheduler.why_ended(session.time_left())
         for message in workers.poll(POLL_SECONDS):
             observe(session.receive(message))
         session.keep_time()
-        observe(Waiting())
+        observe(Waiting(session.estimated_left()))
 
 
 class _Session:
@@ -147,6 +150,13 @@ class _Session:
     def time_left(self) -> float | None:
         """Seconds that remain of a time budget; None for another kind of budget."""
         return self._budget.amount - self._journal.elapsed() if self._budget.kind == "seconds" else None
+
+    def estimated_left(self) -> float | None:
+        """Seconds until the budget is spent: what is left of a time budget; else by the time that its spent part took."""
+        if self._budget.kind == "seconds":
+            return max(0.0, self._budget.amount - self._journal.elapsed())
+        spent = self._scheduler.spent_share()
+        return self._journal.elapsed() * (1 - spent) / spent if spent else None
 
     def keep_time(self) -> None:
         """Add the time since the last call to the journal, in steps of at least POLL_SECONDS."""

@@ -22,17 +22,20 @@ from gpnas.errors import JournalError
 from gpnas.run.durations import Durations
 from gpnas.run.journal import Journal, TrialRow
 from gpnas.search.budget import Budget
-from gpnas.search.confirm import Chosen, Confirmation, choose, leaders
+from gpnas.search.confirm import CONFIRM_SHARE, Chosen, Confirmation, choose, leaders
 from gpnas.search.controller import Controller, Key, Suggestion
 from gpnas.search.trial import FIRST_FRESH, Evaluation, TrialState
 from gpnas.units import clock
 
-CONFIRM_SHARE = 0.25
-"""Share of the budget that is kept for the confirmation, at most."""
-
 MOST_SEEDS = 12
 """Fresh seeds of a trial, at most, where a time budget has room for more than the confirmation asks."""
 
+
+PLAN = "plan"
+"""Kind of the event of a plan, with the number of rungs from a decision on."""
+
+FEWEST_RUNGS = 2
+"""Rungs that a search keeps, however slow its evaluations are."""
 
 CONFIRM = "confirm"
 """Kind of the event that a confirmation begins, with its trials, their seeds, and what was running."""
@@ -55,6 +58,8 @@ class Scheduler:
         self._is_restored = self._explored = False
         self._late: set[Key] = set()  # evaluations that began before the confirmation and end after its begin
         self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
+        self._is_replanned = any(event.kind == PLAN and event.data["decision"] for event in journal.events())
+        self.notes: list[str] = []  # lines for the user that nobody has taken yet
         self._shortest = math.inf  # seconds of the shortest evaluation for which no time was left
 
     def ready(
@@ -74,6 +79,7 @@ class Scheduler:
             self._is_restored = True
             self._restore()
         if self.confirmation is None:
+            self._replan()
             chosen = self._explore(free, running, left, self._reserve())
             if chosen or not self._explored:
                 return chosen
@@ -106,6 +112,39 @@ class Scheduler:
         if self._budget.kind == "epochs" or (left is not None and left <= 0):
             return "the budget is spent"
         return "the space has no further candidate within the limits"
+
+    def spent_share(self) -> float:
+        """The share of a budget of trials or epochs that is spent, in [0, 1]."""
+        results = self._controller.results
+        trained = len({trial for trial, _, _ in results}) if self._budget.kind == "trials" else self._epochs
+        return min(1.0, trained / self._budget.amount)
+
+    def _replan(self) -> None:
+        """After the first wave, see how many candidates a time budget pays for at the measured speed. With fewer than FEWEST,
+        the search does without its top rung."""
+        controller, rungs = self._controller, len(self._controller.fidelities)
+        first = [trial for trial, rung, _ in controller.results if rung == 0]
+        if self._is_replanned or self._budget.kind != "seconds" or len(first) < controller.ladder.wave:
+            return
+        self._is_replanned = True
+        trials = [controller.trials[i] for i in first]
+        medians = [
+            statistics.median(self._durations.estimate(Suggestion(trial, rung, fidelity)) for trial in trials)
+            for rung, fidelity in enumerate(controller.ladder.fidelities)
+        ]
+        explored = (1 - CONFIRM_SHARE) * self._budget.amount * self._slots
+
+        def candidates(count: int) -> float:
+            return explored / sum(seconds / REDUCTION**rung for rung, seconds in enumerate(medians[:count]))
+
+        while rungs > FEWEST_RUNGS and candidates(rungs) < FEWEST:
+            rungs -= 1
+        text = f"at the speed of the first candidates the budget pays for about {candidates(rungs):.0f}"
+        if rungs < len(controller.fidelities):
+            text += f", and does without the top rung: with it, it would pay for {candidates(len(controller.fidelities)):.0f}"
+        decision = controller.use_rungs(rungs)
+        self._journal.add_event(PLAN, {"decision": decision, "rungs": rungs, "candidates": round(candidates(rungs), 1)})
+        self.notes.append(text)
 
     def _explore(self, free: int, running: Collection[Suggestion], left: float | None, reserve: float) -> list[Suggestion]:
         """Suggestions of the controller for which the budget has room beside the `reserve`, in seconds or epochs.
@@ -199,6 +238,7 @@ class Scheduler:
             return
         event = {"trials": chosen.trials, "seeds": chosen.seeds, "budget": self._budget.amount, "late": sorted(self._late)}
         self._journal.add_event(CONFIRM, event)
+        self.notes.append(_confirmation_words(chosen))
         self._open_confirmation(chosen, running)
 
     def _open_confirmation(self, chosen: Chosen, running: Collection[Suggestion]) -> None:
@@ -261,6 +301,13 @@ class Scheduler:
             return self._controller
         assert self.confirmation is not None  # fresh seeds are trained after it began
         return self.confirmation
+
+
+def _confirmation_words(chosen: Chosen) -> str:
+    if not chosen.trials:
+        return "the budget does not pay for a confirmation: each result is one training"
+    ids = ", ".join(map(str, chosen.trials))
+    return f"trials {ids} lead or are baselines: they are trained again with {chosen.seeds} fresh seeds each"
 
 
 def _record_trials(controller: Controller, journal: Journal) -> None:

@@ -16,7 +16,15 @@ from gpnas.search.budget import Budget
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
 
-OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False, "levels": "3-5", "baselines": {}}
+OLDER: Mapping[str, Any] = {
+    "warm_start": False,
+    "split": "",
+    "val": "",
+    "strict": False,
+    "levels": "3-5",
+    "baselines": {},
+    "spread": True,
+}
 """Settings that older runs lack, with what they mean there."""
 
 
@@ -42,7 +50,8 @@ class RunSettings:
     version: of the gpnas that started the run. budget_text: the budget as the user wrote it. space: a name or the path of a
     YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. baselines: architectures that
     start in the first wave, as JSON by name, narrowed to the limits. imgsz: pixels, of the final
-    detector. levels: on which candidates predict, such as "3-5". slots: number of worker processes. wandb: offline, online or
+    detector. levels: on which candidates predict, such as "3-5". spread: candidates are of all sizes within the limits, else
+    most are near the limits. slots: number of worker processes. wandb: offline, online or
     off; wandb_id: of the W&B run of all sessions.
     """
 
@@ -57,6 +66,7 @@ class RunSettings:
     imgsz: int
     levels: str
     limits: Limits
+    spread: bool
     ladder: Ladder
     seed: int
     warm_start: bool
@@ -85,6 +95,7 @@ class RunSettings:
             "levels": self.levels,
             "max_flops": self.limits.max_flops,
             "max_params": self.limits.max_params,
+            "spread": self.spread,
             "ladder": self.ladder.to_dict(),
             "seed": self.seed,
             "warm_start": self.warm_start,
@@ -138,6 +149,7 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         imgsz=take("imgsz"),
         levels=take("levels"),
         limits=Limits(take("max_flops"), take("max_params")),
+        spread=take("spread"),
         ladder=Ladder.from_dict(take("ladder")),
         seed=take("seed"),
         warm_start=take("warm_start"),

@@ -20,6 +20,9 @@ from gpnas.search.controller import Key, Suggestion
 from gpnas.search.pareto import Point, ranked
 from gpnas.search.trial import FIRST_FRESH, Evaluation, Fidelity, Trial, TrialState
 
+CONFIRM_SHARE = 0.25
+"""Share of the budget that is kept for the confirmation, at most."""
+
 LEADERS = 5
 """Trials that the search found and that are confirmed, at most."""
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.paths.features import features
-from gpnas.search.ladder import REDUCTION, Ladder, baseline_seats, quota
+from gpnas.search.ladder import REDUCTION, Ladder, baseline_seats, quota, tells
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, ranked
 from gpnas.search.pool import POOL, Pick, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
@@ -42,6 +42,15 @@ BEST_TURN = 2
 
 Key = tuple[int, int, int]
 """Trial id, rung and seed of an evaluation."""
+
+FAR_TURN = 5
+"""In a search near its limits, every FAR_TURN-th new trial may be of any size, and is chosen for the dominated area."""
+
+LEAST_PAIRS = 8
+"""Trials on the two lowest rungs from which their correlation is judged."""
+
+LEAST_TOLD = 0.3
+"""The correlation of AP on the lowest rung with that on the second, below which the lowest rung chooses blindly."""
 
 LEAST_TRAINED = 3
 """Finished trials from which a surrogate can learn. With fewer, new trials are chosen by size, as the first ones are."""
@@ -91,19 +100,22 @@ class Controller:
         describe: Callable[[Candidate], Mapping[str, float]] | None = None,  # features by name; None: `gpnas.paths.features`
         cost: Callable[[Candidate], Cost] | None = None,  # None: `deployed_cost` on images of `imgsz`
         warm_start: bool = False,  # children start from weights of their parent's lowest rung (`Pool.breed`)
+        near_limits: bool = False,  # most candidates cost nearly what the limits allow (`Limits.nearly_met`)
         policy: Policy = Policy(),
     ) -> None:
         self.trials: list[Trial] = []
         self.results: dict[Key, Evaluation] = {}
         self._aps: dict[Key, float] = {}  # of those that are complete
         self._rankings: dict[tuple[int, bool], tuple[list[Point], list[Point]]] = {}  # `_ranked` in the last decision
-        self._space, self._ladder, self._seed = space, ladder, seed
+        self.ladder = ladder
+        self._space, self._seed = space, seed
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(ladder.wave, self._max_trials))
         self._start, self._baselines, self._warm_start, self._policy = start, baselines, warm_start, policy
+        self._near_limits = near_limits
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
         self._cost = cost or (lambda candidate: deployed_cost(candidate.graph, imgsz))
-        self._pool = Pool(space, limits, seed=seed, size=pool, describe=self._describe, cost=self._cost)
+        self._pool = Pool(space, limits, seed=seed, size=pool, describe=self._describe, cost=self._cost, near=near_limits)
         self._first: list[Proposal] | None = None
         self._adopted: list[tuple[str, Origin]] = []
         self._suggested: list[Suggestion] = []  # one for each decision
@@ -111,10 +123,18 @@ class Controller:
         self._known_to_all = 0  # results of so many first suggestions are known to all decisions to come
         self._idle = (-1, -1)  # the last decision that suggested nothing: its number, and how many results it knew
         self._dropped: set[int] = set()  # trials in the worse half of a rung
+        self._rungs = [(0, len(ladder.fidelities))]  # (decision, number of rungs from that decision on)
 
-    def adopt(self, trials: Sequence[tuple[str, Origin]]) -> None:
-        """Make these (genotype, origin) the first trials, in this order: those of a run that is resumed."""
+    def adopt(self, trials: Sequence[tuple[str, Origin]], rungs: Sequence[tuple[int, int]] = ()) -> None:
+        """Take over from a run that is resumed: (genotype, origin) of its first trials, in their order, and what `use_rungs`
+        was told, as (decision, count)."""
         self._adopted = list(trials)
+        self._rungs += rungs
+
+    def use_rungs(self, count: int) -> int:
+        """Promote no trial beyond the lowest `count` rungs from the next decision on, whose number is returned."""
+        self._rungs.append((len(self._suggested), count))
+        return len(self._suggested)
 
     def ask(self, wanted: int | None = None) -> list[Suggestion]:
         """Suggestions that are not started, in the order of the decisions; empty while results must come in first.
@@ -147,7 +167,7 @@ class Controller:
 
     def on_top(self) -> set[int]:
         """Ids of trials that were suggested for the top rung."""
-        return {s.trial.id for s in self._suggested if s.rung == len(self._ladder.fidelities) - 1}
+        return {s.trial.id for s in self._suggested if s.rung >= len(self.fidelities) - 1}
 
     def lenders(self) -> set[int]:
         """Ids of trials from whose weights children may start, now or later, even if they are not promotable."""
@@ -155,8 +175,9 @@ class Controller:
 
     @property
     def fidelities(self) -> tuple[Fidelity, ...]:
-        """By rung, lowest first."""
-        return self._ladder.fidelities
+        """By rung, lowest first, of the rungs that are used now."""
+        count = next(count for decision, count in reversed(self._rungs) if decision <= len(self._suggested))
+        return self.ladder.fidelities[:count]
 
     def _not_started(self) -> list[Suggestion]:
         return [s for s in self._suggested if s.key not in self._started]
@@ -165,7 +186,7 @@ class Controller:
         """Make the next decision if the results that it must know are there. Returns whether it suggested an evaluation."""
         while True:
             number = len(self._suggested)
-            known = max(self._known_to_all, 0 if number < self._first_trials else number - self._ladder.pending)
+            known = max(self._known_to_all, 0 if number < self._first_trials else number - self.ladder.pending)
             if not self._all_told(self._suggested[:known]):
                 return False
             suggestion = None if self._idle == (number, known) else self._decide(self._suggested[:known])
@@ -191,21 +212,30 @@ class Controller:
         return self._promote(known, least=1) if len(known) == len(self._suggested) else None
 
     def _suggestion(self, trial: Trial, rung: int) -> Suggestion:
-        return Suggestion(trial, rung, self._ladder.fidelities[rung])
+        return Suggestion(trial, rung, self.ladder.fidelities[rung])
 
     def _promote(self, known: Sequence[Suggestion], least: int) -> Suggestion | None:
         """Promote the best trial of the highest rung whose quota, or `least`, is not used up. When a rung has 2 * REDUCTION
         trials or more, those in its worse half are dropped."""
         suggested = {(s.trial.id, s.rung) for s in self._suggested}
-        for rung in reversed(range(len(self._ladder.fidelities) - 1)):
+        blind = self._is_blind(known)
+        for rung in reversed(range(len(self.fidelities) - 1)):
             for points in self._by_start(self._points(known, rung)):
                 order = [point.id for point in self._ranked(points, rung)]
-                if len(order) >= 2 * REDUCTION:
+                everyone = rung == 0 and blind
+                if len(order) >= 2 * REDUCTION and not everyone:
                     self._dropped |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in suggested}
-                for i in order[: max(least, quota(rung, len(order)))]:
+                for i in order if everyone else order[: max(least, quota(rung, len(order)))]:
                     if (i, rung + 1) not in suggested and i not in self._dropped:
                         return self._suggestion(self.trials[i], rung + 1)
         return None
+
+    def _is_blind(self, known: Sequence[Suggestion]) -> bool:
+        """Whether the lowest rung does not tell which trials are good: `tells` says so of the trials on both lowest rungs. Then
+        every trial is promoted from it: the trainings before the first choice have grown to those of the second rung."""
+        low = {point.id: point.ap for point in self._points(known, 0)}
+        high = {point.id: point.ap for point in self._points(known, 1) if point.id in low}
+        return len(high) >= LEAST_PAIRS and tells([low[i] for i in high], list(high.values()), list(low.values())) < LEAST_TOLD
 
     def _points(self, known: Sequence[Suggestion], rung: int) -> list[Point]:
         """Mean AP over seeds, and MACs, of trials that completed the rung."""
@@ -254,9 +284,11 @@ class Controller:
         if aps and not self._pool.exhausted:
             pool += self._bred(aps, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
+        if self._near_limits and number % FAR_TURN != FAR_TURN - 1:
+            pool = self._pool.near(pool) or pool
         if len(aps) < LEAST_TRAINED:
             rng = random.Random(f"{self._seed}/first/{number}")
-            spread = spread_by_size(pool, self._ladder.wave, (), rng, self._policy.pick)
+            spread = spread_by_size(pool, self.ladder.wave, (), rng, self._policy.pick)
             return spread[number % len(spread)] if spread else None
         return self._most_promising(pool, aps, known) if pool else None
 
@@ -264,6 +296,8 @@ class Controller:
         """The candidates of the first trials: of spread sizes, after the known ones."""
         if self._first is None:
             sampled = self._pool.sample(0)
+            if self._near_limits:
+                sampled = self._pool.near(sampled) or sampled
             rng = random.Random(f"{self._seed}/first")
             self._first = spread_by_size(sampled, self._first_trials, self._known_proposals(), rng, self._policy.pick)
         return self._first
@@ -283,7 +317,7 @@ class Controller:
         """AP of every trial that completed the lowest rung, by id. Among trials that a higher rung has trained, the APs of the
         lowest rung are permuted to match the ranking of the higher rung."""
         aps = {point.id: point.ap for point in self._points(known, 0)}
-        for rung in range(1, len(self._ladder.fidelities)):
+        for rung in range(1, len(self.ladder.fidelities)):
             for points in self._by_start([point for point in self._points(known, rung) if point.id in aps]):
                 order = sorted(points, key=lambda p: (p.ap, p.id))
                 aps |= dict(zip((p.id for p in order), sorted(aps[p.id] for p in order), strict=True))
@@ -311,6 +345,12 @@ class Controller:
             [(self.trials[i], ap) for i, ap in aps.items()],
             [trial for trial in self.trials if trial.id not in aps and trial.id not in failed],
             large_macs=large_macs(self._pool.sampled or pool),
-            for_best=len(self.trials) % self._policy.best_turn == self._policy.best_turn - 1,
+            for_best=self._is_for_best(len(self.trials)),
             fit=self._policy.fit or fit,
         )
+
+    def _is_for_best(self, number: int) -> bool:
+        """Whether the new trial of this number is chosen for the best accuracy instead of the dominated area."""
+        if self._near_limits:
+            return number % FAR_TURN != FAR_TURN - 1
+        return number % self._policy.best_turn == self._policy.best_turn - 1

@@ -1,20 +1,15 @@
 """The ladder of a search: the fidelity of each rung, and how many trials are promoted (asynchronous successive halving,
-arXiv:1810.05934).
-
-The ladder is planned once, from the budget, the data, the limits, and the kind and number of workers. It does not depend on
-measured speed: the same command plans the same ladder on every machine with the same kind and number of workers, and a slower
-machine finishes fewer trials.
+arXiv:1810.05934). plan.py chooses the ladder that a budget pays for.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpnas.errors import InputError
-from gpnas.search.budget import Budget
 from gpnas.search.trial import Fidelity
 
 REDUCTION: int = 3
@@ -23,30 +18,6 @@ REDUCTION: int = 3
 EPOCH_GROWTH = 2
 """Each rung trains this many times the epochs of the rung below. With larger images too, and fewer trials, all rungs of a wave
 cost about the same."""
-
-WAVES = 3
-"""Waves of candidates that a budget should pay for, so that later candidates are chosen by the results of earlier ones."""
-
-WAVE_SIZES = (9, 6, 4)
-"""Candidates in a wave: fewer for short budgets."""
-
-LEAST_STEPS = 200
-"""Optimiser steps on the lowest rung. After fewer, a detector that starts from scratch finds no objects, and all APs are 0."""
-
-ENOUGH_EPOCHS = 30
-"""Epochs on the lowest rung that are enough even when they have fewer than LEAST_STEPS steps."""
-
-MOST_EPOCHS = 60
-"""Epochs on the lowest rung at most, however large the budget is."""
-
-PROXY_BATCH = 8
-"""Images in a training step of a search. Small batches give many steps in few epochs."""
-
-NOMINAL_FLOPS = {"cpu": 1e10, "cuda": 6e12}
-"""Training FLOPs a second assumed for one worker, by kind of device, in the plan and in the first estimate of a duration."""
-
-EVALUATION_OVERHEAD = 4.0
-"""Seconds that the plan adds to each evaluation for building, validation and checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +28,6 @@ class Ladder:
     fidelities: tuple[Fidelity, ...]
     wave: int
     pending: int = 4
-
-    def seats(self, rung: int) -> int:
-        """How many candidates of one wave reach `rung`."""
-        return max(1, round(self.wave / float(REDUCTION) ** rung))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. A rung has no seed: trials are trained on it with several."""
@@ -78,80 +45,35 @@ def quota(rung: int, finished: int) -> int:
     return finished // REDUCTION if rung == 0 else round(finished / REDUCTION)
 
 
+def fidelities(epochs: int, top: int, stride: int, share: float = 1.0) -> tuple[Fidelity, ...]:
+    """Three rungs with `epochs` on the lowest and EPOCH_GROWTH times as many on each higher one, on a `share` of the data.
+
+    top: image size of the highest rung in pixels, a multiple of `stride` pixels. The others have half and three quarters of
+    it, at least 64 pixels and two cells of the stride.
+    """
+    low, middle = (max(64, 2 * stride, round(top * part / stride) * stride) for part in (0.5, 0.75))
+    sizes = min(low, top), min(middle, top), top
+    return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size, share) for rung, size in enumerate(sizes))
+
+
+def tells(
+    low: Sequence[float],  # AP on a rung of trials that completed the next one too
+    high: Sequence[float],  # their AP on the next rung
+    everyone: Sequence[float],  # AP of all trials on the lower rung
+) -> float:
+    """How well a rung predicts the next one: Pearson's correlation, as it would be had everyone been promoted.
+
+    The promoted trials are the best ones of the lower rung and differ less than all do, which lowers their correlation; it is
+    corrected for this restriction of range (Thorndike 1949, case II). 0 where the lower rung cannot tell the trials apart.
+    """
+    narrow, wide, spread = (statistics.pstdev(values) for values in (low, everyone, high))
+    if not narrow or not spread:
+        return 0.0
+    r, u = statistics.correlation(low, high), wide / narrow
+    return r * u / math.sqrt(1 + r * r * (u * u - 1))
+
+
 def baseline_seats(wave: int, with_start: bool) -> int:
     """How many baselines may be among the `wave` first candidates. With the start they are at most half, so that a search in a
     short budget still looks at its space."""
     return max(0, wave // 2 - with_start)
-
-
-def nominal_flops(device: str) -> float:
-    """Training FLOPs a second assumed for one worker on "cpu", "cuda" or "cuda:N". Raises InputError for other devices."""
-    kind = device.partition(":")[0]
-    if kind not in NOMINAL_FLOPS:
-        raise InputError(f"device {device}: must be {' or '.join(NOMINAL_FLOPS)}, or one of several such as cuda:1")
-    return NOMINAL_FLOPS[kind]
-
-
-def plan(
-    budget: Budget,
-    *,
-    imgsz: int,  # pixels, of the final detector
-    proxy_imgsz: int,  # pixels, on the highest rung; a multiple of `stride`
-    images: int,  # in the training split
-    typical_macs: float,  # of the fused network, for one image of `imgsz` pixels
-    slots: int,  # workers
-    device: str,  # "cpu", "cuda" or "cuda:N"
-    stride: int = 32,  # pixels, of the deepest level: image sizes are multiples of it
-) -> Ladder:
-    """The ladder for a budget. Raises InputError for an unknown device.
-
-    A wall-clock budget is planned by the nominal speed of the device. The ladder is the first that the budget pays for, where
-    all data come before a share of them, then large waves before small ones, then WAVES waves before fewer, then long training
-    before short.
-    """
-    sizes, pending = _sizes(proxy_imgsz, stride), 2 * slots
-    wave_sizes = [max(size, pending) for size in WAVE_SIZES]  # a wave must keep all workers busy
-    least = max(1, min(ENOUGH_EPOCHS, math.ceil(LEAST_STEPS * PROXY_BATCH / images)))
-    if budget.kind == "trials":
-        return Ladder(_fidelities(least, sizes), max(1, min(wave_sizes[0], budget.amount)), pending)
-    if budget.kind == "epochs":
-        wave = max(1, min(wave_sizes[0], budget.amount // (2 * least)))
-        return Ladder(_fidelities(min(least, budget.amount), sizes), wave, pending)
-    epoch_flops = 6 * typical_macs * images  # at imgsz: 2 FLOPs a MAC forward, twice that backward
-
-    def seconds(ladder: Ladder) -> float:
-        return _wave_seconds(ladder, epoch_flops, imgsz, device) / slots
-
-    share = 1.0
-    while True:
-        most = MOST_EPOCHS if share == 1 else least
-        for wave, waves, epochs in itertools.product(wave_sizes, range(WAVES, 0, -1), range(most, least - 1, -1)):
-            ladder = Ladder(_fidelities(epochs, sizes, share), wave, pending)
-            if seconds(ladder) <= budget.amount / waves:
-                return ladder
-        if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
-            return Ladder(_fidelities(least, sizes, share), wave_sizes[-1], pending)
-        share /= 2
-
-
-def _fidelities(epochs: int, sizes: tuple[int, int, int], share: float = 1.0) -> tuple[Fidelity, ...]:
-    """`epochs` on the lowest rung, EPOCH_GROWTH times as many on each higher one; the same `share` of the data on all."""
-    return tuple(Fidelity(epochs * EPOCH_GROWTH**rung, size, share) for rung, size in enumerate(sizes))
-
-
-def _sizes(top: int, stride: int) -> tuple[int, int, int]:
-    """Image size of each rung in pixels: half, three quarters and all of `top`, at least 64 and two cells of `stride`."""
-    low, middle = (max(64, 2 * stride, round(top * share / stride) * stride) for share in (0.5, 0.75))
-    return min(low, top), min(middle, top), top
-
-
-def _wave_seconds(ladder: Ladder, epoch_flops: float, imgsz: int, device: str) -> float:
-    """Nominal seconds of one worker for one wave. epoch_flops: training FLOPs of an epoch of all images at `imgsz` pixels."""
-    total = 0.0
-    trained = 0
-    for rung, fidelity in enumerate(ladder.fidelities):
-        epochs = (fidelity.epochs - trained) * fidelity.data_share  # a promoted trial continues from the rung below
-        flops = epochs * epoch_flops * (fidelity.imgsz / imgsz) ** 2
-        total += ladder.seats(rung) * (flops / nominal_flops(device) + EVALUATION_OVERHEAD)
-        trained = fidelity.epochs
-    return total

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 from gpnas.errors import LimitError
 from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.search.trial import Space
+
+NEAR = 1.4
+"""A candidate is near the limits when it costs at least a limit divided by this."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,12 @@ class Limits:
         return (self.max_flops is None or cost.flops <= self.max_flops) and (
             self.max_params is None or cost.params <= self.max_params
         )
+
+    def nearly_met(self, cost: Cost) -> bool:
+        """Whether `cost` comes near a limit, by the factor NEAR. Without limits every cost does."""
+        limits = [(cost.flops, self.max_flops), (cost.params, self.max_params)]
+        bounded = [value * NEAR >= limit for value, limit in limits if limit is not None]
+        return any(bounded) or not bounded
 
 
 def check_limits(space: Space, limits: Limits, imgsz: int) -> None:
@@ -40,12 +48,3 @@ def check_limits(space: Space, limits: Limits, imgsz: int) -> None:
         f"{cost.flops / 1e9:.3f}G FLOPs at {imgsz} pixels and {cost.params / 1e6:.3f}M parameters: raise the limit to at "
         "least that or lower --imgsz"
     )
-
-
-def typical_macs(space: Space, limits: Limits, imgsz: int, seed: int, samples: int = 200) -> float:
-    """Median MACs, for one image of `imgsz` pixels, of sampled candidates within the limits; those of the smallest candidate
-    when none of the samples is within the limits."""
-    rng = random.Random(f"{seed}/typical")
-    costs = [deployed_cost(space.propose([], rng).graph, imgsz) for _ in range(samples)]
-    macs = sorted(c.macs for c in costs if limits.allows(c))
-    return macs[len(macs) // 2] if macs else deployed_cost(space.smallest().graph, imgsz).macs

@@ -2,7 +2,8 @@
 
 Sampled candidates stay in the pool for the whole search, and it grows by GROWTH draws for each new trial. Under limits that few
 samples meet, mutants of the space's smallest candidate join them. Children of good trials are bred for one decision. The seed
-decides every draw: the same seed, limits and parents give the same pool.
+decides every draw: the same seed, limits and parents give the same pool. A search near its limits wants most candidates to cost
+nearly what the limits allow; where few samples do, mutants of those that come nearest join the pool.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ BRED = 500
 SIZE_RANGE = 8.0
 """Candidates spread over this factor of MACs. Below the largest MACs / SIZE_RANGE a smaller candidate is not better."""
 
+PREFERRED = "detector_score"
+"""Name of the feature by which parents of candidates near the limits are preferred; spaces without it prefer none."""
+
 LIKE_SIZE = 1.25
 """Candidates whose MACs differ by less than this factor count as equal in size."""
 
@@ -61,7 +65,8 @@ def pick_at_random(proposals: Sequence[Proposal], chosen: Sequence[Proposal], rn
 
 
 class Pool:
-    """Proposals within the limits. `size` is POOL or, for small spaces and tests, less."""
+    """Proposals within the limits. `size` is POOL or, for small spaces and tests, less. near: make sure that enough of them
+    come near the limits (`Limits.nearly_met`)."""
 
     def __init__(
         self,
@@ -72,8 +77,9 @@ class Pool:
         size: int,
         describe: Callable[[Candidate], Mapping[str, float]],
         cost: Callable[[Candidate], Cost],  # of the fused inference form on one image of the run's size
+        near: bool = False,
     ) -> None:
-        self._space, self._limits, self._seed, self._size = space, limits, seed, size
+        self._space, self._limits, self._seed, self._size, self._near = space, limits, seed, size, near
         self._describe, self._cost = describe, cost
         self._sampled: dict[str, Proposal] = {}
         self._draws = 0
@@ -98,7 +104,13 @@ class Pool:
             few = len(self._sampled) < self._draws // RARE and not self.exhausted
             if self._draws == min(self._size, FIRST_POOL) and few:
                 self._grow_from_smallest()
+            if self._draws == min(self._size, FIRST_POOL) and self._near and not self.exhausted:
+                self._grow_near_limits()
         return self.sampled
+
+    def near(self, proposals: Iterable[Proposal]) -> list[Proposal]:
+        """Those that come near the limits."""
+        return [proposal for proposal in proposals if self._limits.nearly_met(proposal.cost)]
 
     def breed(self, parents: Sequence[Trial], lending: Container[int], rng: random.Random) -> list[Proposal]:
         """New children of `parents`: two mutants to one cross of two parents.
@@ -132,6 +144,23 @@ class Pool:
             child = self._space.propose([rng.choice(family)], rng)
             if self._add(self._sampled, child, Origin("mutate smallest")):
                 family.append(child)
+
+    def _grow_near_limits(self) -> None:
+        """Reach candidates near the limits by mutation, until as many of them are there as 1/RARE of the first draws.
+
+        Of two possible parents the one with the higher PREFERRED feature has a child.
+        """
+        rng = random.Random(f"{self._seed}/near")
+        family = self.near(self.sampled) or self.sampled
+        enough = min(self._size, FIRST_POOL) // RARE
+        for _ in range(min(self._size, FIRST_POOL)):
+            if not family or len(self.near(family)) >= enough:
+                break
+            pair = rng.choice(family), rng.choice(family)
+            parent = max(pair, key=lambda p: p.features.get(PREFERRED, 0.0))
+            child = self._space.propose([self._space.read(parent.genotype)], rng)
+            if self._add(self._sampled, child, Origin("mutate sample")) and self.near([self._sampled[child.hash]]):
+                family = [*self.near(family), self._sampled[child.hash]]
 
     def _add(self, proposals: dict[str, Proposal], candidate: Candidate, origin: Origin) -> bool:
         """Add a candidate to `proposals` (by hash) if it is new and within the limits; returns whether it was added."""

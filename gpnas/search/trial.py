@@ -115,7 +115,16 @@ def failure(cause: Cause, message: str, seconds: float = 0.0, epochs: int = 0) -
     return Evaluation(TrialState.FAILED, {}, seconds, epochs, cause, message)
 
 
-_PARENTS = {"sample": 0, "smallest": 0, "start": 0, "baseline": 0, "mutate smallest": 0, "mutate": 1, "cross": 2}
+_PARENTS = {
+    "sample": 0,
+    "smallest": 0,
+    "start": 0,
+    "baseline": 0,
+    "mutate smallest": 0,
+    "mutate sample": 0,
+    "mutate": 1,
+    "cross": 2,
+}
 """Kinds of origin, each with its number of parents."""
 
 _ORIGIN_TEXT = re.compile(rf"({'|'.join(_PARENTS)})((?: \d+)*)(?: warm (\d+))?")
@@ -127,9 +136,10 @@ class Origin:
     """How a trial's candidate was made; `str` gives the text that journals and reports show, such as "mutate 7 warm 3".
 
     kind: "sample" (drawn from the space), "smallest" (the space's smallest candidate), "mutate smallest" (of it or of its
-    mutants), "start" (given by the user), "baseline" (a known architecture, for comparison), "mutate" (of one trial) or "cross"
-    (of two; where a space cannot mix them, a mutation of the first). parents: ids of those trials. lender: id of the trial from
-    whose weights this one starts; None when it starts from scratch. name: of a baseline, without spaces.
+    mutants), "mutate sample" (of candidates near the limits or of their mutants), "start" (given by the user), "baseline" (a
+    known architecture, for comparison), "mutate" (of one trial) or "cross" (of two; where a space cannot mix them, a mutation
+    of the first). parents: ids of those trials. lender: id of the trial from whose weights this one starts; None when it
+    starts from scratch. name: of a baseline, without spaces.
     """
 
     kind: str
