@@ -37,14 +37,16 @@ Spread = Annotated[
 
 
 class Planned(NamedTuple):
-    """typical_macs: of the fused form of a typical candidate, on one image of --imgsz pixels. told: lines for the user. facts:
-    for the journal."""
+    """typical_macs: of the fused form of a typical candidate, on one image of --imgsz pixels. candidates: that
+    the budget pays for; None where it does not count time. seconds_per_flop: of training, in one worker. told: lines for the
+    user."""
 
     limits: Limits
     ladder: Ladder
     typical_macs: float
+    candidates: float | None
+    seconds_per_flop: float
     told: tuple[str, ...]
-    facts: dict[str, float | None]
 
 
 def plan_search(
@@ -97,8 +99,8 @@ def plan_search(
     typical = within[len(within) // 2]
     made = plan(budget, **size, costs=costs_of(typical))
     told += _words(made, budget, machine)
-    facts = {"candidates": made.candidates, "seconds_per_flop": machine.seconds_per_flop}
-    return Planned(limits, made.ladder, deployed_cost(typical.graph, imgsz).macs, tuple(told), facts)
+    macs = deployed_cost(typical.graph, imgsz).macs
+    return Planned(limits, made.ladder, macs, made.candidates, machine.seconds_per_flop, tuple(told))
 
 
 def _within(space: Space, limits: Limits, imgsz: int, rng: random.Random, *, near: bool) -> list[Candidate]:

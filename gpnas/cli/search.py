@@ -146,6 +146,7 @@ def search(
         limits=limits,
         spread=spread or limits == Limits(),
         ladder=ladder,
+        seconds_per_flop=planned.seconds_per_flop,
         seed=seed,
         warm_start=warm_start,
         device=place,
@@ -156,7 +157,7 @@ def search(
     _load_images(settings, images)
     with Journal.create(run, settings.to_json()) as journal:
         write_text(run / "splits.csv", splits_table(images))
-        journal.add_event(PLAN, {"decision": 0, "rungs": len(ladder.fidelities), **planned.facts})
+        journal.add_event(PLAN, {"decision": 0, "rungs": len(ladder.fidelities), "candidates": planned.candidates})
         _run(run, journal, settings)
 
 
@@ -330,7 +331,7 @@ def _evaluate(
             run,
             observe,
             images=settings.data.images["train"],
-            device=settings.device,
+            seconds_per_flop=settings.seconds_per_flop,
             memory=gpu_memory_table(settings.device),
             batch=PROXY_BATCH,
         )

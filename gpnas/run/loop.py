@@ -18,7 +18,6 @@ from gpnas.run.scheduler import PLAN, Scheduler
 from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller, Key, Suggestion
-from gpnas.search.plan import NOMINAL_FLOPS
 from gpnas.search.trial import CHECKPOINTS, FIRST_FRESH, LENDER, MEMORY_BYTES, Cause, Evaluation, seed_folder
 
 POLL_SECONDS = 0.5
@@ -54,21 +53,21 @@ def search(
     observe: Callable[[Event], None],
     *,
     images: int,
-    device: str = "cpu",
+    seconds_per_flop: float,
     memory: MemoryTable | None = None,
     batch: int = 1,
 ) -> str:
     """Run until the budget is spent or nothing is left to evaluate; returns the reason in one line. `observe` sees every event
     after it is in the journal.
 
-    images: number in the training split; with `device` it gives the first estimate of how long an evaluation takes.
+    images: number in the training split. seconds_per_flop: of training in one worker, before anything ended.
     memory: the GPU memory that evaluations share, at `batch` images a training step; None limits evaluations by workers alone.
     Raises GpnasError when MOST_BROKEN evaluations in a row broke, JournalError when a candidate does not rebuild to the one in
     the journal.
     """
     changes = [(event.data["decision"], event.data["rungs"]) for event in journal.events() if event.kind == PLAN]
     controller.adopt([(row.genotype, row.origin) for row in journal.trials()], changes)
-    durations = Durations(controller.ladder.fidelities, images / NOMINAL_FLOPS[device.partition(":")[0]])
+    durations = Durations(controller.ladder.fidelities, images * seconds_per_flop)
     scheduler = Scheduler(controller, journal, budget, durations, workers.free)
     session = _Session(controller, scheduler, journal, workers, budget, run, memory, batch)
     while True:

@@ -16,14 +16,17 @@ says which trials it has. Results that are in the journal are replayed, not trai
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Collection, Sequence
 
 from gpnas.errors import JournalError
 from gpnas.run.durations import Durations
 from gpnas.run.journal import Journal, TrialRow
 from gpnas.search.budget import Budget
-from gpnas.search.confirm import CONFIRM_SHARE, Chosen, Confirmation, choose, leaders
+from gpnas.search.confirm import CONFIRM_SHARE, LEADERS, SEEDS, Chosen, Confirmation, choose, leaders
 from gpnas.search.controller import Controller, Key, Suggestion
+from gpnas.search.ladder import REDUCTION
+from gpnas.search.plan import FEWEST
 from gpnas.search.trial import FIRST_FRESH, Evaluation, TrialState
 from gpnas.units import clock
 
@@ -83,14 +86,14 @@ class Scheduler:
             chosen = self._explore(free, running, left, self._reserve())
             if chosen or not self._explored:
                 return chosen
-            self._confirm(running)
+            self._confirm(running, left)
         if self._late:
             late = [s for s in self._replay(free) if s.key in self._late]  # in a resumed run they may have to run again
             if late:
                 return late[:free]
             if self._late <= self._controller.results.keys():
                 self._late = set()
-                self._confirm(running)  # the last results may change who leads
+                self._confirm(running, left)  # the last results may change who leads
         return self._fresh(running, left)[:free] or self._explore(free, running, left, 0.0)
 
     def start(self, suggestion: Suggestion) -> None:
@@ -135,7 +138,7 @@ class Scheduler:
         explored = (1 - CONFIRM_SHARE) * self._budget.amount * self._slots
 
         def candidates(count: int) -> float:
-            return explored / sum(seconds / REDUCTION**rung for rung, seconds in enumerate(medians[:count]))
+            return float(explored / sum(seconds / REDUCTION**rung for rung, seconds in enumerate(medians[:count])))
 
         while rungs > FEWEST_RUNGS and candidates(rungs) < FEWEST:
             rungs -= 1
@@ -202,24 +205,29 @@ class Scheduler:
         return needed <= left
 
     def _reserve(self) -> float:
-        """What is kept for the confirmation, in seconds or epochs; 0 for a budget of trials, which it does not count in."""
+        """What is kept for the confirmation, in seconds or epochs: CONFIRM_SHARE of the budget, or less where the confirmation
+        of as many trials as can be would take less. 0 for a budget of trials, in which it does not count."""
         if self._budget.kind == "trials":
             return 0.0
-        if not any(result.state is TrialState.COMPLETE for result in self._controller.results.values()):
-            return CONFIRM_SHARE * self._budget.amount
-        chosen = self._choice()
-        cost = chosen.seeds * sum(map(self._cost_of_a_seed, chosen.trials))
-        return cost / self._slots if self._budget.kind == "seconds" else cost
+        share = CONFIRM_SHARE * self._budget.amount
+        measured = leaders(self._controller.trials, self._controller.results, self._controller.best_first)
+        if not measured:
+            return share
+        most = SEEDS * (LEADERS + len(self._known())) * max(map(self._cost_of_a_seed, measured))
+        return min(share, most / self._slots if self._budget.kind == "seconds" else most)
 
-    def _choice(self) -> Chosen:
-        """The trials that the share of the budget for the confirmation pays for."""
-        trials = self._controller.trials
-        known = [trial.id for trial in trials if trial.origin.is_known]
+    def _choice(self, left: float | None) -> Chosen:
+        """The trials whose confirmation the rest of the budget pays for; of a budget of trials, as much as CONFIRM_SHARE would
+        be of all training. left: seconds of a time budget."""
         if self._budget.kind == "trials":
             room = self._durations.flops_so_far * CONFIRM_SHARE / (1 - CONFIRM_SHARE)
         else:
-            room = CONFIRM_SHARE * self._budget.amount * (self._slots if self._budget.kind == "seconds" else 1)
-        return choose(leaders(trials, self._controller.results), known, self._cost_of_a_seed, room)
+            room = self._epochs_left(0) if left is None else left * self._slots
+        order = leaders(self._controller.trials, self._controller.results, self._controller.best_first)
+        return choose(order, self._known(), self._cost_of_a_seed, room)
+
+    def _known(self) -> list[int]:
+        return [trial.id for trial in self._controller.trials if trial.origin.is_known]
 
     def _cost_of_a_seed(self, trial_id: int) -> float:
         """Of one seed of a trial on all rungs: seconds, epochs or, for a budget of trials, training FLOPs."""
@@ -229,9 +237,9 @@ class Scheduler:
             return float(rungs[-1].fidelity.epochs)
         return sum(map(self._durations.estimate if self._budget.kind == "seconds" else self._durations.flops, rungs))
 
-    def _confirm(self, running: Collection[Suggestion]) -> None:
+    def _confirm(self, running: Collection[Suggestion], left: float | None) -> None:
         """Begin the confirmation, or choose its trials again."""
-        chosen = self._choice()
+        chosen = self._choice(left)
         if self.confirmation is None:
             self._late = {suggestion.key for suggestion in running}
         elif [trial.id for trial in self.confirmation.trials] == list(chosen.trials):

@@ -24,6 +24,7 @@ OLDER: Mapping[str, Any] = {
     "levels": "3-5",
     "baselines": {},
     "spread": True,
+    "seconds_per_flop": 1e-10,
 }
 """Settings that older runs lack, with what they mean there."""
 
@@ -68,6 +69,7 @@ class RunSettings:
     limits: Limits
     spread: bool
     ladder: Ladder
+    seconds_per_flop: float
     seed: int
     warm_start: bool
     device: str
@@ -97,6 +99,7 @@ class RunSettings:
             "max_params": self.limits.max_params,
             "spread": self.spread,
             "ladder": self.ladder.to_dict(),
+            "seconds_per_flop": self.seconds_per_flop,
             "seed": self.seed,
             "warm_start": self.warm_start,
             "device": self.device,
@@ -151,6 +154,7 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         limits=Limits(take("max_flops"), take("max_params")),
         spread=take("spread"),
         ladder=Ladder.from_dict(take("ladder")),
+        seconds_per_flop=take("seconds_per_flop"),
         seed=take("seed"),
         warm_start=take("warm_start"),
         device=take("device"),

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpnas.search.controller import Key, Suggestion
-from gpnas.search.pareto import Point, ranked
+from gpnas.search.pareto import Point
 from gpnas.search.trial import FIRST_FRESH, Evaluation, Fidelity, Trial, TrialState
 
-CONFIRM_SHARE = 0.25
-"""Share of the budget that is kept for the confirmation, at most."""
+CONFIRM_SHARE = 0.4
+"""Share of the budget that is kept for the confirmation, at most. benchmarks/winning.py compares shares."""
 
 LEADERS = 5
 """Trials that the search found and that are confirmed, at most."""
@@ -42,8 +42,10 @@ class Chosen:
     seeds: int = 0
 
 
-def leaders(trials: Sequence[Trial], results: Mapping[Key, Evaluation]) -> list[int]:
-    """Ids of the trials that have results, best first: those on a higher rung before others; on a rung by `ranked`.
+def leaders(
+    trials: Sequence[Trial], results: Mapping[Key, Evaluation], best_first: Callable[[Sequence[Point]], list[Point]]
+) -> list[int]:
+    """Ids of the trials that have results: those on a higher rung before others, on a rung as `best_first` orders them.
 
     Warm trials, which started from weights of others, come after those of the same rung that started from scratch.
     """
@@ -57,7 +59,7 @@ def leaders(trials: Sequence[Trial], results: Mapping[Key, Evaluation]) -> list[
         for is_warm in (False, True):
             here = [i for i in aps if highest[i] == rung and (trials[i].lender is not None) is is_warm]
             points = [Point(i, sum(aps[i][rung]) / len(aps[i][rung]), trials[i].cost.macs) for i in here]
-            order += [point.id for point in ranked(points)]
+            order += [point.id for point in best_first(points)]
     return order
 
 

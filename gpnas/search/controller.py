@@ -30,7 +30,7 @@ from gpnas.graph.cost import Cost, deployed_cost
 from gpnas.paths.features import features
 from gpnas.search.ladder import REDUCTION, Ladder, baseline_seats, quota, tells
 from gpnas.search.limits import Limits
-from gpnas.search.pareto import Point, ranked
+from gpnas.search.pareto import Point, by_ap, ranked
 from gpnas.search.pool import POOL, Pick, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
 from gpnas.search.trial import Candidate, Evaluation, Fidelity, Origin, Space, Trial, TrialState
 
@@ -44,7 +44,7 @@ Key = tuple[int, int, int]
 """Trial id, rung and seed of an evaluation."""
 
 FAR_TURN = 5
-"""In a search near its limits, every FAR_TURN-th new trial may be of any size, and is chosen for the dominated area."""
+"""In a search near its limits, every FAR_TURN-th new trial may be of any size. All are chosen and promoted for the best AP."""
 
 LEAST_PAIRS = 8
 """Trials on the two lowest rungs from which their correlation is judged."""
@@ -112,7 +112,7 @@ class Controller:
         self._max_trials = math.inf if max_trials is None else max_trials
         self._first_trials = int(min(ladder.wave, self._max_trials))
         self._start, self._baselines, self._warm_start, self._policy = start, baselines, warm_start, policy
-        self._near_limits = near_limits
+        self.near_limits = near_limits
         self._describe = describe or (lambda candidate: features(candidate.graph, imgsz, imgsz))
         self._cost = cost or (lambda candidate: deployed_cost(candidate.graph, imgsz))
         self._pool = Pool(space, limits, seed=seed, size=pool, describe=self._describe, cost=self._cost, near=near_limits)
@@ -246,11 +246,15 @@ class Controller:
         return [Point(i, statistics.fmean(values), self.trials[i].cost.macs) for i, values in aps.items()]
 
     def _ranked(self, points: list[Point], rung: int) -> list[Point]:
-        """`ranked`; most decisions have new results of one rung alone."""
+        """`best_first`; most decisions have new results of one rung alone."""
         key = (rung, self.trials[points[0].id].lender is None)
         if key not in self._rankings or self._rankings[key][0] != points:
-            self._rankings[key] = (points, ranked(points))
+            self._rankings[key] = (points, self.best_first(points))
         return self._rankings[key][1]
+
+    def best_first(self, points: Sequence[Point]) -> list[Point]:
+        """By AP in a search near its limits, where all cost about the same; else by `ranked`."""
+        return by_ap(points) if self.near_limits else ranked(points)
 
     def _by_start(self, points: Sequence[Point]) -> list[list[Point]]:
         """Trials that started from scratch, and trials that started from weights of others: AP compares only within each."""
@@ -284,7 +288,7 @@ class Controller:
         if aps and not self._pool.exhausted:
             pool += self._bred(aps, random.Random(f"{self._seed}/bred/{number}"))
         pool = list({p.hash: p for p in pool if p.hash not in used}.values())
-        if self._near_limits and number % FAR_TURN != FAR_TURN - 1:
+        if self.near_limits and number % FAR_TURN != FAR_TURN - 1:
             pool = self._pool.near(pool) or pool
         if len(aps) < LEAST_TRAINED:
             rng = random.Random(f"{self._seed}/first/{number}")
@@ -296,7 +300,7 @@ class Controller:
         """The candidates of the first trials: of spread sizes, after the known ones."""
         if self._first is None:
             sampled = self._pool.sample(0)
-            if self._near_limits:
+            if self.near_limits:
                 sampled = self._pool.near(sampled) or sampled
             rng = random.Random(f"{self._seed}/first")
             self._first = spread_by_size(sampled, self._first_trials, self._known_proposals(), rng, self._policy.pick)
@@ -329,7 +333,7 @@ class Controller:
         parents = [
             self.trials[point.id]
             for points in self._by_start(finished)
-            for point in ranked(points)[: max(2, math.ceil(len(points) / REDUCTION))]
+            for point in self.best_first(points)[: max(2, math.ceil(len(points) / REDUCTION))]
         ]
         if self.trials[0].origin.kind == "start" and self.trials[0] not in parents:
             parents.append(self.trials[0])
@@ -351,6 +355,4 @@ class Controller:
 
     def _is_for_best(self, number: int) -> bool:
         """Whether the new trial of this number is chosen for the best accuracy instead of the dominated area."""
-        if self._near_limits:
-            return number % FAR_TURN != FAR_TURN - 1
-        return number % self._policy.best_turn == self._policy.best_turn - 1
+        return self.near_limits or number % self._policy.best_turn == self._policy.best_turn - 1

@@ -32,6 +32,11 @@ def front(points: Sequence[Point]) -> list[Point]:
     return best
 
 
+def by_ap(points: Sequence[Point]) -> list[Point]:
+    """All points by falling AP; of equal ones the one with the fewest MACs comes first, then that with the lowest id."""
+    return sorted(points, key=lambda p: (-p.ap, p.macs, p.id))
+
+
 def ranked(points: Sequence[Point]) -> list[Point]:
     """All points, best first.
 

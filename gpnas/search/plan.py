@@ -11,11 +11,11 @@ even on another machine, keeps its ladder.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from gpnas.errors import InputError
 from gpnas.search.budget import Budget
 from gpnas.search.confirm import CONFIRM_SHARE
 from gpnas.search.ladder import REDUCTION, Ladder, fidelities
@@ -24,6 +24,9 @@ from gpnas.search.trial import Fidelity
 WANTED = 40
 """Candidates that a time budget should pay for. On GP-Bench, 40 candidates with halving and the confirmation of five are
 enough to beat GELAN-T (docs/search.md)."""
+
+WANTED_SEEDS = 9
+"""Fresh seeds, of all trials together, that the confirmation should pay for: three each for two leaders and a baseline."""
 
 FEWEST = 30
 """With fewer candidates the best one is a matter of luck, and the search says so."""
@@ -42,9 +45,6 @@ MOST_EPOCHS = 60
 
 PROXY_BATCH = 8
 """Images in a training step of a search. Small batches give many steps in few epochs."""
-
-NOMINAL_FLOPS = {"cpu": 1e10, "cuda": 6e12}
-"""Training FLOPs a second that are assumed for one worker, by kind of device, before anything is measured."""
 
 OVERHEAD = 2.0
 """Seconds that the plan adds to each evaluation for building the network and for its checkpoint."""
@@ -69,14 +69,6 @@ class Machine:
     def measured(cls, seconds_per_flop: float, slots: int) -> Machine:
         """With the measured speed, rounded."""
         return cls(ROUNDING ** round(math.log(seconds_per_flop, ROUNDING)), OVERHEAD, slots)
-
-    @classmethod
-    def nominal(cls, device: str, slots: int) -> Machine:
-        """With the speed that is assumed for "cpu", "cuda" or "cuda:N". Raises InputError for other devices."""
-        kind = device.partition(":")[0]
-        if kind not in NOMINAL_FLOPS:
-            raise InputError(f"device {device}: must be {' or '.join(NOMINAL_FLOPS)}, or one of several such as cuda:1")
-        return cls(1 / NOMINAL_FLOPS[kind], OVERHEAD, slots)
 
 
 @dataclass(frozen=True)
@@ -105,6 +97,12 @@ class Costs:
         each = sum(self.seconds(fidelity, epochs[rung]) / REDUCTION**rung for rung, fidelity in enumerate(rungs))
         return float((1 - CONFIRM_SHARE) * seconds * self.machine.slots / each)
 
+    def fresh_seeds(self, rungs: Sequence[Fidelity], seconds: float) -> float:
+        """How many candidates could be trained on all rungs in the part of the budget that confirms."""
+        epochs = [0, *(fidelity.epochs for fidelity in rungs)]
+        each = sum(self.seconds(fidelity, epochs[rung]) for rung, fidelity in enumerate(rungs))
+        return CONFIRM_SHARE * seconds * self.machine.slots / each
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -129,8 +127,8 @@ def plan(
 ) -> Plan:
     """The plan for a budget.
 
-    Of a time budget: the longest trainings with which it pays for WANTED candidates; where it does not, the shortest ones on
-    all data or, if need be, on a share of the data that still makes LEAST_STEPS.
+    Of a time budget: the longest trainings with which it pays for WANTED candidates and WANTED_SEEDS; where it does not, the
+    shortest ones on all data or, if need be, on a share of the data that still makes LEAST_STEPS.
     """
     slots, least = costs.machine.slots, least_epochs(images)
     pending = 2 * slots
@@ -146,7 +144,7 @@ def plan(
         for epochs in range(most, least - 1, -1):
             rungs = fidelities(epochs, proxy_imgsz, stride, share)
             count = costs.candidates(rungs, budget.amount)
-            if count >= WANTED:
+            if count >= WANTED and costs.fresh_seeds(rungs, budget.amount) >= WANTED_SEEDS:
                 return Plan(Ladder(rungs, waves[0], pending), count)
         if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
             wave = next((size for size in waves if count >= 3 * size), waves[-1])
@@ -156,15 +154,23 @@ def plan(
 
 def affordable_macs(budget: Budget, *, proxy_imgsz: int, stride: int, images: int, costs: Costs) -> float:
     """MACs of the train form, on an image of `costs.imgsz` pixels, of the largest candidates of which a time budget pays for
-    WANTED; for another budget, of those whose first evaluation takes PATIENCE seconds. 0 where overheads alone are too much."""
+    WANTED and for WANTED_SEEDS; for another budget, of those whose first evaluation takes PATIENCE seconds. 0 where overheads
+    alone are too much."""
     share = min(1.0, LEAST_STEPS * PROXY_BATCH / (images * least_epochs(images)))
     share = 2.0 ** math.ceil(math.log2(share))
     rungs = fidelities(least_epochs(images), proxy_imgsz, stride, share)
     if budget.kind != "seconds":
-        fixed, all_of_it = _split(costs, lambda c: c.seconds(rungs[0]))
-        return max(0.0, (PATIENCE - fixed) / all_of_it) * costs.macs
-    fixed, all_of_it = _split(costs, lambda c: 1 / c.candidates(rungs, budget.amount))
-    return max(0.0, (1 / WANTED - fixed) / all_of_it) * costs.macs
+        fixed, growing = _split(costs, lambda c: c.seconds(rungs[0]))
+        return max(0.0, (PATIENCE - fixed) / growing) * costs.macs
+    shares = []
+    for paid, wanted in ((Costs.candidates, WANTED), (Costs.fresh_seeds, WANTED_SEEDS)):
+        fixed, growing = _split(costs, functools.partial(_inverse, paid, rungs, budget.amount))
+        shares.append((1 / wanted - fixed) / growing)
+    return max(0.0, min(shares)) * costs.macs
+
+
+def _inverse(paid: Callable[..., float], rungs: Sequence[Fidelity], seconds: float, costs: Costs) -> float:
+    return 1 / paid(costs, rungs, seconds)
 
 
 def _split(costs: Costs, measure: Callable[[Costs], float]) -> tuple[float, float]:

@@ -56,7 +56,8 @@ def scripted_evaluators(monkeypatch: pytest.MonkeyPatch) -> list[Untrained]:
 
     monkeypatch.setattr("evaluators.proxy.ProxyEvaluator", make)
     monkeypatch.setattr("gpnas.run.workers.LocalWorkers", ContextWorkers)
-    monkeypatch.setattr("gpnas.search.limits.typical_macs", lambda *_: 1e6)
+    monkeypatch.setattr("evaluators.training.speed.seconds_per_flop", lambda *_, **__: 1e-10)
+    monkeypatch.setattr("gpnas.cli.planning.SAMPLES", 12)
     monkeypatch.setattr("gpnas.search.pool.FIRST_POOL", 10)
     monkeypatch.setattr("gpnas.search.pool.GROWTH", 1)
     return made

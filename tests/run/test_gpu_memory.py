@@ -63,6 +63,7 @@ def test_a_search_runs_as_many_at_once_as_fit(tmp_path: Path, total: float, most
         search(
             *(a_controller(budget), journal, workers, budget, tmp_path / "run", lambda event: None),
             images=10,
+            seconds_per_flop=1e-10,
             memory=table,
             batch=BATCH,
         )

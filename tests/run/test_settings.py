@@ -31,6 +31,7 @@ STORED: dict[str, Any] = {
     "levels": "2-5",
     "max_flops": 4e9,
     "max_params": 3e6,
+    "spread": False,
     "ladder": {
         "fidelities": [
             {"epochs": 1, "imgsz": 32, "data_share": 1.0},
@@ -40,6 +41,7 @@ STORED: dict[str, Any] = {
         "wave": 6,
         "pending": 2,
     },
+    "seconds_per_flop": 3e-10,
     "seed": 7,
     "warm_start": True,
     "device": "cpu",
@@ -79,7 +81,9 @@ def test_baselines_are_kept_with_their_genotypes_in_their_order() -> None:
 def test_older_runs_still_open() -> None:
     stored = {key: value for key, value in STORED.items() if key not in OLDER}
     data = replace(run_settings().data, split="", val="", strict=False)
-    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data, levels="3-5", baselines={})
+    assert RunSettings.from_json(stored) == run_settings(
+        warm_start=False, data=data, levels="3-5", baselines={}, spread=True, seconds_per_flop=1e-10
+    )
 
 
 @pytest.mark.parametrize("key", sorted(STORED.keys() - OLDER.keys()))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import statistics
-
 import pytest
 
 from gpnas.errors import LimitError
 from gpnas.graph.cost import Cost, deployed_cost
-from gpnas.search.limits import Limits, check_limits, typical_macs
+from gpnas.search.limits import Limits, check_limits
 from tests.grid import GridSpace
 
 
@@ -55,14 +52,18 @@ def test_limits_that_only_the_smallest_meets_are_possible() -> None:
         check_limits(GridSpace(), Limits(max_flops=cost.flops - 1, max_params=cost.params), 64)
 
 
-def test_typical_macs_are_the_median_of_samples_within_the_limits() -> None:
-    """An odd number of the samples is within the limits, so that the median is one of them."""
-    limits, rng = Limits(max_flops=1e8), random.Random("5/typical")
-    costs = [deployed_cost(GridSpace().propose([], rng).graph, 64) for _ in range(41)]
-    feasible = [cost.macs for cost in costs if cost.flops <= 1e8]
-    assert len(feasible) % 2 == 1 and len(feasible) < 41
-    assert typical_macs(GridSpace(), limits, 64, seed=5, samples=41) == statistics.median(feasible)
-
-
-def test_typical_macs_are_those_of_the_smallest_when_no_sample_is_within_the_limits() -> None:
-    assert typical_macs(GridSpace(), Limits(max_flops=1), 64, seed=0) == 124 * 64 * 64
+@pytest.mark.parametrize(
+    ("limits", "near"),
+    [
+        (Limits(), True),
+        (Limits(max_flops=280), True),
+        (Limits(max_flops=281), False),
+        (Limits(max_params=70), True),
+        (Limits(max_params=71), False),
+        (Limits(max_flops=1000, max_params=60), True),
+        (Limits(max_flops=1000, max_params=600), False),
+    ],
+)
+def test_a_cost_is_near_when_a_limit_is_at_most_1_4_times_of_it(limits: Limits, near: bool) -> None:
+    """100 MACs are 200 FLOPs: near 280. 50 parameters: near 70."""
+    assert limits.nearly_met(Cost(macs=100, params=50, activation_bytes=0)) is near

@@ -68,7 +68,12 @@ def test_other_text_is_no_origin_and_is_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "parents", "lender", "message"),
     [
-        ("drawn", (), None, "must be one of sample, smallest, start, baseline, mutate smallest, mutate, cross, got 'drawn'"),
+        (
+            "drawn",
+            (),
+            None,
+            "must be one of sample, smallest, start, baseline, mutate smallest, mutate sample, mutate, cross, got 'drawn'",
+        ),
         ("mutate", (), None, r"kind 'mutate' has 1 parents, got \(\)"),
         ("cross", (1, 2, 3), None, r"kind 'cross' has 2 parents, got \(1, 2, 3\)"),
         ("sample", (1,), None, r"kind 'sample' has 0 parents, got \(1,\)"),
