@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -27,7 +28,8 @@ class Interval(NamedTuple):
 def mean_of(values: Sequence[float]) -> Interval:
     """The mean of at least two values."""
     mean = statistics.mean(values)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    deviation = float(np.std(values, ddof=1))  # statistics.stdev raises an error for NaN
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * deviation / math.sqrt(len(values))
     return Interval(mean, mean - half, mean + half)
 
 

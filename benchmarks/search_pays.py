@@ -3,8 +3,8 @@
     python benchmarks/search_pays.py OUT --data digits --imgsz 128 --max-flops 58.01M --budget 40m --epochs 8
     python benchmarks/search_pays.py OUT --data ../shared/data/bccd --imgsz 320 --max-flops gelan-t --budget 40m --epochs 18
 
-1. `gpnas search` under the limit, with its defaults. `--max-flops gelan-t` means the FLOPs of the published GELAN-T, with a head
-   for the classes of the data, at `--imgsz`.
+1. `gpnas search` under the limit, with its defaults. `--max-flops gelan-t` means the FLOPs at `--imgsz` of the published
+   GELAN-T, with a head for the classes of the data.
 2. The rows: the winner; the best that the search found, if a baseline won; GELAN-T and YOLOv9-T narrowed to the winner's FLOPs,
    and to the limit if the winner uses less than 98 % of it; and the best of `--random` candidates. These are drawn from the
    search's space with FLOPs like the winner's and trained by the same recipe with one seed; val chooses among them.
@@ -158,11 +158,6 @@ def best_random(search: Search, limit: int, count: int, recipe: Recipe, jobs: in
     trainings = train_all(out, [(row.file, CHOOSING_SEED) for row in candidates], recipe, jobs)
     best = max(range(count), key=lambda k: -math.inf if math.isnan(trainings[k]["val_ap"]) else trainings[k]["val_ap"])
     minutes = sum(training["seconds"] for training in trainings) / 60
-    pays_for = search.minutes / (minutes / count)
-    print(
-        f"the search took {search.minutes:.0f} minutes of a core, and {count} random trainings {minutes:.0f}: it would pay for"
-    )
-    print(f"{pays_for:.0f} of them; random candidate {best} is the best on val, AP {trainings[best]['val_ap']:.3f}")
     return row_of(f"best of {count} random", candidates[best].file.read_text(), out, settings.imgsz, minutes)
 
 
@@ -191,7 +186,7 @@ def print_table(rows: list[Row], trainings: dict[str, list[dict[str, Any]]]) -> 
             + ("" if row is winner else f"  {less.mean:+.3f}, {less}")
         )
     for row in others:
-        print(f"{winner.name} and {row.name}: {verdict(difference(ap[winner.hash], ap[row.hash]))}")
+        print(f"against {row.name}: {verdict(difference(ap[winner.hash], ap[row.hash]))}")
 
 
 def verdict(less: Interval) -> str:
@@ -229,9 +224,8 @@ def main() -> None:
     limit = flops_limit(arguments.max_flops, len(images.names), arguments.imgsz)
     search = search_under(limit, data, arguments.imgsz, arguments.budget, out / "search")
     rows = [*found_rows(search, out, arguments.main_alone), *baseline_rows(search, limit, out)]
-    if arguments.random:
-        rows.append(best_random(search, limit, arguments.random, recipe, jobs, out))
-    rows = without_copies(rows)
+    chosen = best_random(search, limit, arguments.random, recipe, jobs, out) if arguments.random else None
+    rows = without_copies([*rows, *([chosen] if chosen else [])])
     tasks = [(row, FRESH_SEED + k) for k in range(arguments.seeds) for row in rows]
     trained = train_all(out, [(row.file, seed) for row, seed in tasks], recipe, jobs)
     trainings: dict[str, list[dict[str, Any]]] = {row.hash: [] for row in rows}
@@ -243,6 +237,10 @@ def main() -> None:
         f"{arguments.batch}, {arguments.seeds} seeds each"
     )
     print_table(rows, trainings)
+    if chosen:
+        paid = search.minutes / chosen.minutes * arguments.random
+        cost = f"{search.minutes:.0f} minutes of a core, {arguments.random} random trainings {chosen.minutes:.0f}"
+        print(f"cost of the choice: the search {cost}; for its cost a random search could train {paid:.0f}")
 
 
 if __name__ == "__main__":
