@@ -5,9 +5,9 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -91,20 +91,19 @@ def _by_architecture(path: Path, recipe: Recipe) -> dict[tuple[str, int], dict[s
 
 def _train(file: Path, name: str, seed: int, recipe: Recipe, out: Path) -> dict[str, Any]:
     """One row of trainings.jsonl. name: the hash of the architecture in `file`."""
-    folder = out / "training" / f"{name}-{seed}"
-    shutil.rmtree(folder, ignore_errors=True)
     options = [text for option, value in asdict(recipe).items() for text in (f"--{option}", value)]
     row: dict[str, Any] = {"file": os.path.relpath(file, out), "hash": name, "seed": seed, **asdict(recipe)}
     began = time.monotonic()
-    try:
-        printed = gpnas("train", file, *options, "--seed", seed, "--out", folder, threads=1)
-    except subprocess.SubprocessError as error:
-        if DIVERGED not in str(error):
-            raise
-        return row | {"cause": "diverged", "seconds": round(time.monotonic() - began, 1)}
+    # A folder of its own, because the process of a benchmark that was killed may still be writing.
+    with tempfile.TemporaryDirectory(prefix="training-", dir=out) as folder:
+        try:
+            printed = gpnas("train", file, *options, "--seed", seed, "--out", folder, threads=1)
+        except subprocess.SubprocessError as error:
+            if DIVERGED not in str(error):
+                raise
+            return row | {"cause": "diverged", "seconds": round(time.monotonic() - began, 1)}
+        with (Path(folder) / "results.csv").open() as lines:
+            val_ap = max(float(line["ap"]) for line in csv.DictReader(lines) if line["ap"])
     metrics = dict(re.findall(r"(AP\d*) (\d\.\d+)", printed.split("test:")[1]))
-    with (folder / "results.csv").open() as lines:
-        val_ap = max(float(line["ap"]) for line in csv.DictReader(lines) if line["ap"])
-    shutil.rmtree(folder)
     measured = {"ap": float(metrics["AP"]), "ap50": float(metrics["AP50"]), "val_ap": val_ap}
     return row | measured | {"seconds": round(time.monotonic() - began, 1)}
