@@ -15,7 +15,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """An estimate between the bounds of its interval. The bounds are NaN where values that are all alike tell no spread."""
+    """An estimate between the bounds of its interval."""
 
     mean: float
     low: float

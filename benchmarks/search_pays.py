@@ -192,7 +192,7 @@ def print_table(rows: list[Row], trainings: dict[str, list[dict[str, Any]]]) -> 
 def verdict(less: Interval) -> str:
     """What an interval says of the winner."""
     if math.isnan(less.low):
-        return "nothing can be said; a training diverged, or all AP are equal"
+        return "nothing can be said: a training diverged"
     if less.low > 0:
         return f"the winner is better by {less.mean:.3f} AP; the interval, {less}, excludes zero"
     if less.high < 0:
