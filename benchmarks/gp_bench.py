@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 from gp_bench_detectors import CLASSES, SPACES, detectors, read_detector
-from gp_bench_trainings import Training, final_ap, finished, held, score, train, train_for_test, train_on_digits, training
+from gp_bench_trainings import Training, final_ap, score, train, train_for_test, train_on_digits, training
+from intervals import difference, mean_text
+from resumable import finished, held
 from scipy import stats
 
 from evaluators.tabular import read_curves
@@ -64,15 +66,16 @@ def build(out: Path, specs: dict[str, str], workers: int, device: str) -> None:
         write_lines(out / DETECTORS, list(detectors()))
     rows = read_lines(out / DETECTORS, ("hash", "genotype"))
     done = {(row["hash"], row["data"], row["seed"]) for row in held(out / TRAININGS, ("hash", "data", "seed"))}
-    left = [task for task in tasks(rows) if task.data in specs and (task.hash, task.data, task.seed) not in done]
+    asked = (task for task in tasks(rows) if task.data in specs)
+    left = [(task, specs[task.data], device) for task in asked if (task.hash, task.data, task.seed) not in done]
     scored = {row["hash"] for row in held(out / SCORES, ("hash",))}
-    unscored = [training(row, "digits", 0, 0) for row in rows if row["hash"] not in scored]
+    unscored = [(training(row, "digits", 0, 0), specs["digits"], device) for row in rows if row["hash"] not in scored]
     trainings = f"{len(done)} trainings are done, {len(left)} are left"
     print(f"{len(rows)} detectors; {trainings}; {len(unscored)} are to be scored", flush=True)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _, row in finished(pool, score, unscored, specs, device):
+        for _, row in finished(pool, score, unscored):
             append_line(out / SCORES, row)
-        for progress, row in finished(pool, train, left, specs, device):
+        for progress, row in finished(pool, train, left):
             append_line(out / TRAININGS, row)
             reached = f"AP {final_ap(row):.3f} in {row['seconds']:.0f} s"
             print(f"{progress} {row['hash']} {row['data']} seed {row['seed']}: {reached}", flush=True)
@@ -172,18 +175,14 @@ def compare(out: Path, workers: int, device: str, file: Path | None) -> None:
     }
     print(f"{'':20}{'hash':18}{'FLOPs':>8}{'params':>8}  test AP, {len(FRESH_SEEDS)} seeds: mean, 95 % interval, least to most")
     for name, row in compared.items():
-        quantile = float(stats.t.ppf(0.975, len(aps[name]) - 1))
-        half = quantile * statistics.stdev(aps[name]) / len(aps[name]) ** 0.5
         cost = row["cost"]
-        print(
-            f"{name:20}{row['hash']:18}{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K  "
-            f"{statistics.mean(aps[name]):.3f} +- {half:.3f}  {min(aps[name]):.3f} to {max(aps[name]):.3f}"
-        )
+        size = f"{cost['flops'] / 1e6:7.0f}M{cost['params'] / 1e3:7.0f}K"
+        print(f"{name:20}{row['hash']:18}{size}  {mean_text(aps[name])}")
     for mine in sorted(searched):
         print(f"\n{mine} less the others: difference of the means, 95 % interval (Welch's t)")
         for name in references:
-            low, high = stats.ttest_ind(aps[mine], aps[name], equal_var=False).confidence_interval(0.95)
-            print(f"{name:20}{statistics.mean(aps[mine]) - statistics.mean(aps[name]):8.3f}  {low:.3f} to {high:.3f}")
+            less = difference(aps[mine], aps[name])
+            print(f"{name:20}{less.mean:8.3f}  {less}")
 
 
 def search_on_table(out: Path, max_flops: float) -> str:

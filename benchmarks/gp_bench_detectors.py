@@ -38,21 +38,21 @@ def detectors() -> Iterator[dict[str, Any]]:
         for span in range(SPANS):
             name = SPACES[(member + span) % len(SPACES)]
             low = LEAST_FLOPS * ratio**span
-            drawn = _drawn(spaces[name], low, low * ratio, seen, random.Random(f"{SEED}/{member}/{span}"))
-            seen.add(drawn.hash)
-            yield _row(drawn, name)
+            detector = drawn(spaces[name], low, low * ratio, IMGSZ, seen, random.Random(f"{SEED}/{member}/{span}"))
+            seen.add(detector.hash)
+            yield _row(detector, name)
     yield from _references()
 
 
-def _drawn(space: Space, low: float, high: float, seen: set[str], rng: random.Random) -> Candidate:
-    """A candidate that is not in `seen`, with FLOPs in [low, high).
+def drawn(space: Space, low: float, high: float, imgsz: int, seen: set[str], rng: random.Random) -> Candidate:
+    """A candidate whose hash is not in `seen`, with FLOPs in [low, high) at `imgsz` pixels.
 
     It is the first of DRAWS sampled ones that fits. If none fits, the nearest one is mutated towards it: few samples are as
     small as the smallest spans.
     """
 
     def distance(sampled: Candidate) -> float:
-        flops = deployed_cost(sampled.graph, IMGSZ).flops
+        flops = deployed_cost(sampled.graph, imgsz).flops
         if low <= flops < high:
             return 1.0 if sampled.hash in seen else 0.0
         return 1.0 + abs(math.log(flops / math.sqrt(low * high)))

@@ -6,13 +6,14 @@ import json
 import math
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from gp_bench_detectors import IMGSZ
+from resumable import finished, held
 
 from evaluators.data.bank import load_bank
 from evaluators.data.batches import train_batches
@@ -24,7 +25,7 @@ from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
 from evaluators.zero_cost import comparators
 from gpnas.errors import TrainingDiverged
-from gpnas.files import append_line, drop_half_line, read_lines
+from gpnas.files import append_line
 from search_spaces.architecture import candidate, read_architecture, with_classes
 
 BATCH = 8
@@ -101,35 +102,14 @@ def final_ap(row: dict[str, Any]) -> float:
     return math.nan if "cause" in row else float(row["ap"][-1])
 
 
-def held(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The rows that a file holds, if it exists. A last line that a crash cut short is removed from it."""
-    drop_half_line(path)
-    return read_lines(path, keys) if path.exists() else []
-
-
-def finished(
-    pool: ProcessPoolExecutor, work: Callable[..., Any], tasks: Sequence[Training], specs: dict[str, str], device: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(progress, row) of each task as it ends. specs: where the data are, by name."""
-    began = time.monotonic()
-    futures = [pool.submit(work, task, specs[task.data], device) for task in tasks]
-    try:
-        for number, future in enumerate(as_completed(futures), start=1):
-            left = (time.monotonic() - began) / number * (len(tasks) - number)
-            yield f"{number}/{len(tasks)}, {left / 60:.0f} minutes left:", future.result()
-    except BaseException:  # report an error at once, not after all other tasks
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-
-
 def train_on_digits(
     path: Path, work: Callable[..., Any], tasks: Sequence[Training], workers: int, device: str, measured: str = "ap"
 ) -> None:
     """Append to `path` the rows of those tasks that it does not hold yet. measured: a key that all its rows have."""
     done = {(row["hash"], row["seed"]) for row in held(path, ("hash", "seed", measured))}
-    left = [task for task in tasks if (task.hash, task.seed) not in done]
+    left = [(task, "digits", device) for task in tasks if (task.hash, task.seed) not in done]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for progress, row in finished(pool, work, left, {"digits": "digits"}, device):
+        for progress, row in finished(pool, work, left):
             append_line(path, row)
             reached = f": AP {final_ap(row):.3f} in {row['seconds']:.0f} s" if "ap" in row else ""
             print(f"{progress} {row['hash']} seed {row['seed']}{reached}", flush=True)

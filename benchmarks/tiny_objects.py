@@ -13,7 +13,6 @@ not done again. With the default options it takes about 40 minutes on two idle c
 import argparse
 import json
 import os
-import re
 import statistics
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
-from blood_cells import gpnas
+from command_line import FRESH_SEED, Recipe, gpnas, searched, train_all
 
 from evaluators.data.digits import Content, digit_scenes
 from evaluators.data.records import Record
@@ -30,7 +29,6 @@ from evaluators.data.sizes import median_small, object_sides
 IMGSZ = 640
 CONTENT = Content(heights=(13 / IMGSZ, 24 / IMGSZ), digits=(15, 30), clutter=(10, 20))
 SEARCHES = {"3-5, 320 px": ("--levels", "3-5", "--proxy-imgsz", 320), "defaults": ()}
-FIRST_SEED = 100
 JPEG_QUALITY = 92
 
 
@@ -63,31 +61,17 @@ def add_scene(document: dict[str, list], record: Record, images: Path) -> None:
         document["annotations"].append(row | {"area": box[2] * box[3], "iscrowd": 0})
 
 
-def searched(name: str, data: Path, out: Path, budget: str, max_flops: str) -> Path:
+def searched_alone(name: str, data: Path, out: Path, budget: str, max_flops: str) -> Path:
     """The folder of the search of that name, which is run or continued where it was stopped."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[list(SEARCHES).index(name) % len(cores)]})  # of this thread and what it starts
     run = out / name.replace(", ", "-").replace(" ", "")
-    if not (run / "journal.sqlite").exists():
-        options = ("--budget", budget, "--imgsz", IMGSZ, "--max-flops", max_flops, "--wandb", "off", "--workers", "local:1")
-        options = (*options, "--no-baselines")  # two spaces are compared, not what both searches have in common
-        print(f"{name}:\n{gpnas('search', '--data', data, *options, '--out', run, *SEARCHES[name], threads=1)}", flush=True)
-    elif json.loads(gpnas("show", run, "--json"))["state"] != "done":
-        print(f"{name}:\n{gpnas('resume', run)}", flush=True)
+    options = ("--budget", budget, "--imgsz", IMGSZ, "--max-flops", max_flops, "--workers", "local:1", *SEARCHES[name])
+    # Two spaces are compared, not what both searches have in common.
+    if printed := searched(run, "--data", data, "--no-baselines", *options, threads=1):
+        print(f"{name}:\n{printed}", flush=True)
     return run
-
-
-def trained(run: Path, data: Path, epochs: int, seed: int) -> dict[str, float]:
-    """Test metrics of one training of a search's best architecture, continued where it was stopped."""
-    folder = run.with_name(f"{run.name}-trained-{epochs}-epochs-{seed}")
-    result = folder / "result.txt"
-    if not result.exists():
-        more = ("--resume",) if (folder / "last.pt").exists() else ()
-        recipe = ("--imgsz", IMGSZ, "--epochs", epochs, "--batch", 4, "--seed", seed)
-        text = gpnas("train", run / "best.yaml", "--data", data, *recipe, "--out", folder, *more, threads=1)
-        result.write_text(text)
-    return {name: float(value) for name, value in re.findall(r"(AP\d*) (\d\.\d+)", result.read_text().split("test:")[1])}
 
 
 def facts(run: Path) -> str:
@@ -115,18 +99,18 @@ def main() -> None:
     data = out / "data"
     write_scenes(data, arguments.images)
     with ThreadPoolExecutor(len(SEARCHES)) as pool:
-        folders = pool.map(lambda name: searched(name, data, out, arguments.budget, arguments.max_flops), SEARCHES)
+        folders = pool.map(lambda name: searched_alone(name, data, out, arguments.budget, arguments.max_flops), SEARCHES)
         runs = dict(zip(SEARCHES, folders, strict=True))
-    tasks = [(name, FIRST_SEED + k) for k in range(arguments.seeds) for name in runs]
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        rows = list(pool.map(lambda task: trained(runs[task[0]], data, arguments.epochs, task[1]), tasks))
+    tasks = [(name, FRESH_SEED + k) for k in range(arguments.seeds) for name in runs]
+    recipe = Recipe(str(data), IMGSZ, arguments.epochs, batch=4)
+    rows = train_all(out, [(runs[name] / "best.yaml", seed) for name, seed in tasks], recipe, arguments.jobs)
     print((data / "done").read_text())
     print(
         f"searches of {arguments.budget} under {arguments.max_flops} FLOPs at {IMGSZ} px; {arguments.epochs} epochs, "
         f"{arguments.seeds} seeds: mean (least-most)"
     )
     print(f"{'':14}{'levels':>8}{'FLOPs':>9}{'params':>9}{'trained':>8}{'search AP':>11}{'test AP':>22}{'AP50':>22}")
-    means: dict[str, list[float]] = {"AP": [], "AP50": []}
+    means: dict[str, list[float]] = {"ap": [], "ap50": []}
     for name, run in runs.items():
         line = f"{name:14}{facts(run)}"
         for key, column in means.items():
