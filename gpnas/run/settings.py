@@ -16,7 +16,15 @@ from gpnas.search.budget import Budget
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
 
-OLDER: Mapping[str, Any] = {"warm_start": False, "split": "", "val": "", "strict": False, "levels": "3-5", "baselines": {}}
+OLDER: Mapping[str, Any] = {
+    "warm_start": False,
+    "split": "",
+    "val": "",
+    "strict": False,
+    "levels": "3-5",
+    "baselines": {},
+    "then_train": None,
+}
 """Settings that older runs lack, with what they mean there."""
 
 
@@ -43,7 +51,7 @@ class RunSettings:
     YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. baselines: architectures that
     start in the first wave, as JSON by name, narrowed to the limits. imgsz: pixels, of the final
     detector. levels: on which candidates predict, such as "3-5". slots: number of worker processes. wandb: offline, online or
-    off; wandb_id: of the W&B run of all sessions.
+    off; wandb_id: of the W&B run of all sessions. then_train: epochs of the full training after the search; None for none.
     """
 
     version: str
@@ -64,6 +72,7 @@ class RunSettings:
     slots: int
     wandb: str
     wandb_id: str
+    then_train: int | None
 
     def to_json(self) -> dict[str, Any]:
         """The settings as the journal keeps them."""
@@ -92,6 +101,7 @@ class RunSettings:
             "slots": self.slots,
             "wandb": self.wandb,
             "wandb_id": self.wandb_id,
+            "then_train": self.then_train,
         }
 
     @classmethod
@@ -145,4 +155,5 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         slots=take("slots"),
         wandb=take("wandb"),
         wandb_id=take("wandb_id"),
+        then_train=take("then_train"),
     )

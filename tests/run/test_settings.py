@@ -46,6 +46,7 @@ STORED: dict[str, Any] = {
     "slots": 1,
     "wandb": "off",
     "wandb_id": "gpnas-1f",
+    "then_train": 40,
 }
 """The settings of `run_settings()` as a journal holds them. Version 0.1.0 wrote them without `levels`."""
 
@@ -79,7 +80,9 @@ def test_baselines_are_kept_with_their_genotypes_in_their_order() -> None:
 def test_older_runs_still_open() -> None:
     stored = {key: value for key, value in STORED.items() if key not in OLDER}
     data = replace(run_settings().data, split="", val="", strict=False)
-    assert RunSettings.from_json(stored) == run_settings(warm_start=False, data=data, levels="3-5", baselines={})
+    assert RunSettings.from_json(stored) == run_settings(
+        warm_start=False, data=data, levels="3-5", baselines={}, then_train=None
+    )
 
 
 @pytest.mark.parametrize("key", sorted(STORED.keys() - OLDER.keys()))
