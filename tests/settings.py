@@ -32,6 +32,7 @@ _SETTINGS = RunSettings(
     slots=1,
     wandb="off",
     wandb_id="gpnas-1f",
+    then_train=40,
 )
 
 

@@ -116,6 +116,8 @@ def train_detector(
             load_weights(network, resumed["model"], last)
         if group.is_leader and resumed is None:
             write_text(out / "splits.csv", splits_table(data))
+        elif group.is_leader:  # a kill after last.pt was written may have left results.csv an epoch behind
+            write_history(out / "results.csv", history)
         train, val, judged = _load_images(data, recipe.imgsz, device, is_leader=group.is_leader, tell=tell)
         result = fit(network, train, val, data.names, recipe, report=report, save=save, resume_from=resumed, group=group)
         if not group.is_leader:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpnas.cli.options import parse_input_size, prepare_file
-from gpnas.cli.sources import candidate_of
+from gpnas.cli.options import Trial, parse_input_size, prepare_file
+from gpnas.cli.sources import candidate_of, with_trial
 from gpnas.errors import GraphError, InputError
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ def analyze(
     source: Annotated[
         str,
         typer.Argument(
-            help="a catalogue name, a YAML, a run (its best), RUN/trials/ID, or module:callable that returns a torch module"
+            help="a catalogue name, a YAML, a run (its best, or --trial), or module:callable that returns a torch module"
         ),
     ],
+    trial: Trial = None,
     size: Annotated[str, typer.Option("--input", help="channels x height x width")] = "3x640x640",
     outputs: Annotated[
         str | None, typer.Option(help="module:callable: outputs with the main loss, separated by commas (default: all)")
@@ -43,6 +44,7 @@ def analyze(
     from gpnas.paths.analysis import analyse, layer_rows
 
     channels, height, width = parse_input_size(size)
+    source = with_trial(source, trial)
     prepare_file(timeline, "--timeline")
     traced: Traced | None = None
     if ":" in source and not Path(source).exists():

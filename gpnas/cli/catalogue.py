@@ -12,14 +12,14 @@ from typing import Annotated
 
 import typer
 
-from gpnas.cli.options import parse_input_size, parse_limits, parse_pixels, prepare_file
-from gpnas.cli.sources import for_classes, narrowed, read_source, trial_yaml
+from gpnas.cli.options import Trial, parse_input_size, parse_limits, parse_pixels, prepare_file
+from gpnas.cli.sources import for_classes, is_run, narrowed, read_source, trial_yaml, with_trial
 from gpnas.errors import InputError
 
 
 def export(
     source: Annotated[str, typer.Argument(help="a run, an architecture YAML or a catalogue name")],
-    trial: Annotated[int | None, typer.Option(help="id of a trial of the run (default: the best)")] = None,
+    trial: Trial = None,
     to: Annotated[Path | None, typer.Option("--out", help="file to write (default: standard output)")] = None,
     max_flops: Annotated[str | None, typer.Option(help="narrow it to this many FLOPs (2 x MACs) at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="narrow it to this many parameters: 3M")] = None,
@@ -33,9 +33,10 @@ def export(
 
     if to is not None and to.suffix.lower() not in (".yaml", ".yml"):
         raise InputError(f"--out {to}: export writes YAML; give a name that ends in .yaml")
+    source = with_trial(source, trial)
     prepare_file(to, "--out")
-    if Path(source).is_dir() and (trial is not None or not (max_flops or max_params or classes)):
-        document = trial_yaml(Path(source), trial)
+    if is_run(Path(source)) and not (max_flops or max_params or classes):
+        document = trial_yaml(Path(source), None)
     else:
         architecture = read_source(source)
         if classes is not None:

@@ -44,6 +44,8 @@ ImageSize = Annotated[
     int | None,
     typer.Option(help="image size in pixels (default: that of the search or training)", parser=parse_pixels, metavar="PIXELS"),
 ]
+Trial = Annotated[int | None, typer.Option("--trial", help="of a run: the trial with this id (default: its best)")]
+StartTrial = Annotated[int | None, typer.Option(help="of a run given by --start: the trial with this id (default: its best)")]
 Out = Annotated[Path | None, typer.Option(help="folder for the results (default: a new one in runs/, named after the time)")]
 
 

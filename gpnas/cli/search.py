@@ -23,6 +23,7 @@ from gpnas.cli.options import (
     Device,
     Out,
     Shares,
+    StartTrial,
     Strict,
     Val,
     absolute,
@@ -38,7 +39,15 @@ from gpnas.cli.options import (
 )
 from gpnas.cli.planning import Spread, plan_search
 from gpnas.cli.sizes import LevelsOption, ProxySize, check_sizes, room_within, sizes_for
-from gpnas.cli.sources import for_classes, narrowed, read_source, render_yaml, space_around
+from gpnas.cli.sources import for_classes, narrowed, read_source, render_yaml, space_around, start_source
+from gpnas.cli.then_train import (
+    ThenTrain,
+    check_then_train,
+    only_training_is_left,
+    train_best,
+    trained_lines,
+    trained_summary,
+)
 from gpnas.errors import GpnasError, InputError
 
 if TYPE_CHECKING:
@@ -61,6 +70,7 @@ def search(
     data: Data = "digits",
     space: Annotated[str, typer.Option(help="a ready space, or a YAML that narrows one")] = DEFAULT_SPACE,
     start: Annotated[str | None, typer.Option(help="catalogue name, architecture YAML or run to search around")] = None,
+    start_trial: StartTrial = None,
     imgsz: Annotated[
         int,
         typer.Option(
@@ -84,6 +94,7 @@ def search(
     split: Shares = "",
     val: Val = "",
     strict: Strict = False,
+    then_train: ThenTrain = None,
 ) -> None:
     """Search for architectures within limits; write a Pareto front and best.yaml."""
     from evaluators.data.open import DataSource, open_data
@@ -98,6 +109,7 @@ def search(
     from gpnas.search.limits import Limits, check_limits
 
     wanted = parse_budget(budget)
+    start = start_source(start, start_trial)
     limits = parse_limits(max_flops, max_params)
     check_imgsz(imgsz)
     check_sizes(levels, proxy_imgsz, imgsz)
@@ -109,6 +121,7 @@ def search(
     source = DataSource(data, split, val, strict)
     images = open_data(source)
     tell_problems(images)
+    check_then_train(then_train, images, imgsz, place)
     classes = len(images.names)
     architecture = narrowed(for_classes(read_source(start), classes), start, limits, imgsz) if start else None
     sizes = sizes_for(levels, proxy_imgsz, images, imgsz, architecture, room_within(space, classes, limits, imgsz))
@@ -149,6 +162,7 @@ def search(
         seconds_per_flop=planned.seconds_per_flop,
         seed=seed,
         warm_start=warm_start,
+        then_train=then_train,
         device=place,
         slots=slots,
         wandb=wandb,
@@ -159,6 +173,7 @@ def search(
         write_text(run / "splits.csv", splits_table(images))
         journal.add_event(PLAN, {"decision": 0, "rungs": len(ladder.fidelities), "candidates": planned.candidates})
         _run(run, journal, settings)
+        train_best(run, journal, settings, _source(settings))
 
 
 def _load_images(settings: RunSettings, images: DetectionData) -> None:
@@ -223,10 +238,15 @@ def resume(
             journal.update_settings(settings.to_json())
         if budget is not None:
             settings = _with_new_budget(journal, settings, budget)
-        dropped = journal.drop_running()
-        finished = sum(row.state.is_finished for row in journal.evaluations())
-        typer.echo(f"resuming {run}: {finished} evaluations are finished, {dropped} were interrupted and start again")
-        _run(run, journal, settings)
+        if budget is None and only_training_is_left(journal, settings):
+            typer.echo(f"resuming {run}: its search is done")
+            report(run)
+        else:
+            dropped = journal.drop_running()
+            finished = sum(row.state.is_finished for row in journal.evaluations())
+            typer.echo(f"resuming {run}: {finished} evaluations are finished, {dropped} were interrupted and start again")
+            _run(run, journal, settings)
+        train_best(run, journal, settings, _source(settings))
 
 
 def _with_new_budget(journal: Journal, settings: RunSettings, text: str) -> RunSettings:
@@ -381,11 +401,12 @@ def _print_results(
         f"{len(results)} candidates trained, {len(front)} on the front. Results:\n"
         f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
         f"  {run}/pareto.csv      the front\n"
-        f"  {run}/report.html     pictures and every trial\n"
-        f"next: gpnas train {shlex.quote(f'{run}/best.yaml')} {_data_options(settings.data)}",
+        f"  {run}/report.html     pictures and every trial",
         highlight=False,
         soft_wrap=True,
     )
+    if settings.then_train is None:
+        typer.echo(f"next: gpnas train {shlex.quote(f'{run}/best.yaml')} {_data_options(settings.data)}")
 
 
 def _data_options(data: DataFacts) -> str:
@@ -406,7 +427,7 @@ def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print 
 
     with Journal.open(run, write=False) as journal:
         if as_json:
-            typer.echo(json.dumps(summary(run, journal)))
+            typer.echo(json.dumps(summary(run, journal) | {"trained": trained_summary(run)}))
             return
         results = trial_results(journal)
         settings = RunSettings.from_json(journal.settings)
@@ -416,7 +437,7 @@ def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print 
         )
         if results:
             open_console().print(front_table(front_of(results), best_of(results), settings.imgsz))
-        for line in comparison_lines(all_results(journal), journal.trials()):
+        for line in [*comparison_lines(all_results(journal), journal.trials()), *trained_lines(run, journal, settings)]:
             typer.echo(line)
 
 

@@ -1,4 +1,5 @@
-"""The sources of an architecture that commands take: a catalogue name, a YAML, a run (its best trial) or RUN/trials/ID.
+"""The sources of an architecture that commands take: a catalogue name, a YAML, a run (its best trial) or RUN/trials/ID,
+which `--trial` names too.
 
 Imports of heavy libraries stand inside functions; app.py says why.
 """
@@ -15,6 +16,8 @@ from gpnas.errors import InputError, LimitError
 
 if TYPE_CHECKING:
     from gpnas.graph.cost import Cost
+    from gpnas.run.journal import TrialRow
+    from gpnas.run.settings import RunSettings
     from gpnas.search.limits import Limits
     from gpnas.search.trial import Candidate, Space
     from search_spaces.architecture import Architecture
@@ -28,11 +31,14 @@ def read_source(source: str) -> Architecture:
     path = Path(source)
     if not path.exists() and source in catalogue():
         return open_catalogue(source)
-    if path.is_dir() and path.parent.name == "trials":
-        return read_architecture(_trial_text(path), source)
+    if (trial := _trial_of(path)) is not None:
+        return read_architecture(trial_yaml(*trial), source)
     if not path.exists():
         raise InputError(f"{source}: no such file, run or architecture; the catalogue has {', '.join(catalogue())}")
-    return read_architecture(_file_text(path / "best.yaml" if path.is_dir() else path), source)
+    if not path.is_dir():
+        return read_architecture(_file_text(path), source)
+    best = path / "best.yaml"
+    return read_architecture(_file_text(best) if best.is_file() else trial_yaml(path, None), source)
 
 
 def candidate_of(source: str) -> Candidate:
@@ -42,15 +48,38 @@ def candidate_of(source: str) -> Candidate:
     return candidate(read_source(source))
 
 
-def _trial_text(folder: Path) -> str:
-    """The genotype of the trial whose folder in a run is given."""
-    from gpnas.run.journal import Journal
+def with_trial(source: str, trial: int | None, option: str = "--trial") -> str:
+    """The source that `--trial` names: RUN/trials/ID of the run `source`, or `source` itself without a trial.
 
-    with Journal.open(folder.parent.parent, write=False) as journal:
-        trial = next((trial for trial in journal.trials() if str(trial.id) == folder.name), None)
+    Raises InputError when `source` is no run, or has no such trial.
+    """
     if trial is None:
-        raise InputError(f"{folder}: the run has no trial {folder.name}")
-    return trial.genotype
+        return source
+    if not is_run(Path(source)):
+        raise InputError(f"{option} {trial}: {source} is no run; give the folder of a run, the --out of `gpnas search`")
+    trial_yaml(Path(source), trial)  # a trial that is not there is named before any work
+    return str(Path(source) / "trials" / str(trial))
+
+
+def start_source(start: str | None, trial: int | None) -> str | None:
+    """The source that `--start` and `--start-trial` name. Raises InputError as `with_trial` does, and for a trial alone."""
+    if start is None and trial is not None:
+        raise InputError(f"--start-trial {trial}: name its run with --start")
+    return start and with_trial(start, trial, "--start-trial")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds the journal of a search."""
+    from gpnas.run.journal import DATABASE
+
+    return (folder / DATABASE).is_file()
+
+
+def _trial_of(path: Path) -> tuple[Path, int] | None:
+    """The run and the id that the path RUN/trials/ID names, whether or not the trial has that folder."""
+    run = path.parent.parent
+    is_trial = path.parent.name == "trials" and path.name.isdecimal() and is_run(run)
+    return (run, int(path.name)) if is_trial else None
 
 
 def _file_text(path: Path) -> str:
@@ -139,20 +168,33 @@ def searched_imgsz(architecture: Architecture) -> int:
 
 
 def trial_yaml(run: Path, trial_id: int | None) -> str:
-    """The YAML of a measured trial of `run`, or of its best trial without an id. Raises InputError when it is not measured."""
+    """The YAML of a trial of `run`, or of its best trial without an id. Raises InputError when `run` has none.
+
+    A trial that was not measured has its cost and its origin in the section `found`, and no metrics.
+    """
     from gpnas.run.journal import Journal
     from gpnas.run.results import all_results, best_of, best_yaml, comparisons, trial_results
     from gpnas.run.settings import RunSettings
 
     with Journal.open(run, write=False) as journal:
-        results, on_all_rungs = trial_results(journal), all_results(journal)
+        trials, results, on_all_rungs = journal.trials(), trial_results(journal), all_results(journal)
         settings = RunSettings.from_json(journal.settings)
     chosen = best_of(results) if trial_id is None else next((r for r in results if r.trial.id == trial_id), None)
-    if chosen is None:
-        measured = ", ".join(str(result.trial.id) for result in results) or "none"
-        wanted = "" if trial_id is None else f" {trial_id}"
-        raise InputError(f"{run}: no measured trial{wanted}; measured trials: {measured}")
-    return best_yaml(chosen, settings, render_yaml, comparisons(on_all_rungs, chosen.trial.id))
+    if chosen is not None:
+        return best_yaml(chosen, settings, render_yaml, comparisons(on_all_rungs, chosen.trial.id))
+    if trial_id is None:
+        raise InputError(f"{run}: no trial is measured yet; `gpnas show {run}` tells how far it is")
+    row = next((row for row in trials if row.id == trial_id), None)
+    if row is None:  # ids are counted from 0 without gaps
+        has = f"it has trials 0 to {len(trials) - 1}" if trials else "it has none yet"
+        raise InputError(f"{run}: the run has no trial {trial_id}; {has}")
+    return _unmeasured_yaml(row, settings)
+
+
+def _unmeasured_yaml(row: TrialRow, settings: RunSettings) -> str:
+    found = {"trial": row.id, "origin": str(row.origin), "hash": row.hash}
+    cost = {"flops": row.flops, "params": row.params, "imgsz": settings.imgsz}
+    return render_yaml(row.genotype, {**found, "cost": cost, "data": settings.data.source, "names": list(settings.data.names)})
 
 
 def render_yaml(genotype: str, found: dict[str, Any]) -> str:

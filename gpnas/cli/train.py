@@ -22,6 +22,7 @@ from gpnas.cli.options import (
     Out,
     Shares,
     Strict,
+    Trial,
     Val,
     absolute,
     check_imgsz,
@@ -31,16 +32,20 @@ from gpnas.cli.options import (
     resolved_device,
     tell_problems,
 )
-from gpnas.cli.sources import for_classes, read_source, searched_imgsz
+from gpnas.cli.sources import for_classes, read_source, searched_imgsz, with_trial
 from gpnas.errors import EXIT_FAILED, InputError
 
 if TYPE_CHECKING:
+    from evaluators.data.open import DataSource
     from evaluators.data.problems import Problem
     from evaluators.data.records import DetectionData
     from evaluators.training.checkpoint import DetectorCheckpoint
     from evaluators.training.train_detector import TrainedDetector
     from gpnas.graph.graph import Graph
     from gpnas.graph.network import Network
+
+BATCH = "16"
+"""Images a step, where `--batch` does not say otherwise."""
 
 SAMPLES = 12
 """Images that the report of a training shows."""
@@ -50,11 +55,12 @@ SAMPLE_SCORE = 0.25
 
 
 def train(
-    source: Annotated[str, typer.Argument(help="a catalogue name, an architecture YAML, or a run (its best)")],
+    source: Annotated[str, typer.Argument(help="a catalogue name, an architecture YAML, or a run (its best, or --trial)")],
+    trial: Trial = None,
     data: Data = "digits",
     epochs: int = 300,
     imgsz: ImageSize = None,
-    batch: Annotated[str, typer.Option(help="images a step over all processes, or auto: as the GPU's memory allows")] = "16",
+    batch: Annotated[str, typer.Option(help="images a step over all processes, or auto: as the GPU's memory allows")] = BATCH,
     out: Out = None,
     seed: int = 0,
     device: Device = "auto",
@@ -66,31 +72,65 @@ def train(
     strict: Strict = False,
 ) -> None:
     """Train an architecture in full, under torchrun on several devices."""
-    from evaluators.data.open import DataSource, open_data
-    from evaluators.data.problems import check_problems
-    from evaluators.training.recipe import Recipe
-    from evaluators.training.train_detector import train_detector
-    from gpnas.units import clock
-    from search_spaces.architecture import candidate
+    from evaluators.data.open import DataSource
 
-    architecture = read_source(source)
-    images = open_data(DataSource(data, split, absolute(val), strict))
-    size = searched_imgsz(architecture) if imgsz is None else imgsz
-    network = candidate(for_classes(architecture, len(images.names)))
-    check_imgsz(size)
-    if epochs < 1 or patience < 0:
-        raise InputError(f"--epochs {epochs} --patience {patience}: must be at least 1 and 0")
-    place = resolved_device(device)
-    batch_size = _batch_size(batch, network.graph, len(images.names), size, place)
     if resume and out is None:
         raise InputError("--resume: name the folder of the training with --out")
     if out is None and "LOCAL_RANK" in os.environ:
         raise InputError("--out is needed under torchrun: all processes must write into one folder")
-    folder = out or new_run_folder("train")
+    if epochs < 1 or patience < 0:
+        raise InputError(f"--epochs {epochs} --patience {patience}: must be at least 1 and 0")
+    train_in_full(
+        with_trial(source, trial),
+        DataSource(data, split, absolute(val), strict),
+        out or new_run_folder("train"),
+        epochs=epochs,
+        imgsz=imgsz,
+        batch=batch,
+        seed=seed,
+        device=device,
+        patience=patience,
+        weights=weights,
+        resume=resume,
+    )
+
+
+def train_in_full(
+    source: str,
+    data: DataSource,
+    folder: Path,
+    *,
+    epochs: int,
+    imgsz: int | None = None,
+    batch: str = BATCH,
+    seed: int = 0,
+    device: str = "auto",
+    patience: int = 0,
+    weights: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train the architecture that `source` names into `folder`, and print how it goes; the arguments are options of `train`.
+
+    result.json is written last: a folder that has it holds a complete training. Raises InputError.
+    """
+    from evaluators.data.open import open_data
+    from evaluators.data.problems import check_problems
+    from evaluators.training.recipe import Recipe
+    from evaluators.training.train_detector import train_detector
+    from gpnas.run.trained import TrainingResult, write_result
+    from gpnas.units import clock
+    from search_spaces.architecture import candidate
+
+    architecture = read_source(source)
+    images = open_data(data)
+    size = searched_imgsz(architecture) if imgsz is None else imgsz
+    network = candidate(for_classes(architecture, len(images.names)))
+    check_imgsz(size)
+    place = resolved_device(device)
     recipe = Recipe(
         epochs=epochs,
         imgsz=size,
-        batch_size=batch_size,
+        batch_size=_batch_size(batch, network.graph, len(images.names), size, place),
         eval_every=max(1, epochs // 40),
         patience=patience,
         seed=seed,
@@ -98,11 +138,11 @@ def train(
     )
     is_leader = os.environ.get("RANK", "0") == "0"
     if is_leader:
-        typer.echo(f"training {source} on {data} for {epochs} epochs at {size} px into {folder}")
+        typer.echo(f"training {source} on {data.path} for {epochs} epochs at {size} px into {folder}")
         tell_problems(images)
 
     def tell(problem: Problem) -> None:
-        check_problems(data, [problem], strict)
+        check_problems(data.path, [problem], data.strict)
         typer.echo(f"data: {problem}")
 
     done = train_detector(
@@ -121,8 +161,20 @@ def train(
     if done.loaded:
         typer.echo(done.loaded)
     _write_training_report(folder, source, images, done)
+    result = TrainingResult(
+        source=source,
+        hash=network.hash,
+        trial=(architecture.found or {}).get("trial"),
+        data=absolute(data.path),
+        epochs=done.epochs,
+        best_epoch=done.best_epoch,
+        imgsz=size,
+        split=done.split,
+        metrics=done.evaluation.metrics,
+    )
+    write_result(folder, result)
     typer.echo(f"best epoch {done.best_epoch} of {done.epochs}, after {clock(done.seconds)}")
-    typer.echo(f"{done.split}: {_metrics_text(done.evaluation.metrics)}")
+    typer.echo(f"{done.split}: {metrics_text(done.evaluation.metrics)}")
     typer.echo(f"results: {folder}/best.pt, {folder}/results.csv, {folder}/report.html")
 
 
@@ -183,7 +235,7 @@ def val(
         typer.echo(f"data: {problem}")
     for name, (ap, ap50) in evaluation.per_class.items():
         typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")
-    typer.echo(f"{split}: {_metrics_text(evaluation.metrics)}")
+    typer.echo(f"{split}: {metrics_text(evaluation.metrics)}")
     if save is not None:
         write_text(save, json.dumps(coco_results(judged.records, images.category_ids, detections)))
         typer.echo(f"detections: {save}")
@@ -289,5 +341,5 @@ def _epoch_line() -> Callable[[dict[str, Any]], None]:
     return line
 
 
-def _metrics_text(metrics: Mapping[str, float]) -> str:
+def metrics_text(metrics: Mapping[str, float]) -> str:
     return "  ".join(f"{name.replace('_', ' ').replace('ap', 'AP')} {value:.3f}" for name, value in metrics.items())

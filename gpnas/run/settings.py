@@ -25,6 +25,7 @@ OLDER: Mapping[str, Any] = {
     "baselines": {},
     "spread": True,
     "seconds_per_flop": 1e-10,
+    "then_train": None,
 }
 """Settings that older runs lack, with what they mean there."""
 
@@ -52,8 +53,9 @@ class RunSettings:
     YAML. start: the architecture to search around, as JSON; start_source: what `--start` named. baselines: architectures that
     start in the first wave, as JSON by name, narrowed to the limits. imgsz: pixels, of the final
     detector. levels: on which candidates predict, such as "3-5". spread: candidates are of all sizes within the limits, else
-    most are near the limits. slots: number of worker processes. wandb: offline, online or
-    off; wandb_id: of the W&B run of all sessions.
+    most are near the limits. seconds_per_flop: of training in one worker, measured before the search. slots: number of worker
+    processes. wandb: offline, online or off; wandb_id: of the W&B run of all sessions. then_train: epochs of the full training
+    after the search; None for none.
     """
 
     version: str
@@ -76,6 +78,7 @@ class RunSettings:
     slots: int
     wandb: str
     wandb_id: str
+    then_train: int | None
 
     def to_json(self) -> dict[str, Any]:
         """The settings as the journal keeps them."""
@@ -106,6 +109,7 @@ class RunSettings:
             "slots": self.slots,
             "wandb": self.wandb,
             "wandb_id": self.wandb_id,
+            "then_train": self.then_train,
         }
 
     @classmethod
@@ -161,4 +165,5 @@ def _take(stored: dict[str, Any]) -> RunSettings:
         slots=take("slots"),
         wandb=take("wandb"),
         wandb_id=take("wandb_id"),
+        then_train=take("then_train"),
     )

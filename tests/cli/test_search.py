@@ -167,7 +167,7 @@ def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(
     other = next(i for i in range(3) if i != shown["best"])
     exported = read_architecture(gpnas("export", run, "--trial", other)[1])
     assert exported.found is not None and exported.found["trial"] == other
-    assert "no measured trial 7; measured trials: 0, 1, 2" in refused("export", run, "--trial", "7")
+    assert f"{run}: the run has no trial 7; it has trials 0 to 2" in refused("export", run, "--trial", "7")
 
 
 def test_an_interrupted_search_goes_on_where_it_stopped(

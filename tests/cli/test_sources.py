@@ -44,7 +44,7 @@ def test_a_run_is_read_while_its_search_goes_on(run: Path, genotype: str) -> Non
 def test_what_is_no_source_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing: no such file, run or architecture; the catalogue has darknet53, "):
         sources.read_source("nothing")
-    with pytest.raises(InputError, match=r"3: the run has no trial 3"):
+    with pytest.raises(InputError, match=r"run: the run has no trial 3; it has trials 0 to 2"):
         sources.read_source(str(run / "trials" / "3"))
     (tmp_path / "image.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(InputError, match=r"image.yaml: cannot be read as an architecture YAML"):
@@ -57,14 +57,26 @@ def test_the_yaml_of_a_run_is_that_of_its_best_or_of_a_measured_trial(run: Path)
     assert (best.found["trial"], best.found["measured"]) == (1, {"ap": 0.5, "epochs": 2, "imgsz": 96})
     assert (other.found["trial"], other.found["measured"]) == (0, {"ap": 0.25, "epochs": 2, "imgsz": 64})
     assert sources.searched_imgsz(best) == 96
-    with pytest.raises(InputError, match=r"run: no measured trial 2; measured trials: 0, 1"):
-        sources.trial_yaml(run, 2)
+
+
+def test_a_trial_that_was_not_measured_has_a_yaml_without_metrics(run: Path) -> None:
+    found = read_architecture(sources.trial_yaml(run, 2)).found
+    assert found is not None and (found["trial"], found["origin"], found["hash"]) == (2, "sample", "hash2")
+    assert found["cost"] == {"flops": 44, "params": 10, "imgsz": 96} and "measured" not in found
+
+
+def test_a_run_whose_best_yaml_is_not_written_yet_has_a_best(run: Path) -> None:
+    assert not (run / "best.yaml").exists()
+    found = sources.read_source(str(run)).found
+    assert found is not None and found["trial"] == 1
 
 
 def test_a_run_without_results_has_no_best(tmp_path: Path) -> None:
     Journal.create(tmp_path / "empty", run_settings().to_json()).close()
-    with pytest.raises(InputError, match=r"empty: no measured trial; measured trials: none"):
+    with pytest.raises(InputError, match=r"empty: no trial is measured yet; `gpnas show .*empty` tells how far it is"):
         sources.trial_yaml(tmp_path / "empty", None)
+    with pytest.raises(InputError, match=r"empty: the run has no trial 0; it has none yet"):
+        sources.trial_yaml(tmp_path / "empty", 0)
 
 
 def test_an_architecture_that_no_search_found_is_for_640_pixels(genotype: str) -> None:

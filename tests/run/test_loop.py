@@ -21,6 +21,7 @@ from gpnas.run.journal import EvaluationRow, Journal
 from gpnas.run.loop import Workers, search
 from gpnas.run.workers import LocalWorkers
 from gpnas.search.budget import Budget
+from gpnas.search.confirm import CONFIRM_SHARE
 from gpnas.search.controller import Controller
 from gpnas.search.ladder import Ladder
 from gpnas.search.limits import Limits
@@ -320,6 +321,7 @@ import sys
 from pathlib import Path
 from gpnas.run.workers import LocalWorkers
 from gpnas.search.budget import Budget
+from gpnas.search.confirm import CONFIRM_SHARE
 from gpnas.search.confirm import CONFIRM_SHARE
 from tests.grid import GridEvaluator
 from tests.run.test_loop import run_search

@@ -48,6 +48,7 @@ STORED: dict[str, Any] = {
     "slots": 1,
     "wandb": "off",
     "wandb_id": "gpnas-1f",
+    "then_train": 40,
 }
 """The settings of `run_settings()` as a journal holds them. Version 0.1.0 wrote them without `levels`."""
 
@@ -82,7 +83,13 @@ def test_older_runs_still_open() -> None:
     stored = {key: value for key, value in STORED.items() if key not in OLDER}
     data = replace(run_settings().data, split="", val="", strict=False)
     assert RunSettings.from_json(stored) == run_settings(
-        warm_start=False, data=data, levels="3-5", baselines={}, spread=True, seconds_per_flop=1e-10
+        warm_start=False,
+        data=data,
+        levels="3-5",
+        baselines={},
+        spread=True,
+        seconds_per_flop=1e-10,
+        then_train=None,
     )
 
 
