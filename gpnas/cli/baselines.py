@@ -96,9 +96,11 @@ def joined_by(space: Space, baselines: Mapping[str, str], classes: int) -> Space
     return Joined(space, [Neighbourhood(read_blueprint(text), classes) for text in baselines.values()])
 
 
-def first_candidates(wave: int, known: Sequence[str]) -> str:
-    """The first wave in words: "9 candidates: gelan-t, yolov9-t and 7 of all sizes". known: names of the start and others."""
+def first_candidates(wave: int, known: Sequence[str], spread: bool) -> str:
+    """The first wave in words: "9 candidates: gelan-t, yolov9-t and 7 of all sizes". known: names of the start and others.
+    spread: the others are of all sizes, not near the limits."""
+    sizes = "of all sizes" if spread else "near the limits"
     if not known:
-        return f"{wave} candidates of all sizes"
+        return f"{wave} candidates {sizes}"
     rest = wave - len(known)
-    return f"{wave} candidates: {', '.join(known)}{f' and {rest} of all sizes' if rest else ''}"
+    return f"{wave} candidates: {', '.join(known)}{f' and {rest} {sizes}' if rest else ''}"

@@ -38,6 +38,7 @@ from gpnas.cli.options import (
     worker_slots,
 )
 from gpnas.cli.planning import Spread, plan_search
+from gpnas.cli.run_data import data_facts, data_source, load_images
 from gpnas.cli.sizes import LevelsOption, ProxySize, check_sizes, room_within, sizes_for
 from gpnas.cli.sources import for_classes, narrowed, read_source, render_yaml, space_around, start_source
 from gpnas.cli.then_train import (
@@ -53,8 +54,6 @@ from gpnas.errors import GpnasError, InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from evaluators.data.open import DataSource
-    from evaluators.data.records import DetectionData
     from evaluators.proxy import ProxyEvaluator
     from gpnas.graph.graph import Graph
     from gpnas.report.tracking import Tracker
@@ -149,7 +148,7 @@ def search(
         version=__version__,
         budget=wanted,
         budget_text=budget,
-        data=_data_facts(source, images),
+        data=data_facts(source, images),
         space=str(Path(space).resolve()) if Path(space).is_file() else space,
         start=architecture.to_json() if architecture else None,
         start_source=start,
@@ -168,52 +167,12 @@ def search(
         wandb=wandb,
         wandb_id=f"gpnas-{int(time.time() * 1000):x}",
     )
-    _load_images(settings, images)
+    load_images(settings, images)
     with Journal.create(run, settings.to_json()) as journal:
         write_text(run / "splits.csv", splits_table(images))
         journal.add_event(PLAN, {"decision": 0, "rungs": len(ladder.fidelities), "candidates": planned.candidates})
         _run(run, journal, settings)
-        train_best(run, journal, settings, _source(settings))
-
-
-def _load_images(settings: RunSettings, images: DetectionData) -> None:
-    """Decode the images of the lowest rung into the cache, from which the workers read them, and tell what is wrong with them.
-
-    Raises InputError, before the search starts, when too many are damaged or when the images do not fit into memory.
-    """
-    from evaluators.data.bank import check_memory
-    from evaluators.data.problems import check_problems
-    from evaluators.proxy import load_images
-
-    highest = settings.ladder.fidelities[-1]
-    count = round(len(images.splits["train"]) * highest.data_share) + len(images.splits["val"])
-    check_memory(count, highest.imgsz, settings.device, copies=settings.slots, option="--proxy-imgsz")
-    problems = load_images(images, settings.ladder.fidelities[0], settings.seed)
-    check_problems(settings.data.source, problems, settings.data.strict)
-    for problem in problems:
-        typer.echo(f"data: {problem}")
-
-
-def _source(settings: RunSettings) -> DataSource:
-    from evaluators.data.open import DataSource
-
-    facts = settings.data
-    return DataSource(facts.source, facts.split, facts.val, facts.strict)
-
-
-def _data_facts(source: DataSource, images: DetectionData) -> DataFacts:
-    from evaluators.data.records import digest
-    from gpnas.run.settings import DataFacts
-
-    return DataFacts(
-        source=absolute(source.path),
-        digest=digest(images),
-        names=tuple(images.names),
-        images={split: len(records) for split, records in images.splits.items()},
-        split=source.split,
-        val=absolute(source.val),
-        strict=source.strict,
-    )
+        train_best(run, journal, settings, data_source(settings.data))
 
 
 def resume(
@@ -232,7 +191,7 @@ def resume(
         if data is not None:
             settings = replace(settings, data=replace(settings.data, source=absolute(data)))
         source = settings.data.source
-        if digest(open_data(_source(settings))) != settings.data.digest:
+        if digest(open_data(data_source(settings.data))) != settings.data.digest:
             raise InputError(f"{source}: the data changed since {run} began; start a new search on them")
         if data is not None:
             journal.update_settings(settings.to_json())
@@ -246,7 +205,7 @@ def resume(
             finished = sum(row.state.is_finished for row in journal.evaluations())
             typer.echo(f"resuming {run}: {finished} evaluations are finished, {dropped} were interrupted and start again")
             _run(run, journal, settings)
-        train_best(run, journal, settings, _source(settings))
+        train_best(run, journal, settings, data_source(settings.data))
 
 
 def _with_new_budget(journal: Journal, settings: RunSettings, text: str) -> RunSettings:
@@ -277,7 +236,8 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
     journal.set_state("running")
     tracker = Tracker(settings.wandb, run, settings.to_json(), run_id=settings.wandb_id)
     try:
-        _evaluate(run, journal, settings, controller, console, tracker)
+        why = _evaluate(run, journal, settings, controller, console, tracker)
+        journal.add_event("end", {"why": why})
         journal.set_state("done")
     except BaseException:
         journal.set_state("interrupted")
@@ -294,6 +254,7 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
         report_path = write_report(run, build)
     if best is None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report_path} and {run}/trials/*/error.txt")
+    typer.echo(f"the search ended: {why}")
     _print_results(console, run, settings, results, best, compared)
 
 
@@ -321,8 +282,10 @@ def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Grap
 
 def _evaluate(
     run: Path, journal: Journal, settings: RunSettings, controller: Controller, console: Console, tracker: Tracker
-) -> None:
-    """Evaluate candidates until the budget is spent, with a display; results are written and tracked after each evaluation."""
+) -> str:
+    """Evaluate candidates until the budget is spent, with a display; returns why it ended.
+
+    Results are written and tracked after each evaluation."""
     from gpnas.report.display import open_display
     from gpnas.report.tracking import evaluation_row
     from gpnas.run.events import Finished
@@ -343,7 +306,7 @@ def _evaluate(
                 max_macs = (settings.limits.max_flops or max(trial.flops for trial in journal.trials())) / 2
                 tracker.trial(evaluation_row(event, trial_results(journal), max_macs))
 
-        run_search(
+        return run_search(
             controller,
             journal,
             workers,
@@ -362,7 +325,7 @@ def _evaluator(settings: RunSettings) -> ProxyEvaluator:
     from gpnas.search.plan import PROXY_BATCH
 
     return ProxyEvaluator(
-        data=_source(settings),
+        data=data_source(settings.data),
         device=settings.device,
         threads=threads_per_worker(settings.slots),
         batch_size=PROXY_BATCH,
@@ -381,7 +344,8 @@ def _announce(console: Console, settings: RunSettings) -> None:
     console.print(
         f"gpnas {__version__}: searching {target} on {data.source} ({data.images['train']} images) "
         f"for {settings.budget_text} with {settings.slots} workers on {settings.device}\n"
-        f"rungs: {rungs}; first {first_candidates(ladder.wave, known)}, then one at a time, chosen out of thousands{warm}",
+        f"rungs: {rungs}; first {first_candidates(ladder.wave, known, settings.spread)}, then one at a time, "
+        f"chosen out of thousands; then the best are trained again with fresh seeds{warm}",
         highlight=False,
         soft_wrap=True,
     )

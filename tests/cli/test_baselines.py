@@ -99,15 +99,17 @@ def test_the_start_is_no_baseline_too(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("wave", "known", "words"),
+    ("wave", "known", "spread", "words"),
     [
-        (9, [], "9 candidates of all sizes"),
-        (9, ["gelan-t", "yolov9-t"], "9 candidates: gelan-t, yolov9-t and 7 of all sizes"),
-        (1, ["the start"], "1 candidates: the start"),
+        (9, [], True, "9 candidates of all sizes"),
+        (9, [], False, "9 candidates near the limits"),
+        (9, ["gelan-t", "yolov9-t"], True, "9 candidates: gelan-t, yolov9-t and 7 of all sizes"),
+        (4, ["gelan-t"], False, "4 candidates: gelan-t and 3 near the limits"),
+        (1, ["the start"], False, "1 candidates: the start"),
     ],
 )
-def test_the_first_wave_in_words(wave: int, known: list[str], words: str) -> None:
-    assert first_candidates(wave, known) == words
+def test_the_first_wave_in_words(wave: int, known: list[str], spread: bool, words: str) -> None:
+    assert first_candidates(wave, known, spread) == words
 
 
 def script(monkeypatch: pytest.MonkeyPatch, baseline: float, other: float) -> None:
@@ -156,7 +158,7 @@ def test_a_search_that_a_baseline_wins_says_that_it_found_nothing_better(
     run = tmp_path / "run"
     code, out, err = search(gpnas, run, "--budget", "4trials", "--data", data, "--max-flops", "20M")
     assert code == 0, err
-    assert "first 4 candidates: gelan-t, yolov9-t and 2 of all sizes, then one at a time" in out
+    assert "first 4 candidates: gelan-t, yolov9-t and 2 near the limits, then one at a time" in out
     shown = trials(gpnas, run)
     assert [(row["name"], row["trial"], row["ap"]) for row in shown["baselines"]] == [
         ("gelan-t", 0, 0.5),
@@ -213,7 +215,7 @@ def test_an_interrupted_search_goes_on_with_its_baselines_and_without_the_catalo
     monkeypatch.setattr("search_spaces.blueprint.open_catalogue", None)  # a call would fail
     code, out, err = gpnas("resume", run)
     assert code == 0, err
-    assert "first 6 candidates: gelan-t, yolov9-t and 4 of all sizes" in out
+    assert "first 6 candidates: gelan-t, yolov9-t and 4 near the limits" in out
     assert {**trials(gpnas, run), "run": "", "budget": {}} == {**trials(gpnas, whole), "run": "", "budget": {}}
 
 
@@ -239,7 +241,7 @@ def test_a_start_stays_the_start_beside_baselines(
     options = ("--budget", "5trials", "--data", data, "--max-flops", "20M", "--start", "yolov9-s", "--warm-start")
     code, out, err = search(gpnas, run, *options)
     assert code == 0, err
-    assert "baseline yolov9-t is left out" in out and "first 5 candidates: the start, gelan-t and 3 of all sizes" in out
+    assert "baseline yolov9-t is left out" in out and "first 5 candidates: the start, gelan-t and 3 near the limits" in out
     assert "chosen out of thousands; children start from weights of their parents (--warm-start)" in out
     assert [row["name"] for row in trials(gpnas, run)["baselines"]] == ["start", "gelan-t"]
     assert "; start 0.250 (" in out and ": +0.000, on rung 0 (30 epochs, 64 px), the highest that both completed" in out

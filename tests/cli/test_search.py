@@ -143,10 +143,12 @@ def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(
         "batch_size": 8,
         "seed": 5,
     }
-    head = out.splitlines()[:2]
+    assert out.startswith("a worker does 10.22G training FLOPs a second here\n")
+    head = out.splitlines()[1:3]
     assert head[0].endswith(f"searching gradient-path on {data} (4 images) for 3trials with 2 workers on cpu")
-    assert head[1].startswith("rungs: 30 epochs at 64 px, 60 epochs at 64 px, 120 epochs at 64 px; first 3 candidates of all")
-    assert head[1].endswith("chosen out of thousands") and "baseline" not in out
+    assert head[1].startswith("rungs: 30 epochs at 64 px, 60 epochs at 64 px, 120 epochs at 64 px; first 3 candidates near")
+    assert head[1].endswith("then the best are trained again with fresh seeds") and "baseline" not in out
+    assert "the search ended: all 3 candidates were trained\n" in out
 
     shown = trials(gpnas, run)
     assert shown["state"] == "done" and len(shown["trials"]) == 3

@@ -1,0 +1,58 @@
+"""The data of a run: where they are, what the journal keeps of them, and their images on the lowest rung.
+
+Imports of heavy libraries stand inside functions; app.py says why.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from gpnas.cli.options import absolute
+
+if TYPE_CHECKING:
+    from evaluators.data.open import DataSource
+    from evaluators.data.records import DetectionData
+    from gpnas.run.settings import DataFacts, RunSettings
+
+
+def load_images(settings: RunSettings, images: DetectionData) -> None:
+    """Decode the images of the lowest rung into the cache, from which the workers read them, and tell what is wrong with them.
+
+    Raises InputError, before the search starts, when too many are damaged or when the images do not fit into memory.
+    """
+    from evaluators.data.bank import check_memory
+    from evaluators.data.problems import check_problems
+    from evaluators.proxy import load_images
+
+    highest = settings.ladder.fidelities[-1]
+    count = round(len(images.splits["train"]) * highest.data_share) + len(images.splits["val"])
+    check_memory(count, highest.imgsz, settings.device, copies=settings.slots, option="--proxy-imgsz")
+    problems = load_images(images, settings.ladder.fidelities[0], settings.seed)
+    check_problems(settings.data.source, problems, settings.data.strict)
+    for problem in problems:
+        typer.echo(f"data: {problem}")
+
+
+def data_source(facts: DataFacts) -> DataSource:
+    """Where the data of a run are, and how its splits are chosen."""
+    from evaluators.data.open import DataSource
+
+    return DataSource(facts.source, facts.split, facts.val, facts.strict)
+
+
+def data_facts(source: DataSource, images: DetectionData) -> DataFacts:
+    """What a run keeps of its data."""
+    from evaluators.data.records import digest
+    from gpnas.run.settings import DataFacts
+
+    return DataFacts(
+        source=absolute(source.path),
+        digest=digest(images),
+        names=tuple(images.names),
+        images={split: len(records) for split, records in images.splits.items()},
+        split=source.split,
+        val=absolute(source.val),
+        strict=source.strict,
+    )
