@@ -196,7 +196,7 @@ def search_on_table(out: Path, max_flops: float) -> str:
         if spent >= SEARCH_EPOCHS:
             break
     full = [row for row, epochs in trained.items() if epochs == benchmark.epochs]
-    best = max(full, key=lambda row: float(benchmark.curves[row, -1]))
+    best = max(full, key=lambda row: float(benchmark.curves[0, row, -1]))
     count = len(benchmark.candidates)
     print(f"{count} detectors under {max_flops / 1e6:.0f}M FLOPs; {spent} epochs on {len(trained)} of them")
     return benchmark.candidates[best].hash

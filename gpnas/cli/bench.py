@@ -181,18 +181,20 @@ def bench_growth(
 def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> DetectorBenchmark:
     """The detectors in `folder` that were trained on `data`, without the catalogue's and without the first `skip_first`.
 
-    Raises InputError if fewer than FEWEST_DETECTORS are left.
+    They have the trainings of all seeds from 0 on, up to the first seed that no detector has. Raises InputError if fewer than
+    FEWEST_DETECTORS are left.
     """
-    import numpy as np
+    import itertools
 
     from evaluators.tabular import read_curves
-    from gpnas.bench.detector_benchmark import DetectorBenchmark
+    from gpnas.bench.detector_benchmark import DetectorBenchmark, curves_by_seed
     from search_spaces.gp_bench import read_detectors
     from search_spaces.tabular import TabularSpace
 
-    curves = read_curves(folder / "trainings.jsonl", data)
+    by_seed = (read_curves(folder / "trainings.jsonl", data, seed) for seed in itertools.count())
+    seeds = list(itertools.takewhile(bool, by_seed))
     searchable = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices]
-    rows = [row for row in searchable[skip_first:] if row.candidate.hash in curves]
+    rows = [row for row in searchable[skip_first:] if seeds and row.candidate.hash in seeds[0]]
     if len(rows) < FEWEST_DETECTORS:
         left = f"{len(rows)} detectors trained on {data} are left after the first {skip_first}"
         raise InputError(f"--table {folder}: {left}; {FEWEST_DETECTORS} are needed")
@@ -202,7 +204,9 @@ def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> Det
         [row.choices for row in rows],
         [row.features for row in rows],
         [row.macs for row in rows],
-        np.array([curves[row.candidate.hash].ap for row in rows]),
+        curves_by_seed(
+            [{name: curve.ap for name, curve in curves.items()} for curves in seeds], [row.candidate.hash for row in rows]
+        ),
         rows[0].imgsz,
     )
 
