@@ -56,6 +56,7 @@ def controlled(
     pending: int = 0,
     policy: Policy | None = None,
     told: Sequence[float] | None = None,  # of each row: the AP that the controller is told in place of the measured one
+    baselines: Sequence[tuple[str, Candidate]] = (),  # rows of the benchmark, with names
 ) -> Search:
     """The controller. Each decision lacks the results of the last `pending` evaluations."""
     rows = {candidate.hash: i for i, candidate in enumerate(benchmark.candidates)}
@@ -75,6 +76,7 @@ def controlled(
         pool=pool,
         describe=describe,
         cost=benchmark.cost,
+        baselines=baselines,
         policy=policy or Policy(),
     )
     while suggestions := controller.ask(1):

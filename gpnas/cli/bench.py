@@ -178,8 +178,9 @@ def bench_growth(
         write_text(out / f"sources-{title.lower()}.svg", sources_svg(graph, 2, f"{title}: gradient sources"))
 
 
-def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> DetectorBenchmark:
-    """The detectors in `folder` that were trained on `data`, without the catalogue's and without the first `skip_first`.
+def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0, *, catalogue: bool = False) -> DetectorBenchmark:
+    """The detectors in `folder` that were trained on `data`, without the first `skip_first`, and without the catalogue's or,
+    with `catalogue`, with them.
 
     They have the trainings of all seeds from 0 on, up to the first seed that no detector has. Raises InputError if fewer than
     FEWEST_DETECTORS are left.
@@ -193,7 +194,7 @@ def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> Det
 
     by_seed = (read_curves(folder / "trainings.jsonl", data, seed) for seed in itertools.count())
     seeds = list(itertools.takewhile(bool, by_seed))
-    searchable = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices]
+    searchable = [row for row in read_detectors(folder / "detectors.jsonl") if catalogue or row.choices]
     rows = [row for row in searchable[skip_first:] if seeds and row.candidate.hash in seeds[0]]
     if len(rows) < FEWEST_DETECTORS:
         left = f"{len(rows)} detectors trained on {data} are left after the first {skip_first}"
