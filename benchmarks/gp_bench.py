@@ -32,6 +32,7 @@ from gpnas.bench.strategies import replay
 from gpnas.cli.bench import read_detector_benchmark
 from gpnas.files import append_line, read_lines, write_lines
 from gpnas.paths.features import FEATURES
+from gpnas.paths.score import detector_score
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
@@ -130,6 +131,8 @@ def predictor(name: str, row: dict[str, Any], scores: dict[str, Any]) -> float:
     """The value of one of RANKED. row: of detectors.jsonl. scores: the row of zero_cost.jsonl."""
     if name == "fused flops":
         return float(row["cost"]["flops"])
+    if name == "detector_score":  # files that were written before this feature lack it
+        return detector_score(row["cost"]["flops"], row["features"]["longest_shortest"])
     return float(scores[name] if name in COMPARATORS else row["features"][name])
 
 
