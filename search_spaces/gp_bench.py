@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from gpnas.errors import GpnasError
 from gpnas.files import read_lines
-from gpnas.paths.score import detector_score
 from gpnas.search.trial import Candidate
 from search_spaces.architecture import candidate, read_architecture
 from search_spaces.choices import choices_of
@@ -51,7 +50,5 @@ def read_detectors(path: Path) -> list[BenchmarkDetector]:
             )
         choices = choices_of(architecture) if isinstance(architecture, Genotype) else {}
         cost = line["cost"]
-        # Files that were written before this feature lack it.
-        features = {"detector_score": detector_score(cost["flops"], line["features"]["longest_shortest"])} | line["features"]
-        detectors.append(BenchmarkDetector(rebuilt, choices, line["origin"], features, cost["macs"], cost["imgsz"]))
+        detectors.append(BenchmarkDetector(rebuilt, choices, line["origin"], line["features"], cost["macs"], cost["imgsz"]))
     return detectors

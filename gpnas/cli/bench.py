@@ -182,13 +182,15 @@ def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0, *, cat
     """The detectors in `folder` that were trained on `data`, without the first `skip_first`, and without the catalogue's or,
     with `catalogue`, with them.
 
-    They have the trainings of all seeds from 0 on, up to the first seed that no detector has. Raises InputError if fewer than
+    They have the trainings of all seeds from 0 on, up to the first seed that no detector has. The detector score is computed
+    from other figures where the file lacks it, which was written before there was one. Raises InputError if fewer than
     FEWEST_DETECTORS are left.
     """
     import itertools
 
     from evaluators.tabular import read_curves
     from gpnas.bench.detector_benchmark import DetectorBenchmark, curves_by_seed
+    from gpnas.paths.score import detector_score
     from search_spaces.gp_bench import read_detectors
     from search_spaces.tabular import TabularSpace
 
@@ -203,7 +205,7 @@ def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0, *, cat
         TabularSpace,
         [row.candidate for row in rows],
         [row.choices for row in rows],
-        [row.features for row in rows],
+        [{"detector_score": detector_score(2 * row.macs, row.features["longest_shortest"])} | {**row.features} for row in rows],
         [row.macs for row in rows],
         curves_by_seed(
             [{name: curve.ap for name, curve in curves.items()} for curves in seeds], [row.candidate.hash for row in rows]
