@@ -222,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", nargs="?", type=Path, default=Path("benchmarks/gp-bench"))
     parser.add_argument("--searches", type=int, default=300)
+    parser.add_argument("--like-cost", type=float, default=1.4, help="candidates cost at least the limit divided by this")
     parser.add_argument(
         "--all-seeds", action="store_true", help=f"confirm with up to {MOST_SEEDS} fresh seeds, not {FRESH_SEEDS}"
     )
@@ -238,6 +239,8 @@ def main() -> None:
         f"{len(games)} tables of {len(games[0].truth) - 1} candidates; GELAN-T's true AP {own.mean():.3f} +- {own.std():.3f}"
     )
     console.print(f"any candidate wins: {share((gains >= MARGIN).tolist())}; the best is ahead by {gains.mean():.3f} (mean)")
+    ends = np.median([game.trace[-1].spent for game in games])
+    console.print(f"our controller has trained all that it would train after {ends:.0f} epochs (median)")
     by_name = strategies(MOST_SEEDS if arguments.all_seeds else FRESH_SEEDS)
     gaps = {  # true AP of the named row less GELAN-T's
         name: np.array([[game.truth[pick(game, budget)] - game.truth[-1] for budget in BUDGETS] for game in games])
