@@ -87,14 +87,13 @@ def rungs(budget: int, candidates: int, epochs: int) -> tuple[int, int, int]:
     """How many candidates successive halving trains for a quarter, half and all of the `epochs`: a third is promoted, or more
     where the budget pays for more than that with all candidates."""
     quarter, half = epochs // 4, epochs // 2
-    first = max(1, min(candidates, int(budget / (quarter + quarter / 3 + half / 9))))
-    best = (first, 0, 0)
-    for share in np.linspace(1 / 3, 1, 200):
-        middle = round(share * first)
-        top = round(share * middle)
-        if quarter * first + quarter * middle + half * top <= budget:
-            best = (first, middle, top)
-    return best
+    for first in range(min(candidates, budget // quarter), 0, -1):
+        for share in np.linspace(1, 1 / 3, 200):
+            middle = round(share * first)
+            top = round(share * middle)
+            if quarter * (first + middle) + half * top <= budget:
+                return first, middle, top
+    return 1, 0, 0
 
 
 def halving(game: Game, budget: int) -> list[int]:
