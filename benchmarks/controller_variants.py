@@ -10,6 +10,7 @@ the others.
 import argparse
 import functools
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,8 +38,32 @@ def with_policy(policy: Policy) -> Strategy[DetectorBenchmark]:
 
 def with_encoding(benchmark: DetectorBenchmark, seed: int) -> Search:
     """The controller on the features and the one-hot encoding of the choices."""
-    both = [{**features, **choices} for features, choices in zip(benchmark.features, benchmark.encoding(), strict=True)]
-    yield from controlled(benchmark, seed, both)
+    yield from controlled(benchmark, seed, joined(benchmark.features, benchmark.encoding()))
+
+
+def with_operation_counts(benchmark: DetectorBenchmark, seed: int) -> Search:
+    """The controller on the features and the operation counts."""
+    yield from controlled(benchmark, seed, joined(benchmark.features, operation_counts(benchmark)))
+
+
+def operation_counts_alone(benchmark: DetectorBenchmark, seed: int) -> Search:
+    """The controller on operation counts and live parameters, with the same prior."""
+    sizes = [{name: row[name] for name in ("live_params", "detector_score")} for row in benchmark.features]
+    yield from controlled(benchmark, seed, joined(operation_counts(benchmark), sizes))
+
+
+def operation_counts(benchmark: DetectorBenchmark) -> list[dict[str, float]]:
+    """How many operations of each kind, and layers of each kernel and stride, the graph of each row has."""
+    counts = [
+        Counter(f"{op.kind} {op.kernel} {op.stride}" if op.weighted else op.kind for op in candidate.graph.ops)
+        for candidate in benchmark.candidates
+    ]
+    kinds = sorted({kind for row in counts for kind in row})
+    return [{kind: float(row[kind]) for kind in kinds} for row in counts]
+
+
+def joined(first: Sequence[Mapping[str, float]], second: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
+    return [{**own, **other} for own, other in zip(first, second, strict=True)]
 
 
 def largest(value: Callable[[Mapping[str, float]], float]) -> Pick:
@@ -48,6 +73,10 @@ def largest(value: Callable[[Mapping[str, float]], float]) -> Pick:
 
 def score(features: Mapping[str, float]) -> float:
     return features["score"]
+
+
+def detector_score(features: Mapping[str, float]) -> float:
+    return features["detector_score"]
 
 
 def minus_longest_shortest(features: Mapping[str, float]) -> float:
@@ -60,6 +89,18 @@ def farthest(proposals: Sequence[Proposal], chosen: Sequence[Proposal], rng: ran
     before, own = rows[: len(chosen)], rows[len(chosen) :]
     gaps = [min((np.linalg.norm(row - other) for other in before), default=-np.abs(row).sum()) for row in own]
     return proposals[int(np.argmax(gaps))]
+
+
+class WithoutPrior(Surrogate):
+    """A surrogate that knows no prior."""
+
+    def predict(self, features: Floats, prior: Floats) -> tuple[Floats, Floats]:
+        return super().predict(features, np.zeros_like(prior))
+
+
+def fit_without_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+    fitted = fit(features, np.zeros_like(prior), scores)
+    return WithoutPrior(fitted.process, fitted.slope, fitted.best, fitted.trained)
 
 
 class ScoreAsPrior(Surrogate):
@@ -76,8 +117,10 @@ def fit_with_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate
 
 
 def fit_without_linear_kernel(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-    kernel = most_likely(features, scores, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS)
-    return Surrogate(condition(kernel, features, scores), 0.0, float(scores.max()), len(scores))
+    slope = fit(features, prior, scores).slope
+    residuals = scores - slope * prior
+    kernel = most_likely(features, residuals, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS)
+    return Surrogate(condition(kernel, features, residuals), slope, float(scores.max()), len(scores))
 
 
 NEVER = 2**62
@@ -87,12 +130,16 @@ VARIANTS: dict[str, Strategy[DetectorBenchmark]] = {
     "all for the area": with_policy(Policy(best_turn=NEVER)),
     "all for the best AP": with_policy(Policy(best_turn=1)),
     "first by score": with_policy(Policy(pick=largest(score))),
+    "first by detector score": with_policy(Policy(pick=largest(detector_score))),
     "first by shortest longest path": with_policy(Policy(pick=largest(minus_longest_shortest))),
     "first far apart": with_policy(Policy(pick=farthest)),
+    "no prior": with_policy(Policy(fit=fit_without_prior)),
     "score as prior": with_policy(Policy(fit=fit_with_prior)),
     "score first and as prior": with_policy(Policy(pick=largest(score), fit=fit_with_prior)),
     "no linear kernel": with_policy(Policy(fit=fit_without_linear_kernel)),
     "features and encoding": with_encoding,
+    "features and operation counts": with_operation_counts,
+    "operation counts, same prior": operation_counts_alone,
     "encoding alone": without_paths,
     "random": random_search,
 }

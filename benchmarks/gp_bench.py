@@ -34,6 +34,7 @@ from gpnas.bench.strategies import replay
 from gpnas.cli.bench import read_detector_benchmark
 from gpnas.files import append_line, read_lines, write_lines
 from gpnas.paths.features import FEATURES
+from gpnas.paths.score import detector_score
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
@@ -133,6 +134,8 @@ def predictor(name: str, row: dict[str, Any], scores: dict[str, Any]) -> float:
     """The value of one of RANKED. row: of detectors.jsonl. scores: the row of zero_cost.jsonl."""
     if name == "fused flops":
         return float(row["cost"]["flops"])
+    if name == "detector_score":  # files that were written before this feature lack it
+        return detector_score(row["cost"]["flops"], row["features"]["longest_shortest"])
     return float(scores[name] if name in COMPARATORS else row["features"][name])
 
 
@@ -195,7 +198,7 @@ def search_on_table(out: Path, max_flops: float) -> str:
         if spent >= SEARCH_EPOCHS:
             break
     full = [row for row, epochs in trained.items() if epochs == benchmark.epochs]
-    best = max(full, key=lambda row: float(benchmark.curves[row, -1]))
+    best = max(full, key=lambda row: float(benchmark.curves[0, row, -1]))
     count = len(benchmark.candidates)
     print(f"{count} detectors under {max_flops / 1e6:.0f}M FLOPs; {spent} epochs on {len(trained)} of them")
     return benchmark.candidates[best].hash

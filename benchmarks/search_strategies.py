@@ -9,7 +9,8 @@ one more row for each rival. `--searches` are those of each strategy. Optuna is 
 Rivals run with their defaults, except that populations are 10 because budgets are about 100 trainings. A training that a
 rival asks for again is answered and costs nothing. A benchmark of detectors holds few of all possible choices, so a rival's
 proposal becomes the nearest row, in number of differing choices, that is not trained yet. On detectors TPE and NSGA-II are
-told AP and log2 MACs. NNI's tuner has one objective and is told AP.
+told AP and log2 MACs. NNI's tuner has one objective and is told AP. Beside them stand bounds, which know the mean AP of all
+seeds (`detector_strategies.BOUNDS`).
 """
 
 import argparse
@@ -136,6 +137,7 @@ DETECTORS: dict[str, Strategy[DetectorBenchmark]] = detector_strategies.STRATEGI
     "Optuna TPE": detectors_by_optuna("tpe"),
     "Optuna NSGA-II": detectors_by_optuna("nsga-ii"),
     "NNI evolution": detectors_by_nni,
+    **detector_strategies.BOUNDS,
 }
 
 

@@ -94,6 +94,6 @@ def regrets(strategy: Strategy[AccuracyBenchmark], benchmark: AccuracyBenchmark,
 
 
 def _regret_curve(search: Search, accuracy: Floats, evaluations: int) -> Floats:
-    reached = [float(accuracy[training.row]) for training in replay(search, accuracy[:, None], evaluations)]
+    reached = [float(accuracy[training.row]) for training in replay(search, accuracy[None, :, None], evaluations)]
     reached += [max(reached)] * (evaluations - len(reached))
     return np.asarray(np.max(accuracy) - np.maximum.accumulate(reached), dtype=np.float64)

@@ -2,6 +2,9 @@
 
 benchmark = DetectorBenchmark(TabularSpace, candidates, choices, features, macs, curves, imgsz=128)
 benchmark.dominated_area([3, 8]), benchmark.best_ap([3, 8])
+
+A detector may have been trained from several seeds. A search sees the training of one seed at a time; how good its rows are is
+judged by the mean of all seeds, because one training says little: with another seed AP differs by up to .05.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class DetectorBenchmark:
     choices: Sequence[Choices]
     features: Sequence[Mapping[str, float]]  # by name
     macs: Sequence[float]  # of one image of imgsz x imgsz pixels
-    curves: Floats  # (rows, epochs), AP after each epoch
+    curves: Floats  # (seeds, rows, epochs), AP after each epoch; NaN where a row was not trained with a seed, never for seed 0
     imgsz: int  # pixels
     known_costs: dict[str, Cost] = field(default_factory=dict, compare=False, repr=False)  # by hash; subsets share it
 
@@ -43,13 +46,18 @@ class DetectorBenchmark:
     @property
     def epochs(self) -> int:
         """Epochs of a full training."""
-        return int(self.curves.shape[1])
+        return int(self.curves.shape[2])
+
+    @functools.cached_property
+    def mean_ap(self) -> Floats:
+        """(rows,): AP after full training, the mean of the seeds that each row has."""
+        return np.asarray(np.nanmean(self.curves[:, :, -1], axis=0), dtype=np.float64)
 
     def subset(self, rows: Sequence[int]) -> DetectorBenchmark:
         """A benchmark of these rows alone."""
         candidates, choices = [self.candidates[i] for i in rows], [self.choices[i] for i in rows]
         features, macs = [self.features[i] for i in rows], [self.macs[i] for i in rows]
-        curves = self.curves[list(rows)]
+        curves = self.curves[:, list(rows)]
         return DetectorBenchmark(self.make_space, candidates, choices, features, macs, curves, self.imgsz, self.known_costs)
 
     def cost(self, candidate: Candidate) -> Cost:
@@ -66,21 +74,30 @@ class DetectorBenchmark:
         ]
 
     def final_ap(self) -> AccuracyBenchmark:
-        """The AP after full training as the only objective. Where a label has no effect, "None" is its value."""
+        """The AP after full training with seed 0 as the only objective. Where a label has no effect, "None" is its value."""
         labels = sorted({label for choices in self.choices for label in choices})
         choices = [tuple(str(choices.get(label)) for label in labels) for choices in self.choices]
-        return accuracy_benchmark(choices, self.features, self.curves[:, -1])
+        return accuracy_benchmark(choices, self.features, self.curves[0, :, -1])
 
     def dominated_area(self, rows: Sequence[int]) -> float:
-        """The area between AP and log2 MACs that `rows` dominate when they are fully trained.
+        """The area between AP and log2 MACs that `rows` dominate when they are fully trained, by the mean AP of their seeds.
 
         It ends at an AP of 0 and at twice the largest MACs of the benchmark. MACs below 1 / SIZE_RANGE of the largest count as
         that much.
         """
         costs = np.maximum(np.log2(self.macs), np.log2(max(self.macs) / SIZE_RANGE))
-        points = [(float(self.curves[i, -1]), float(costs[i])) for i in rows]
+        points = [(float(self.mean_ap[i]), float(costs[i])) for i in rows]
         return dominated_area(points, 0.0, float(costs.max()) + 1)
 
     def best_ap(self, rows: Sequence[int]) -> float:
-        """The highest AP of `rows` when they are fully trained, whatever their MACs."""
-        return float(self.curves[list(rows), -1].max())
+        """The highest AP of `rows` when they are fully trained, each the mean of its seeds, whatever their MACs."""
+        return float(self.mean_ap[list(rows)].max())
+
+
+def curves_by_seed(
+    seeds: Sequence[Mapping[str, Sequence[float]]],  # AP after each epoch, by hash, for each seed
+    hashes: Sequence[str],  # of the rows; each is among the trainings of seed 0
+) -> Floats:
+    """(seeds, rows, epochs): AP after each epoch; NaN where a row was not trained with a seed."""
+    missing = np.full(len(seeds[0][hashes[0]]), np.nan)
+    return np.array([[curves.get(name, missing) for name in hashes] for curves in seeds], dtype=np.float64)

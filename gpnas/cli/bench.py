@@ -178,21 +178,26 @@ def bench_growth(
         write_text(out / f"sources-{title.lower()}.svg", sources_svg(graph, 2, f"{title}: gradient sources"))
 
 
-def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> DetectorBenchmark:
-    """The detectors in `folder` that were trained on `data`, without the catalogue's and without the first `skip_first`.
+def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0, *, catalogue: bool = False) -> DetectorBenchmark:
+    """The detectors in `folder` that were trained on `data`, without the first `skip_first`, and without the catalogue's or,
+    with `catalogue`, with them.
 
-    Raises InputError if fewer than FEWEST_DETECTORS are left.
+    They have the trainings of all seeds from 0 on, up to the first seed that no detector has. The detector score is computed
+    from other figures where the file lacks it, which was written before there was one. Raises InputError if fewer than
+    FEWEST_DETECTORS are left.
     """
-    import numpy as np
+    import itertools
 
     from evaluators.tabular import read_curves
-    from gpnas.bench.detector_benchmark import DetectorBenchmark
+    from gpnas.bench.detector_benchmark import DetectorBenchmark, curves_by_seed
+    from gpnas.paths.score import detector_score
     from search_spaces.gp_bench import read_detectors
     from search_spaces.tabular import TabularSpace
 
-    curves = read_curves(folder / "trainings.jsonl", data)
-    searchable = [row for row in read_detectors(folder / "detectors.jsonl") if row.choices]
-    rows = [row for row in searchable[skip_first:] if row.candidate.hash in curves]
+    by_seed = (read_curves(folder / "trainings.jsonl", data, seed) for seed in itertools.count())
+    seeds = list(itertools.takewhile(bool, by_seed))
+    searchable = [row for row in read_detectors(folder / "detectors.jsonl") if catalogue or row.choices]
+    rows = [row for row in searchable[skip_first:] if seeds and row.candidate.hash in seeds[0]]
     if len(rows) < FEWEST_DETECTORS:
         left = f"{len(rows)} detectors trained on {data} are left after the first {skip_first}"
         raise InputError(f"--table {folder}: {left}; {FEWEST_DETECTORS} are needed")
@@ -200,9 +205,11 @@ def read_detector_benchmark(folder: Path, data: str, skip_first: int = 0) -> Det
         TabularSpace,
         [row.candidate for row in rows],
         [row.choices for row in rows],
-        [row.features for row in rows],
+        [{"detector_score": detector_score(2 * row.macs, row.features["longest_shortest"])} | {**row.features} for row in rows],
         [row.macs for row in rows],
-        np.array([curves[row.candidate.hash].ap for row in rows]),
+        curves_by_seed(
+            [{name: curve.ap for name, curve in curves.items()} for curves in seeds], [row.candidate.hash for row in rows]
+        ),
         rows[0].imgsz,
     )
 

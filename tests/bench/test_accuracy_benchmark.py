@@ -18,9 +18,9 @@ def test_one_hot_encoding_by_hand() -> None:
     assert encoding.tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1], [1, 0, 0, 1, 0], [0, 1, 1, 0, 0]]
 
 
-def test_features_become_ranks_and_three_of_them_are_left_out() -> None:
-    left_out = {"flops", "duplicated_share", "auxiliary_only"}
-    assert set(SURROGATE_FEATURES) == set(FEATURES) - left_out and len(SURROGATE_FEATURES) == len(FEATURES) - 3
+def test_features_become_ranks_and_four_of_them_are_left_out() -> None:
+    left_out = {"flops", "duplicated_share", "auxiliary_only", "detector_score"}
+    assert set(SURROGATE_FEATURES) == set(FEATURES) - left_out and len(SURROGATE_FEATURES) == len(FEATURES) - 4
     features = [{name: k * value for k, name in enumerate(FEATURES, start=1)} for value in (5.0, -1.0, 2.0)]
     benchmark = accuracy_benchmark([("a",), ("b",), ("c",)], features, np.array([7.0, 8.0, 9.0]))
     # Ranks 3, 1, 2 of three candidates are 3/4, 1/4, 2/4, minus the mean 1/2, times sqrt(12).

@@ -7,7 +7,7 @@ import pytest
 
 from gpnas.bench.strategies import MOST_REPEATS, POPULATION, Query, Search, Training, evolve, in_order, replay
 
-CURVES = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], [0.15, 0.25, 0.35, 0.45]])
+CURVES = np.array([[[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8], [0.15, 0.25, 0.35, 0.45]]])  # one seed
 
 
 def scripted(queries: list[tuple[int, int]], answers: list[float]) -> Search:
@@ -23,6 +23,28 @@ def test_a_search_pays_for_the_epochs_that_a_row_has_not_had() -> None:
     # 1 + 4 + 0 + 0 + 0 + 2 epochs; then 2 are left, and the next query costs 4.
     assert trainings == [Training(0, 1, 1), Training(1, 4, 5), Training(0, 3, 7)]
     assert answers == [0.1, 0.8, 0.1, 0.6, 0.8, 0.3]
+
+
+def test_another_seed_of_a_row_costs_all_of_its_epochs() -> None:
+    curves = np.concatenate([CURVES, CURVES + 0.01])
+    curves[1, 2] = np.nan
+    answers: list[float] = []
+
+    def search() -> Search:
+        for query in (Query(0, 4), Query(0, 2, seed=1), Query(0, 3, seed=1), Query(0, 4), Query(2, 4)):
+            answers.append((yield query))
+
+    trainings = list(replay(search(), curves, 11))
+    assert trainings == [Training(0, 4, 4), Training(0, 2, 6, 1), Training(0, 3, 7, 1), Training(2, 4, 11)]
+    assert answers == pytest.approx([0.4, 0.21, 0.31, 0.4, 0.45])
+
+
+@pytest.mark.parametrize("query", [Query(2, 1, 1), Query(0, 1, 2)])
+def test_a_training_that_the_table_lacks_is_refused(query: Query) -> None:
+    curves = np.concatenate([CURVES, CURVES])
+    curves[1, 2] = np.nan
+    with pytest.raises(ValueError, match=f"no training of row {query.row} with seed {query.seed} for 1 epochs"):
+        list(replay(iter([query]), curves, 8))  # type: ignore[arg-type]
 
 
 def test_a_search_ends_with_the_budget_and_with_its_last_query() -> None:
@@ -48,7 +70,7 @@ def test_a_new_training_sets_the_count_of_repeats_to_zero() -> None:
 
 
 def test_in_order_trains_every_row_in_full() -> None:
-    assert list(in_order(np.array([7, 2, 5]), 4)) == [(7, 4), (2, 4), (5, 4)]
+    assert list(in_order(np.array([7, 2, 5]), 4)) == [Query(7, 4), Query(2, 4), Query(5, 4)]
 
 
 def test_evolution_by_hand() -> None:
@@ -76,4 +98,4 @@ def test_evolution_by_hand() -> None:
     # Positions 1, 2, 3 are rows 2, 3, 4: row 3 wins. Then positions 9, 2, 0 are rows 26, 4, 2: row 26 wins.
     # Then positions 9, 1, 2 are rows 72, 4, 5: row 72 wins.
     assert parents == [3, 3, 3, 26, 72] and sizes == [POPULATION] * 5
-    assert queries == [*((row, 8) for row in range(10)), (26, 8), (26, 8), (72, 8), (164, 8)]
+    assert queries == [Query(row, 8) for row in (*range(10), 26, 26, 72, 164)]

@@ -9,7 +9,7 @@ import pytest
 from gpnas.graph.graph import Graph, GraphBuilder
 from gpnas.paths.flows import POOLING_DISCOUNT
 from gpnas.paths.gradient_paths import gradient_paths
-from gpnas.paths.score import COMBINATIONS_WEIGHT, capacity, score_of
+from gpnas.paths.score import COMBINATIONS_WEIGHT, capacity, detector_score, score_of
 
 
 def twins(pool: bool = False, joined: str = "add", act: bool = False) -> Graph:
@@ -57,3 +57,14 @@ def test_the_score_takes_an_iterator_of_layers() -> None:
 
 def test_a_network_without_live_layers_has_the_lowest_score() -> None:
     assert score_of(twins(), []) == -math.inf
+
+
+def test_the_detector_score_by_hand() -> None:
+    assert detector_score(math.e**20, 8) == pytest.approx(20 - 6 * math.log(2))
+    # Four times the FLOPs make up for a path that is twice as long.
+    assert detector_score(4e7, 14) == pytest.approx(detector_score(1e7, 7))
+
+
+@pytest.mark.parametrize(("flops", "longest_shortest"), [(1e6, 0), (0, 3)])
+def test_a_network_without_live_layers_has_the_lowest_detector_score(flops: float, longest_shortest: float) -> None:
+    assert detector_score(flops, longest_shortest) == -math.inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -161,3 +162,28 @@ def test_gains_that_would_underflow_are_not_ties() -> None:
     proposals = [a_proposal("a", -3.0, 256), a_proposal("b", -2.0, 256), a_proposal("c", -1.0, 256)]
     assert chosen(proposals, fit=fit, for_best=True) == "c"
     assert chosen(proposals, fit=fit) == "c"
+
+
+def test_the_detector_score_is_the_prior_where_candidates_have_one() -> None:
+    """Ranks 1 to 3 of the scores 3, 5 and 9, over 4; the surrogate expects a slope of .9 for each unit of a prior, not .6."""
+    given: list[Floats] = []
+
+    class Recording(Given):
+        def predict(self, features: Floats, prior: Floats) -> tuple[Floats, Floats]:
+            given.append(prior)
+            return features[:, 0], np.full(len(features), 0.5)
+
+    def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+        given.append(prior)
+        return Recording(None, 0.0, 0.0, 2)  # type: ignore[arg-type]
+
+    def scored(thing: Any, score: float) -> Any:
+        return replace(thing, features={"x": 0.0, "detector_score": score})
+
+    trained = [(scored(a_trial(0, 0.0, 128), 5.0), 0.1), (scored(a_trial(1, 1.0, 512), 3.0), 0.3)]
+    chosen([scored(a_proposal("a", 0.5, 128), 9.0)], trained=trained, fit=fit)
+    unit = 12**0.5 * 0.6 / 0.9
+    assert given[0] == pytest.approx([0.0, -unit / 4]) and given[1] == pytest.approx([unit / 4])
+    given.clear()
+    chosen([a_proposal("a", 0.5, 128)], fit=fit)
+    assert [prior.tolist() for prior in given] == [[0.0, 0.0], [0.0]]
