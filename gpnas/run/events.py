@@ -33,8 +33,19 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """The search begins to confirm these trials with `seeds` fresh seeds each, or goes on with it in a new session.
+
+    trials: ids, the most important first. It may happen again with other trials: late results may change the leaders.
+    """
+
+    trials: tuple[int, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
 class Waiting:
     """All messages of the workers were handled; the loop decides next what else may start."""
 
 
-Event = Started | Progressed | Finished | Waiting
+Event = Started | Progressed | Finished | Confirming | Waiting
