@@ -43,9 +43,9 @@ def write_confirmed(run: Path) -> Journal:
     journal = Journal.create(run, run_settings(baselines={"gelan-t": "{}", "yolov9-t": "{}"}).to_json())
     for i, (origin, macs) in enumerate(zip(ORIGINS, MACS, strict=True)):
         journal.add_trial(TrialRow(i, f"hash{i}", f"width: {i}\n", origin, 0.5, 10 + i, macs))
-    for i, aps in enumerate(EXPLORED):
-        for rung, ap in enumerate(aps):
-            _evaluate(journal, i, rung, 0, ap)
+    for i, explored in enumerate(EXPLORED):
+        for rung, once in enumerate(explored):
+            _evaluate(journal, i, rung, 0, once)
     for i, of_seeds in FRESH.items():
         for number, ap in enumerate(of_seeds):
             for rung in (0, 1):

@@ -41,7 +41,7 @@ def comparison_lines(
     best, found = best_of(results), best_found(results)
     if best is None:
         return []
-    lines = [_nothing_better(best)] if best.trial.origin.is_known else []
+    lines = [_known_is_best(best, found)] if best.trial.origin.is_known else []
     lines += _tie(results, best)
     if found is not None:
         # Beside a confirmed AP, the AP of one training is not the best.
@@ -88,14 +88,14 @@ def _trials(count: int) -> str:
     return f"{count} trial" + ("" if count == 1 else "s")
 
 
-def _nothing_better(best: TrialResult) -> str:
-    """Plain words for a search that a known architecture won."""
-    name = best.trial.origin.name or "its start"
+def _known_is_best(best: TrialResult, found: TrialResult | None) -> str:
+    """Plain words for a search that a known architecture won, be it for want of a rival that is confirmed."""
+    name = f"{best.trial.origin.name or 'its start'}, which is trial {best.trial.id}"
     seeds = f", {best.seeds} fresh seeds" if best.confirmed else ""
-    return (
-        f"the search found nothing better than {name}, which is trial {best.trial.id}: AP {ap_text(best)}, "
-        f"{brief(best.trial.flops)} FLOPs{seeds}, {rung_text(best)}"
-    )
+    measured = f"AP {ap_text(best)}, {brief(best.trial.flops)} FLOPs{seeds}, {rung_text(best)}"
+    if best.confirmed and not (found is not None and found.confirmed):
+        return f"nothing that the search found was confirmed, so {name}, stays the best: {measured}"
+    return f"the search found nothing better than {name}: {measured}"
 
 
 def _tie(results: Sequence[TrialResult], best: TrialResult) -> list[str]:

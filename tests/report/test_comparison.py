@@ -161,6 +161,16 @@ def test_a_baseline_that_wins_by_its_fresh_seeds_is_named() -> None:
     assert told[1].endswith("; 3 and 2 fresh seeds on rung 2 (28 epochs, 192 px)") and "noise" not in told[1] and len(told) == 2
 
 
+def test_a_baseline_without_a_confirmed_rival_has_not_won() -> None:
+    told = comparison_lines([*explored({0: (0.1,), 5: (0.2,)}, GELAN, SMALL), fresh(GELAN, 0.42, 0.40)], [GELAN], is_over=True)
+    assert told == [
+        "nothing that the search found was confirmed, so gelan-t, which is trial 0, stays the best: AP 0.410 +- 0.014, "
+        "58.00M FLOPs, 2 fresh seeds, rung 2 (28 epochs, 192 px)",
+        "best found 0.200 (trial 5, 26.00M FLOPs); baseline gelan-t 0.100 (58.00M FLOPs): +0.100, on rung 0 (7 epochs, 96 px); "
+        "one training each",
+    ]
+
+
 def test_a_baseline_that_was_not_confirmed_is_compared_by_one_training_each() -> None:
     told = confirmed(fresh(GELAN, 0.32, 0.30), fresh(FOUND, 0.42, 0.40), others={12: (0.07, 0.9), 1: (0.06,)})
     assert told[1] == (

@@ -139,7 +139,7 @@ def test_confirmed_trials_have_bars_of_one_standard_error() -> None:
     assert len(bars) == 2 and len(paths) == 3  # one stands in the legend
     for bar, y, error in zip(bars, (y0, y1), (0.05, 0.025), strict=True):
         low, high = (float(part) for part in bar.split(" ")[1].split("M")[0].split("V"))
-        assert (low - y, y - high) == (pytest.approx(error * step, abs=0.2), pytest.approx(error * step, abs=0.2))
+        assert (low - y, y - high) == pytest.approx((error * step, error * step), abs=0.2)
 
 
 def test_a_trial_apart_on_the_same_rung_is_fainter_than_a_confirmed_one() -> None:

@@ -225,7 +225,7 @@ def test_a_result_has_the_means_over_its_seeds() -> None:
     evaluations = complete(0.2, ap50=0.4, ap_small=0.1), complete(0.4, ap50=0.7), complete(0.6, ap50=0.4)
     of_three = TrialResult(trial(0, 1), 2, FIDELITIES[2], evaluations, confirmed=True)
     assert of_three.metrics == {"ap": pytest.approx(0.4), "ap50": pytest.approx(0.5)}  # ap_small is not that of all seeds
-    assert (of_three.ap, of_three.seeds, of_three.deviation) == (pytest.approx(0.4), 3, pytest.approx(0.2))
+    assert (of_three.ap, of_three.seeds, of_three.deviation) == pytest.approx((0.4, 3, 0.2))
     assert of_three.point.ap == of_three.ap
 
 
@@ -262,14 +262,14 @@ def test_confirmed_trials_alone_are_ranked(confirmed: Journal) -> None:
         best, highest = best_of(results), highest_of(results)
         assert best is not None and best.trial.id == 3 and highest is not None and highest.trial.id == 2
         noise = noise_of(results)
-        assert noise is not None and (noise.deviation, noise.freedom) == (pytest.approx(math.sqrt(0.00017)), 5)
+        assert noise is not None and (noise.deviation, noise.freedom) == pytest.approx((math.sqrt(0.00017), 5))
 
 
 def test_confirmed_trials_are_compared_by_fresh_seeds_and_others_by_what_the_search_explored(confirmed: Journal) -> None:
     gelan, yolo = comparisons(all_results(confirmed), 3)
     assert gelan.difference == pytest.approx(0.405 - 0.37) and not gelan.is_tie
     half = 2.01505 * math.sqrt(0.00017 * 5 / 6)  # Student's t with 5 degrees of freedom, 5 % on each side
-    assert gelan.interval == (pytest.approx(0.035 - half, abs=1e-6), pytest.approx(0.035 + half, abs=1e-6))
+    assert gelan.interval == pytest.approx((0.035 - half, 0.035 + half), abs=1e-6)
     assert (yolo.known.trial.id, yolo.known.ap, yolo.found.ap, yolo.known.rung, yolo.full) == (1, 0.06, 0.11, 0, False)
     assert yolo.interval is None and not yolo.is_tie
 
