@@ -72,11 +72,11 @@ def front_svg(
     on_front = sorted((p for p in points if p.id in front), key=lambda p: p.flops)
     top = max(map(_level, points))
     parts.append(steps([(x(p.flops), y(p.ap)) for p in on_front], WIDTH - RIGHT, "front"))
-    parts += [_error_bar(p, p.error, x, y) for p in points if p.error is not None]
     for p in sorted(points, key=lambda p: (p.id in front, _level(p))):
         radius, opacity = rung_look(_level(p), top)
         style, opacity = ("on-front", max(opacity, 0.75)) if p.id in front else ("dot", opacity)
         parts.append(dot(x(p.flops), y(p.ap), _told(p), style, radius, opacity))
+    parts += [_error_bar(p, p.error, x, y) for p in points if p.error is not None]
     parts += _labels([*on_front, *(p for p in points if p.name and p.id not in front)], best, x, y)
     confirmed = [p for p in points if p.error is not None]
     counted = f"{len(points)} measured trials, " + (f"{len(confirmed)} of them confirmed, " if confirmed else "")
@@ -99,9 +99,9 @@ def _told(point: FrontPoint) -> str:
 
 
 def _error_bar(point: FrontPoint, error: float, x: Axis, y: Axis) -> str:
-    """One standard error up and down, not below AP 0."""
+    """One standard error up and down, not below AP 0. It lies over the mark and is wider, so that a small one is seen."""
     at, low, high = x(point.flops), y(max(0.0, point.ap - error)), y(point.ap + error)
-    ends = "".join(f"M{at - 4:.1f} {end:.1f}H{at + 4:.1f}" for end in (low, high))
+    ends = "".join(f"M{at - 7:.1f} {end:.1f}H{at + 7:.1f}" for end in (low, high))
     return f'<path class="error" d="M{at:.1f} {low:.1f}V{high:.1f}{ends}"/>'
 
 

@@ -169,10 +169,10 @@ def _headline(facts: _Facts) -> str:
     failed = sum(evaluation.state is TrialState.FAILED for evaluation in finished)
     tiles = []
     if best := facts.best:
-        seeds = f", mean of {best.seeds} fresh seeds" if best.confirmed else ""
+        seeds = "" if best.deviation is None else f"; +- {best.deviation:.3f} between {best.seeds} fresh seeds"
         trained = f"{best.fidelity.epochs} epochs at {best.fidelity.imgsz} px"
         tiles += [
-            ("best AP", ap_text(best), f"trial {best.trial.id}, {trained}{seeds}"),
+            ("best AP", f"{best.ap:.3f}", f"trial {best.trial.id}, {trained}{seeds}"),
             ("FLOPs", brief(best.trial.flops), f"at {settings.imgsz} px, fused"),
             ("parameters", brief(best.trial.params), "fused"),
         ]

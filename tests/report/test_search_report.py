@@ -324,7 +324,8 @@ def test_the_page_of_a_confirmed_search_ranks_means(confirmed_page: str) -> None
         ("4", "0.900", "1", "2", "", ""),
         ("5", "0.190", "1", "1", "", ""),
     ]
-    assert "<dd>0.405 +- 0.007</dd><dd class=note>trial 3, 28 epochs at 192 px, mean of 2 fresh seeds</dd>" in confirmed_page
+    tile = "<dd>0.405</dd><dd class=note>trial 3, 28 epochs at 192 px; +- 0.007 between 2 fresh seeds</dd>"
+    assert tile in confirmed_page
     assert "<p>Trial 3 (AP 0.405 +- 0.007, " in confirmed_page and "<p>Found 0.405 +- 0.007 (trial 3, " in confirmed_page
     assert "<p>Ranked: 3 trials confirmed by fresh seeds on rung 2 (28 epochs, 192 px); apart: 1 on rung 2, " in confirmed_page
 
