@@ -347,3 +347,13 @@ def test_fresh_seeds_are_no_progress_and_no_test_of_the_score(confirmed_page: st
     assert "best so far on rung 2" in "".join(progress.itertext())
     score = drawn(confirmed_page, "Score against AP")
     assert score.findtext(f"{SVG}desc") == "6 trials at rung 0"
+
+
+def test_a_lucky_fresh_seed_is_not_the_best_so_far(run: Path) -> None:
+    with Journal.create(run, run_settings().to_json()) as journal:
+        journal.add_trial(TrialRow(0, "hash0", "", Origin("sample"), 0.0, 1, 1))
+        for seed, ap in ((0, 0.5), (10, 0.75)):
+            journal.start_evaluation(0, 0, replace(LOW, seed=seed))
+            journal.finish_evaluation(0, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}), seed)
+    root = drawn(write_report(run).read_text(), "AP over time")
+    assert root.findtext(f"{SVG}desc") == "best AP 0.500 on rung 0 after 2 complete evaluations"
