@@ -228,7 +228,7 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
     from gpnas.report.search_report import write_report
     from gpnas.report.tables import open_console
     from gpnas.report.tracking import Tracker, front_row
-    from gpnas.run.results import all_results, best_of, front_of, trial_results
+    from gpnas.run.results import all_results, best_of, front_of, standing_name, trial_results
 
     console = open_console()
     controller, build = _controller(settings)
@@ -247,9 +247,14 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
         results = trial_results(journal)
         best = best_of(results)
         tracker.front([front_row(result) for result in front_of(results)])
-        compared = comparison_lines(all_results(journal), journal.trials())
+        compared = comparison_lines(all_results(journal), journal.trials(), is_over=journal.state == "done")
         tracker.finish(
-            {"best_ap": best.ap if best else None, "trials": len(results), "baselines": " | ".join(compared) or None}
+            {
+                "best_ap": best.ap if best else None,
+                "standing": standing_name(results) or None,
+                "trials": len(results),
+                "baselines": " | ".join(compared) or None,
+            }
         )
         report_path = write_report(run, build)
     if best is None:
@@ -354,17 +359,19 @@ def _announce(console: Console, settings: RunSettings) -> None:
 def _print_results(
     console: Console, run: Path, settings: RunSettings, results: list[TrialResult], best: TrialResult, compared: list[str]
 ) -> None:
+    from gpnas.report.comparison import ap_text, standing_line
     from gpnas.report.display import front_table
     from gpnas.run.results import front_of
 
     front = front_of(results)
     console.print(front_table(front, best, settings.imgsz))
-    for line in compared:
+    for line in (standing_line(results), *compared):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"{len(results)} candidates trained, {len(front)} on the front. Results:\n"
-        f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {best.ap:.3f})\n"
+        f"  {run}/best.yaml       the best architecture (trial {best.trial.id}, AP {ap_text(best)})\n"
         f"  {run}/pareto.csv      the front\n"
+        f"  {run}/trials.csv      every trial, ranked or not\n"
         f"  {run}/report.html     pictures and every trial",
         highlight=False,
         soft_wrap=True,
@@ -381,12 +388,13 @@ def _data_options(data: DataFacts) -> str:
 
 def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False) -> None:
     """Print the results of a run so far; works while the search goes on."""
-    from gpnas.report.comparison import comparison_lines
+    from gpnas.report.comparison import comparison_lines, standing_line
     from gpnas.report.display import front_table
     from gpnas.report.tables import open_console
     from gpnas.run.journal import Journal
-    from gpnas.run.results import all_results, best_of, front_of, summary, trial_results
+    from gpnas.run.results import all_results, best_of, front_of, trial_results
     from gpnas.run.settings import RunSettings
+    from gpnas.run.summary import summary
     from gpnas.units import clock
 
     with Journal.open(run, write=False) as journal:
@@ -401,7 +409,9 @@ def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print 
         )
         if results:
             open_console().print(front_table(front_of(results), best_of(results), settings.imgsz))
-        for line in [*comparison_lines(all_results(journal), journal.trials()), *trained_lines(run, journal, settings)]:
+            typer.echo(standing_line(results))
+        compared = comparison_lines(all_results(journal), journal.trials(), is_over=journal.state == "done")
+        for line in [*compared, *trained_lines(run, journal, settings)]:
             typer.echo(line)
 
 

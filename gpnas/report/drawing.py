@@ -123,6 +123,11 @@ def rung_look(rung: int, top: int) -> tuple[float, float]:
     return 3.5 + 2.0 * share, 0.3 + 0.6 * share
 
 
+def rung_legend(rungs: Sequence[int], top: int) -> list[tuple[str, str]]:
+    """Entries of a legend for marks of these rungs, which look as in `rung_look`."""
+    return [(f"mark dot {rung} {top}", f"rung {rung}") for rung in rungs]
+
+
 def steps(points: Sequence[tuple[float, float]], end: float, style: str) -> str:
     """A step line through points (pixels) from left to right: level until the next point, then up; it goes on to `end`."""
     if not points:
@@ -205,6 +210,8 @@ _DRAWING_STYLE = """
 .gpnas .on-front{fill:var(--front)}.gpnas .front{fill:none;stroke:var(--front);stroke-width:2}
 .gpnas [class^=line]{fill:none;stroke-width:1.8}
 .gpnas .best{fill:none;stroke:var(--ink);stroke-width:2}.gpnas .limit{stroke:var(--ink);stroke-dasharray:5 4}
+.gpnas .fresh{fill:var(--paper);stroke:var(--dot);stroke-width:1.4}
+.gpnas .error{fill:none;stroke:var(--ink);stroke-opacity:.65;stroke-width:1.4}
 """ + "".join(f".gpnas .line{k}{{stroke:{colour}}}" for k, colour in enumerate(_LINE_COLOURS))
 
 _PAGE_STYLE = """

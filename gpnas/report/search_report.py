@@ -1,7 +1,6 @@
 """The report of a run: one HTML page that loads nothing from elsewhere, and the Pareto front as an SVG.
 
 write_report(run)                                  # RUN/report.html and RUN/front.svg
-front_svg([FrontPoint(3, flops=2e9, ap=0.31, rung=2), ...], front=[3], best=3, max_flops=4e9)
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from gpnas.files import write_text
 from gpnas.graph.graph import Graph
-from gpnas.report.comparison import comparison_lines
+from gpnas.report.comparison import ap_text, comparison_lines, standing_line
 from gpnas.report.drawing import (
     BOTTOM,
     HEIGHT,
@@ -25,72 +24,34 @@ from gpnas.report.drawing import (
     RIGHT,
     TOP,
     WIDTH,
-    Axis,
     axis,
     dot,
     drawing,
     empty,
     frame,
     page,
+    rung_legend,
     rung_look,
-    short,
     steps,
     table,
 )
+from gpnas.report.front_drawing import FrontPoint, front_svg
 from gpnas.report.timeline import timeline_svg
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
-from gpnas.run.results import TrialResult, all_results, best_of, front_of, trial_results
+from gpnas.run.noise import Noise
+from gpnas.run.results import (
+    TrialResult,
+    all_results,
+    best_of,
+    front_of,
+    latest_explored,
+    noise_of,
+    standing,
+    trial_results,
+)
 from gpnas.run.settings import RunSettings
-from gpnas.search.trial import TrialState
+from gpnas.search.trial import FIRST_FRESH, TrialState
 from gpnas.units import brief, clock
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """A measured trial. flops: 2 x MACs of the fused network on one image. ap: in [0, 1], of the evaluation on `rung`. name: of
-    a baseline, by which the drawing labels it."""
-
-    id: int
-    flops: float
-    ap: float
-    rung: int = 0
-    name: str = ""
-
-
-def front_svg(
-    points: Sequence[FrontPoint],
-    *,
-    front: Collection[int],
-    best: int | None = None,
-    max_flops: float | None = None,
-    title: str = "AP over FLOPs",
-) -> str:
-    """A drawing of all measured trials, with the front as a step line, marks for the best trial and the limit, and the names of
-    baselines.
-
-    front, best: trial ids. Points of higher rungs are larger and more solid, because the AP of a low rung understates a
-    candidate.
-    """
-    if not points:
-        return empty(title, "no trial was measured")
-    limit = [] if max_flops is None else [max_flops]
-    x = axis([p.flops for p in points] + limit, LEFT, WIDTH - RIGHT, "FLOPs of the fused network (2 x MACs)", log=True)
-    y = axis([p.ap for p in points], HEIGHT - BOTTOM, TOP, "AP", floor=0.0)
-    parts = [frame(x, y)]
-    if max_flops is not None:
-        parts.append(_limit_line(x(max_flops), f"limit {short(max_flops)}"))
-    on_front = sorted((p for p in points if p.id in front), key=lambda p: p.flops)
-    top = max(p.rung for p in points)
-    parts.append(steps([(x(p.flops), y(p.ap)) for p in on_front], WIDTH - RIGHT, "front"))
-    for p in sorted(points, key=lambda p: (p.id in front, p.rung)):
-        name = f"trial {p.id}{f' ({p.name})' if p.name else ''}: AP {p.ap:.3f}, {brief(p.flops)} FLOPs, rung {p.rung}"
-        radius, opacity = rung_look(p.rung, top)
-        style, opacity = ("on-front", max(opacity, 0.75)) if p.id in front else ("dot", opacity)
-        parts.append(dot(x(p.flops), y(p.ap), name, style, radius, opacity))
-    parts += _labels([*on_front, *(p for p in points if p.name and p.id not in front)], best, x, y)
-    summary = f"{len(points)} measured trials, {len(on_front)} of them on the Pareto front"
-    legend = [("line front", "Pareto front"), *_rung_legend(sorted({p.rung for p in points}))]
-    return drawing(title, summary, parts, legend)
 
 
 def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path:
@@ -109,9 +70,12 @@ def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path
             trials=journal.trials(),
             evaluations=journal.evaluations(),
             results={result.trial.id: result for result in results},
+            standing={result.trial.id for result in standing(results)},
+            noise=noise_of(results),
             front=front_of(results),
             best=best_of(results),
-            compared=comparison_lines(all_results(journal), journal.trials()),
+            ranked=standing_line(results),
+            compared=comparison_lines(all_results(journal), journal.trials(), is_over=journal.state == "done"),
         )
     front = _front_drawing(facts)
     best_graph = build(facts.best.trial.genotype) if build and facts.best else None
@@ -122,7 +86,11 @@ def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path
 
 @dataclass(frozen=True)
 class _Facts:
-    """The content of a journal. elapsed: seconds. results: by trial id. compared: lines about the best beside the baselines."""
+    """The content of a journal.
+
+    elapsed: seconds. results: by trial id. standing: ids of the trials that are ranked. noise: of the confirmed trials. ranked:
+    a line about which trials are ranked. compared: lines about the best beside the baselines.
+    """
 
     run: str
     state: str
@@ -131,18 +99,27 @@ class _Facts:
     trials: list[TrialRow]
     evaluations: list[EvaluationRow]
     results: dict[int, TrialResult]
+    standing: set[int]
+    noise: Noise | None
     front: list[TrialResult]
     best: TrialResult | None
+    ranked: str
     compared: list[str]
 
 
 def _front_drawing(facts: _Facts) -> str:
     points = [
-        FrontPoint(i, result.trial.flops, result.ap, result.rung, _name(result.trial)) for i, result in facts.results.items()
+        FrontPoint(i, result.trial.flops, result.ap, result.rung, _name(result.trial), _error(result, facts.noise))
+        for i, result in facts.results.items()
     ]
     best = facts.best.trial.id if facts.best else None
     front = [result.trial.id for result in facts.front]
     return front_svg(points, front=front, best=best, max_flops=facts.settings.limits.max_flops)
+
+
+def _error(result: TrialResult, noise: Noise | None) -> float | None:
+    """The standard error of the mean of a confirmed trial, by the deviation that is pooled over all of them."""
+    return noise.deviation / math.sqrt(result.seeds) if noise and result.confirmed else None
 
 
 def _name(trial: TrialRow) -> str:
@@ -154,10 +131,10 @@ def _page(facts: _Facts, front: str, best_graph: Graph | None) -> str:
     sections = [
         f"<h1>{escape(facts.run)} <small>gpnas run, {escape(facts.state)}</small></h1>",
         _headline(facts),
-        *(f"<p>{escape(text[0].upper() + text[1:])}.</p>" for text in facts.compared),
+        *(f"<p>{escape(_sentence(text))}</p>" for text in facts.compared),
         front,
         "<h2>The Pareto front</h2>",
-        "<p>The AP of a trial is that of the highest rung that it completed. Rungs differ in epochs and image size.</p>",
+        f"<p>{escape(_sentence(facts.ranked))} {_RANKING}</p>",
         _front_table(facts),
         "<h2>Progress</h2>",
         _progress_drawing(facts.evaluations),
@@ -173,6 +150,18 @@ def _page(facts: _Facts, front: str, best_graph: Graph | None) -> str:
     return page(f"gpnas: {facts.run}", sections)
 
 
+_RANKING = (
+    "The front has ranked trials alone. The AP of a confirmed trial is the mean over fresh seeds, which had no part in its "
+    "choice, and +- is their standard deviation. The AP of another trial is that of the highest rung that it completed. Rungs "
+    "differ in epochs and image size, so their APs cannot be compared."
+)
+
+
+def _sentence(line: str) -> str:
+    """A line for a terminal as a sentence. "" for an empty one."""
+    return f"{line[0].upper()}{line[1:]}." if line else ""
+
+
 def _headline(facts: _Facts) -> str:
     settings = facts.settings
     finished = [row.evaluation for row in facts.evaluations if row.evaluation is not None]
@@ -180,8 +169,10 @@ def _headline(facts: _Facts) -> str:
     failed = sum(evaluation.state is TrialState.FAILED for evaluation in finished)
     tiles = []
     if best := facts.best:
+        seeds = "" if best.deviation is None else f"; +- {best.deviation:.3f} between {best.seeds} fresh seeds"
+        trained = f"{best.fidelity.epochs} epochs at {best.fidelity.imgsz} px"
         tiles += [
-            ("best AP", f"{best.ap:.3f}", f"trial {best.trial.id}, {best.fidelity.epochs} epochs at {best.fidelity.imgsz} px"),
+            ("best AP", f"{best.ap:.3f}", f"trial {best.trial.id}, {trained}{seeds}"),
             ("FLOPs", brief(best.trial.flops), f"at {settings.imgsz} px, fused"),
             ("parameters", brief(best.trial.params), "fused"),
         ]
@@ -204,8 +195,9 @@ def _front_table(facts: _Facts) -> str:
     rows = [
         (
             f"{result.trial.id}{' (best)' if result is facts.best else ''}",
-            f"{result.ap:.3f}",
-            _metric(result.evaluation.metrics, "ap50"),
+            ap_text(result),
+            str(result.seeds),
+            _metric(result.metrics, "ap50"),
             brief(result.trial.flops),
             brief(result.trial.params),
             f"{result.rung}: {result.fidelity.epochs} epochs, {result.fidelity.imgsz} px",
@@ -214,33 +206,54 @@ def _front_table(facts: _Facts) -> str:
         )
         for result in facts.front
     ]
-    return table(("trial", "AP", "AP50", "FLOPs", "params", "rung", "origin", "hash"), rows, text_from=5)
+    return table(("trial", "AP", "seeds", "AP50", "FLOPs", "params", "rung", "origin", "hash"), rows, text_from=6)
 
 
 def _trial_table(facts: _Facts) -> str:
     evaluations: dict[int, list[EvaluationRow]] = {}
     for row in facts.evaluations:
         evaluations.setdefault(row.trial_id, []).append(row)
-    rows = [_trial_row(trial, evaluations.get(trial.id, []), facts.results.get(trial.id)) for trial in facts.trials]
-    head = ("trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin")
-    return table(head, rows, text_from=7)
+    latest = latest_explored(facts.evaluations)
+    rows = [_trial_row(t, evaluations.get(t.id, []), latest.get(t.id), facts) for t in facts.trials]
+    head = ("trial", "AP", "seeds", "FLOPs", "params", "score", "seconds", "rung", "ranked", "state", "cause", "origin")
+    return table(head, rows, text_from=8)
 
 
-def _trial_row(trial: TrialRow, evaluations: Sequence[EvaluationRow], result: TrialResult | None) -> tuple[str, ...]:
-    last = max(evaluations, key=lambda row: row.rung, default=None)
-    end = last.evaluation if last else None
+def _trial_row(
+    trial: TrialRow, evaluations: Sequence[EvaluationRow], latest: EvaluationRow | None, facts: _Facts
+) -> tuple[str, ...]:
+    """latest: the trial's evaluation on its highest rung, of those with which the search explored."""
+    result = facts.results.get(trial.id)
+    is_confirmed = result is not None and result.confirmed
+    rung = str(result.rung) if result is not None and is_confirmed else str(latest.rung) if latest else ""
+    state = TrialState.COMPLETE if is_confirmed else latest.state if latest else TrialState.QUEUED
+    fresh = [row for row in evaluations if row.fidelity.seed >= FIRST_FRESH]
+    causes = ["" if is_confirmed or latest is None else _cause(latest), *map(_fresh_cause, fresh)]
     return (
         str(trial.id),
-        f"{result.ap:.3f}" if result else "",
+        ap_text(result) if result else "",
+        str(result.seeds) if result else "",
         brief(trial.flops),
         brief(trial.params),
         f"{trial.score:.3f}",
         f"{sum(row.evaluation.seconds for row in evaluations if row.evaluation):.1f}",
-        str(last.rung) if last else "",
-        last.state.value if last else TrialState.QUEUED.value,
-        "" if end is None else f"{end.cause.value}: {end.message}" if end.cause else end.message,
+        rung,
+        "confirmed" if is_confirmed else "yes" if trial.id in facts.standing else "",
+        state.value,
+        "; ".join(filter(None, causes)),
         str(trial.origin),
     )
+
+
+def _cause(row: EvaluationRow) -> str:
+    end = row.evaluation
+    return "" if end is None else f"{end.cause.value}: {end.message}" if end.cause else end.message
+
+
+def _fresh_cause(row: EvaluationRow) -> str:
+    """Why a fresh seed failed; "" for one that did not."""
+    failed = row.state is TrialState.FAILED
+    return f"fresh seed {row.fidelity.seed - FIRST_FRESH + 1} on rung {row.rung}: {_cause(row)}" if failed else ""
 
 
 def _best_text(best: TrialResult | None) -> str:
@@ -284,17 +297,21 @@ def _progress_drawing(evaluations: Sequence[EvaluationRow]) -> str:
     unit, seconds = next(u for u in _TIME_UNITS if timed[-1][0] >= u[1] * 3 or u[1] == 1.0)
     x = axis([0.0, *(t / seconds for t, _ in timed)], LEFT, WIDTH - RIGHT, f"{unit} of search")
     y = axis([_ap(row) for _, row in timed], HEIGHT - BOTTOM, TOP, "AP", floor=0.0)
-    top = max(row.rung for _, row in timed)
+    explored = [(t, row) for t, row in timed if row.fidelity.seed < FIRST_FRESH]
+    top, highest = (max((row.rung for _, row in rows), default=0) for rows in (timed, explored))
     best, line, parts = -math.inf, [], [frame(x, y)]
     for t, row in timed:
-        at, ap = x(t / seconds), _ap(row)
-        parts.append(dot(at, y(ap), f"trial {row.trial_id}: AP {ap:.3f} at rung {row.rung}", "dot", *rung_look(row.rung, top)))
-        if ap > best:
+        at, ap, seed = x(t / seconds), _ap(row), row.fidelity.seed - FIRST_FRESH + 1
+        style, fresh = ("fresh", f", fresh seed {seed}") if seed > 0 else ("dot", "")
+        name = f"trial {row.trial_id}: AP {ap:.3f} at rung {row.rung}{fresh}"
+        parts.append(dot(at, y(ap), name, style, *rung_look(row.rung, top)))
+        if ap > best and seed <= 0 and row.rung == highest:
             best = ap
             line.append((at, y(ap)))
     parts.append(steps(line, WIDTH - RIGHT, "front"))
-    legend = [("line front", "best so far"), *_rung_legend(sorted({row.rung for _, row in timed}))]
-    return drawing(title, f"best AP {best:.3f} after {len(done)} complete evaluations", parts, legend)
+    legend = [("line front", f"best so far on rung {highest}"), *rung_legend(sorted({row.rung for _, row in timed}), top)]
+    legend += [("mark fresh", "fresh seeds")] if len(explored) < len(timed) else []
+    return drawing(title, f"best AP {best:.3f} on rung {highest} after {len(done)} complete evaluations", parts, legend)
 
 
 _TIME_UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
@@ -319,7 +336,10 @@ def _score_drawing(facts: _Facts) -> str:
     done = [
         row
         for row in facts.evaluations
-        if row.evaluation is not None and row.state is TrialState.COMPLETE and row.trial_id not in warm
+        if row.evaluation is not None
+        and row.state is TrialState.COMPLETE
+        and row.trial_id not in warm
+        and row.fidelity.seed < FIRST_FRESH
     ]
     if not done:
         return empty(title, "no evaluation is complete")
@@ -351,49 +371,3 @@ def _spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
 def _ap(row: EvaluationRow) -> float:
     assert row.evaluation is not None  # only complete evaluations are drawn
     return row.evaluation.metrics["ap"]
-
-
-def _limit_line(x: float, name: str) -> str:
-    left = x > WIDTH - RIGHT - 90
-    return (
-        f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text x="{x + (-6 if left else 6):.1f}" y="{HEIGHT - BOTTOM - 8}" text-anchor="{"end" if left else "start"}">'
-        f"{escape(name)}</text>"
-    )
-
-
-def _labels(labelled: Sequence[FrontPoint], best: int | None, x: Axis, y: Axis) -> list[str]:
-    """Labels: the best trial with its AP, then baselines with their names, the others with their ids where labels do not
-    overlap. A name is moved down or up where its place is taken: baselines may be near copies of each other."""
-    taken: list[tuple[float, float, float, float]] = []
-    parts = []
-    for p in sorted(labelled, key=lambda p: (p.id != best, not p.name, -p.ap)):
-        text = f"{p.name or f'trial {p.id}'}, AP {p.ap:.3f}" if p.id == best else p.name or str(p.id)
-        px, py = x(p.flops), y(p.ap)
-        if p.id == best:
-            parts.append(f'<circle class="best" cx="{px:.1f}" cy="{py:.1f}" r="10"/>')
-        width = 6.6 * len(text)
-        right = min(px - 8, WIDTH - RIGHT - 4) if px - 8 - width > LEFT else px + 8 + width
-        places = [py - (12 if p.id == best else 8) + move for move in (_MOVES if p.name else (0,))]
-        boxes = [(right - width - 4, bottom - 12, right + 4, bottom) for bottom in places if TOP < bottom < HEIGHT - BOTTOM]
-        free = [box for box in boxes if not any(_overlap(box, other) for other in taken)]
-        if not free:
-            continue
-        taken.append(free[0])
-        bottom = free[0][3]
-        style = "label strong" if p.id == best else "label"
-        parts.append(f'<text class="{style}" x="{right:.1f}" y="{bottom:.1f}" text-anchor="end">{escape(text)}</text>')
-    return parts
-
-
-_MOVES = (0, 26, 40, -14, -28)
-"""Pixels downwards by which the name of a baseline may be moved, in the order in which they are tried."""
-
-
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    """Whether two boxes (left, top, right, bottom) share an area."""
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
-def _rung_legend(rungs: Sequence[int]) -> list[tuple[str, str]]:
-    return [(f"mark dot {rung} {rungs[-1]}", f"rung {rung}") for rung in rungs]

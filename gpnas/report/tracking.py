@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from gpnas.errors import InputError
 from gpnas.run.events import Finished
-from gpnas.run.results import TrialResult, best_of
+from gpnas.run.results import TrialResult, best_of, standing, standing_name
 from gpnas.search.pareto import hypervolume
 
 MODES = ("offline", "online", "off")
@@ -42,20 +42,26 @@ def check_mode(mode: str) -> None:
 
 
 def evaluation_row(event: Finished, results: Sequence[TrialResult], max_macs: float) -> dict[str, Any]:
-    """A finished evaluation for `Tracker.trial`. results: of all trials so far. max_macs: the end of the hypervolume."""
+    """A finished evaluation for `Tracker.trial`. results: of all trials so far. max_macs: the end of the hypervolume.
+
+    `best_ap` and `hypervolume` are those of the standing results, of which `standing` says what they are: they may fall when a
+    trial reaches a higher rung, and when the first one is confirmed.
+    """
     trial, evaluation = event.suggestion.trial, event.evaluation
     best = best_of(results)
     return {
         "trial": trial.id,
         "rung": event.suggestion.rung,
+        "seed": event.suggestion.fidelity.seed,
         "state": evaluation.state.value,
         **evaluation.metrics,
         "flops": trial.cost.flops,
         "params": trial.cost.params,
         "seconds": evaluation.seconds,
         "score": trial.features["score"],
+        "standing": standing_name(results) or None,
         "best_ap": best.ap if best else 0.0,
-        "hypervolume": hypervolume([result.point for result in results], max_macs),
+        "hypervolume": hypervolume([result.point for result in standing(results)], max_macs),
     }
 
 
@@ -64,7 +70,9 @@ def front_row(result: TrialResult) -> dict[str, Any]:
     return {
         "trial": result.trial.id,
         "ap": result.ap,
-        "ap50": result.evaluation.metrics.get("ap50"),
+        "deviation": result.deviation,
+        "seeds": result.seeds,
+        "ap50": result.metrics.get("ap50"),
         "flops": result.trial.flops,
         "params": result.trial.params,
         "epochs": result.fidelity.epochs,
@@ -180,7 +188,7 @@ def _start(mode: str, run_dir: Path, config: Mapping[str, Any], run_id: str) -> 
             raise
         reason = " ".join(str(error).split())
         raise InputError(f"--wandb online: {reason}; run `wandb login`, or use --wandb offline") from error
-    run.define_metric("ap", summary="max")
+    run.define_metric("ap", summary="none")  # the largest AP of a single training is a lucky one; `best_ap` counts
     return run
 
 

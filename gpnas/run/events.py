@@ -33,6 +33,17 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Confirming:
+    """The search begins to confirm these trials with `seeds` fresh seeds each, or goes on with it in a new session.
+
+    trials: ids, the most important first. It may happen again with other trials: late results may change the leaders.
+    """
+
+    trials: tuple[int, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
 class Waiting:
     """All messages of the workers were handled; the loop decides next what else may start.
 
@@ -44,9 +55,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Noted:
-    """Something that the user should know, in one line: a plan that changed, or a confirmation that begins."""
+    """Something that the user should know, in one line: a plan that changed, or a confirmation that cannot be paid for."""
 
     text: str
 
 
-Event = Started | Progressed | Finished | Waiting | Noted
+Event = Started | Progressed | Finished | Confirming | Waiting | Noted

@@ -11,7 +11,7 @@ from typing import Protocol
 from gpnas.errors import GpnasError
 from gpnas.graph.cost import cost
 from gpnas.run.durations import Durations
-from gpnas.run.events import Event, Finished, Noted, Progressed, Started, Waiting
+from gpnas.run.events import Event, Finished, Progressed, Started, Waiting
 from gpnas.run.gpu_memory import MemoryTable
 from gpnas.run.journal import Journal
 from gpnas.run.scheduler import PLAN, Scheduler
@@ -76,7 +76,7 @@ def search(
                 session.start(suggestion)
                 observe(Started(suggestion))
         while scheduler.notes:
-            observe(Noted(scheduler.notes.pop(0)))
+            observe(scheduler.notes.pop(0))
         if not session.running:
             return scheduler.why_ended(session.time_left())
         for message in workers.poll(POLL_SECONDS):

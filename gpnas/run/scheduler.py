@@ -21,6 +21,7 @@ from collections.abc import Collection, Sequence
 
 from gpnas.errors import JournalError
 from gpnas.run.durations import Durations
+from gpnas.run.events import Confirming, Noted
 from gpnas.run.journal import Journal, TrialRow
 from gpnas.search.budget import Budget
 from gpnas.search.confirm import CONFIRM_SHARE, LEADERS, SEEDS, Chosen, Confirmation, choose, leaders
@@ -39,6 +40,8 @@ PLAN = "plan"
 
 FEWEST_RUNGS = 2
 """Rungs that a search keeps, however slow its evaluations are."""
+
+NOTHING_CONFIRMED = "the budget does not pay for a confirmation: each result is one training"
 
 CONFIRM = "confirm"
 """Kind of the event that a confirmation begins, with its trials, their seeds, and what was running."""
@@ -62,7 +65,7 @@ class Scheduler:
         self._late: set[Key] = set()  # evaluations that began before the confirmation and end after its begin
         self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
         self._is_replanned = any(event.kind == PLAN and event.data["decision"] for event in journal.events())
-        self.notes: list[str] = []  # lines for the user that nobody has taken yet
+        self.notes: list[Noted | Confirming] = []  # events that nobody has taken yet
         self._shortest = math.inf  # seconds of the shortest evaluation for which no time was left
 
     def ready(
@@ -147,7 +150,7 @@ class Scheduler:
             text += f", and does without the top rung: with it, it would pay for {candidates(len(controller.fidelities)):.0f}"
         decision = controller.use_rungs(rungs)
         self._journal.add_event(PLAN, {"decision": decision, "rungs": rungs, "candidates": round(candidates(rungs), 1)})
-        self.notes.append(text)
+        self.notes.append(Noted(text))
 
     def _explore(self, free: int, running: Collection[Suggestion], left: float | None, reserve: float) -> list[Suggestion]:
         """Suggestions of the controller for which the budget has room beside the `reserve`, in seconds or epochs.
@@ -246,7 +249,6 @@ class Scheduler:
             return
         event = {"trials": chosen.trials, "seeds": chosen.seeds, "budget": self._budget.amount, "late": sorted(self._late)}
         self._journal.add_event(CONFIRM, event)
-        self.notes.append(_confirmation_words(chosen))
         self._open_confirmation(chosen, running)
 
     def _open_confirmation(self, chosen: Chosen, running: Collection[Suggestion]) -> None:
@@ -255,6 +257,7 @@ class Scheduler:
         self.confirmation = Confirmation(trials, self._controller.fidelities, chosen.seeds, most)
         for suggestion in running:
             self._asked(suggestion).start(suggestion)
+        self.notes.append(Confirming(chosen.trials, chosen.seeds) if chosen.trials else Noted(NOTHING_CONFIRMED))
 
     def _restore(self) -> None:
         """Go on with the confirmation that an earlier session began in this budget, if there is one."""
@@ -309,13 +312,6 @@ class Scheduler:
             return self._controller
         assert self.confirmation is not None  # fresh seeds are trained after it began
         return self.confirmation
-
-
-def _confirmation_words(chosen: Chosen) -> str:
-    if not chosen.trials:
-        return "the budget does not pay for a confirmation: each result is one training"
-    ids = ", ".join(map(str, chosen.trials))
-    return f"trials {ids} lead or are baselines: they are trained again with {chosen.seeds} fresh seeds each"
 
 
 def _record_trials(controller: Controller, journal: Journal) -> None:

@@ -2,19 +2,20 @@
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console, RenderableType
 
 from gpnas.graph.cost import deployed_cost
-from gpnas.report.display import LiveDisplay, PlainDisplay, finished_line, front_table, open_display
-from gpnas.run.events import Finished, Progressed, Started, Waiting
+from gpnas.report.display import LiveDisplay, PlainDisplay, confirming_line, finished_line, front_table, open_display
+from gpnas.run.events import Confirming, Finished, Progressed, Started, Waiting
 from gpnas.run.journal import TrialRow
 from gpnas.run.results import TrialResult
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Suggestion
-from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
+from gpnas.search.trial import FIRST_FRESH, Cause, Evaluation, Fidelity, Origin, Trial, TrialState, failure
 from tests.grid import grid_candidate
 
 
@@ -30,6 +31,12 @@ COST = deployed_cost(CANDIDATE.graph, 640)
 
 def suggestion(trial: int, rung: int = 1) -> Suggestion:
     return Suggestion(Trial(trial, CANDIDATE, Origin("sample"), {"score": 1.0}, COST), rung, Fidelity(6, 64))
+
+
+def fresh(trial: int, number: int, rung: int = 1) -> Suggestion:
+    """The evaluation of fresh seed `number`, counted from 1."""
+    explored = suggestion(trial, rung)
+    return replace(explored, fidelity=replace(explored.fidelity, seed=FIRST_FRESH + number - 1))
 
 
 def complete(ap: float) -> Evaluation:
@@ -108,16 +115,67 @@ def test_the_best_so_far_is_on_the_highest_rung_and_the_last_lines_are_kept() ->
     assert lines[-1].startswith("best so far: trial 2 ")
 
 
+def test_the_line_of_a_fresh_seed_has_its_number() -> None:
+    whole = finished_line(Finished(suggestion(3), complete(0.25)))
+    for number, seeds, text in [(1, 3, " seed 1/3"), (3, 3, " seed 3/3"), (4, 3, " seed 4"), (2, 0, " seed 2")]:
+        assert finished_line(Finished(fresh(3, number), complete(0.25)), seeds) == whole.replace("rung 1", f"rung 1{text}")
+    assert finished_line(Finished(suggestion(3), complete(0.25)), 3) == whole
+
+
+def test_a_confirmation_is_announced_and_its_seeds_are_counted() -> None:
+    out = io.StringIO()
+    with open_display(Console(file=out, width=60), Budget("seconds", 600), elapsed=65) as display:
+        display.show(Finished(fresh(3, 1), complete(0.25)))
+        display.show(Confirming((12, 5, 0), 3))
+        display.show(Finished(fresh(3, 2), complete(0.25)))
+    before, announced, after = out.getvalue().splitlines()
+    assert announced == "[1:05] confirming trials 12, 5 and 0: 3 fresh seeds each, on all rungs"
+    assert " rung 1 seed 1 (6 epochs" in before and " rung 1 seed 2/3 (6 epochs" in after
+    assert confirming_line(Confirming((12,), 2)) == "confirming trial 12: 2 fresh seeds each, on all rungs"
+
+
+def test_the_live_view_tells_seeds_of_a_trial_apart() -> None:
+    display = LiveDisplay(Console(file=io.StringIO()), Budget("trials", 40), elapsed=0)
+    display.show(Confirming((3, 4), 2))
+    for number in (1, 2, 3):
+        display.show(Started(fresh(3, number)))
+    display.show(Finished(fresh(3, 2), complete(0.25)))
+    lines = rendered(display.view())
+    assert [line.split(":")[0] for line in lines[2:4]] == ["trial 3 1 seed 1/2", "trial 3 1 seed 3"]
+    assert lines[4] == "confirming trials 3 and 4: 2 fresh seeds each, on all rungs"
+    assert lines[5].startswith("trial 3 rung 1 seed 2/2 (6 epochs")
+
+
+def test_the_best_so_far_is_a_mean_once_two_fresh_seeds_are_on_the_highest_rung() -> None:
+    display = LiveDisplay(Console(file=io.StringIO()), Budget("trials", 40), elapsed=0)
+
+    def best(*finished: tuple[Suggestion, float]) -> str:
+        for evaluated, ap in finished:
+            display.show(Finished(evaluated, complete(ap)))
+        return rendered(display.view())[-1]
+
+    assert best((suggestion(3), 0.5), (suggestion(4), 0.25)).startswith("best so far: trial 3 rung 1 (6 epochs")
+    assert best((fresh(4, 1), 0.75)).startswith("best so far: trial 3 rung 1 (6 epochs")  # one seed may be lucky
+    assert best((fresh(4, 2), 0.25)) == "best so far: trial 4 rung 1 mean AP 0.500 of 2 fresh seeds"
+    assert best((fresh(5, 1), 0.125), (fresh(5, 2), 0.25), (fresh(5, 3), 0.25)).startswith("best so far: trial 4 ")
+    assert best((fresh(4, 3), 0.125)) == "best so far: trial 4 rung 1 mean AP 0.375 of 3 fresh seeds"  # it may fall
+    assert best((fresh(6, 1, rung=0), 0.875), (fresh(6, 2, rung=0), 0.875)).startswith("best so far: trial 4 ")
+    assert best((suggestion(7, rung=2), 0.125)).startswith("best so far: trial 7 rung 2 (6 epochs")
+
+
 def test_the_front_is_a_table_with_a_star_at_the_best() -> None:
     def result(i: int, metrics: dict[str, float], macs: int) -> TrialResult:
         row = TrialRow(i, f"hash{i}", "", Origin("mutate", (9,), 4), 0.5, 1500, macs)
-        return TrialResult(row, 1, Fidelity(6, 96), Evaluation(TrialState.COMPLETE, metrics))
+        return TrialResult(row, 1, Fidelity(6, 96), (Evaluation(TrialState.COMPLETE, metrics),))
 
     front = [result(3, {"ap": 0.25}, 10**9), result(7, {"ap": 0.5, "ap50": 0.75}, 3 * 10**9)]
+    evaluations = tuple(Evaluation(TrialState.COMPLETE, {"ap": ap}) for ap in (0.375, 0.5))
+    front.append(TrialResult(front[0].trial, 1, Fidelity(6, 96), evaluations, confirmed=True))
     lines = [line.replace("│ ", "").replace(" │", "") for line in rendered(front_table(front, front[1], 192))]
     assert lines[0] == "Pareto front (FLOPs = 2 x MACs at 192 px, fused)"
-    assert lines[4:6] == [
-        "3 0.250 0.000 2.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",
-        "7 * 0.500 0.750 6.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",
+    assert lines[4:7] == [
+        "3 0.250 1 0.000 2.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",
+        "7 * 0.500 1 0.750 6.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",
+        "3 0.438 +- 0.088 2 0.000 2.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",  # .125 / sqrt(2)
     ]
     assert not any("*" in line for line in rendered(front_table(front, None, 192)))

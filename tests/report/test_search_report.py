@@ -12,34 +12,16 @@ from pathlib import Path
 import pytest
 
 from gpnas.errors import InputError
-from gpnas.report.search_report import FrontPoint, _busy_time, _spearman, front_svg, write_report
+from gpnas.report.search_report import _busy_time, _spearman, write_report
 from gpnas.run.journal import Journal, TrialRow
 from gpnas.search.budget import Budget
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState, failure
 from search_spaces.growth import network
+from tests.confirmed import write_confirmed
+from tests.report.svg import SVG, parsed
 from tests.settings import run_settings
 
-SVG = "{http://www.w3.org/2000/svg}"
 LOW, HIGH = Fidelity(2, 64), Fidelity(8, 128)
-
-POINTS = [
-    FrontPoint(0, flops=1e9, ap=0.2, rung=0),
-    FrontPoint(1, flops=2e9, ap=0.4, rung=1),
-    FrontPoint(2, flops=3e9, ap=0.3, rung=1),
-]
-
-
-def parsed(svg: str) -> ET.Element:
-    return ET.fromstring(svg)
-
-
-def named(svg: str, style: str) -> dict[str, tuple[float, float]]:
-    """What the circles of a style call themselves, with their centres."""
-    return {
-        circle.findtext(f"{SVG}title") or "": (float(circle.get("cx", "nan")), float(circle.get("cy", "nan")))
-        for circle in parsed(svg).iter(f"{SVG}circle")
-        if circle.get("class") == style
-    }
 
 
 class Page(HTMLParser):
@@ -107,6 +89,9 @@ def fill(run: Path, *, hostile: str = "", clock: Callable[[], float] | None = No
         journal.set_state("done")
 
 
+TRIALS_HEAD = ["trial", "AP", "seeds", "FLOPs", "params", "score", "seconds", "rung", "ranked", "state", "cause", "origin"]
+
+
 def test_the_page_shows_what_the_journal_holds(run: Path) -> None:
     fill(run)
     path = write_report(run)
@@ -116,17 +101,17 @@ def test_the_page_shows_what_the_journal_holds(run: Path) -> None:
     assert page.open == []
     for shown in ("my run", "0.375", "2.00G", "1:00:00", "budget 2h", "data.yaml", "4 evaluations, 1 failed, 13 epochs"):
         assert shown in text
-    assert ["0", "0.250", "0.500", "1.00G", "1.00K", "0: 2 epochs, 64 px", "sample", "hash0"] in page.rows
-    assert ["1 (best)", "0.375", "0.625", "2.00G", "1.00K", "1: 8 epochs, 128 px", "sample", "hash1"] in page.rows
-    trials = page.rows[
-        page.rows.index(["trial", "AP", "FLOPs", "params", "score", "seconds", "rung", "state", "cause", "origin"]) :
-    ]
+    assert ["1 (best)", "0.375", "1", "0.625", "2.00G", "1.00K", "1: 8 epochs, 128 px", "sample", "hash1"] in page.rows
+    assert not any("hash0" in row for row in page.rows)  # on rung 0: not on the front
+    assert "<p>Ranked: 1 trial on rung 1 (8 epochs, 128 px), the highest that was completed; apart: 1 on rung 0. " in text
+    assert "<p>Nothing was confirmed with fresh seeds, because the budget was too short for it" in text
+    trials = page.rows[page.rows.index(TRIALS_HEAD) :]
     assert trials[1:6] == [
-        ["0", "0.250", "1.00G", "1.00K", "0.000", "10.0", "0", "complete", "", "sample"],
-        ["1", "0.375", "2.00G", "1.00K", "0.100", "42.5", "1", "complete", "", "sample"],
-        ["2", "", "3.00G", "1.00K", "0.200", "1.0", "0", "failed", "oom: out of memory", "sample"],
-        ["3", "", "4.00G", "1.00K", "0.300", "0.0", "0", "running", "", "sample"],
-        ["4", "", "5.00G", "1.00K", "0.400", "0.0", "", "queued", "", "sample"],
+        ["0", "0.250", "1", "1.00G", "1.00K", "0.000", "10.0", "0", "", "complete", "", "sample"],
+        ["1", "0.375", "1", "2.00G", "1.00K", "0.100", "42.5", "1", "yes", "complete", "", "sample"],
+        ["2", "", "", "3.00G", "1.00K", "0.200", "1.0", "0", "", "failed", "oom: out of memory", "sample"],
+        ["3", "", "", "4.00G", "1.00K", "0.300", "0.0", "0", "", "running", "", "sample"],
+        ["4", "", "", "5.00G", "1.00K", "0.400", "0.0", "", "", "queued", "", "sample"],
     ]
     assert "<pre>width: 1\n</pre>" in text  # the best architecture
 
@@ -171,73 +156,6 @@ def test_a_folder_that_is_no_run_is_refused(run: Path) -> None:
         write_report(run)
 
 
-def test_every_point_is_drawn_where_it_belongs() -> None:
-    svg = front_svg(POINTS, front=[0, 1], best=1)
-    others, front = named(svg, "dot"), named(svg, "on-front")
-    assert "trial 2: AP 0.300, 3.00G FLOPs, rung 1" in others
-    first, second = front["trial 0: AP 0.200, 1.00G FLOPs, rung 0"], front["trial 1: AP 0.400, 2.00G FLOPs, rung 1"]
-    third = others["trial 2: AP 0.300, 3.00G FLOPs, rung 1"]
-    assert second[0] - first[0] == pytest.approx(third[0] - second[0], abs=0.2)  # FLOPs 1, 2, 3 on a linear axis
-    assert third[1] == pytest.approx((first[1] + second[1]) / 2, abs=0.1)  # AP 0.3 between 0.2 and 0.4
-    assert first[1] > second[1]  # a higher AP stands higher
-
-
-def test_the_front_is_a_step_line_to_the_right() -> None:
-    svg = front_svg(POINTS, front=[0, 1], best=1)
-    front = named(svg, "on-front")
-    (x0, y0), (x1, y1) = (
-        front[f"trial {t}: AP {ap} FLOPs, rung {r}"] for t, ap, r in [(0, "0.200, 1.00G", 0), (1, "0.400, 2.00G", 1)]
-    )
-    lines = [path.get("d") for path in parsed(svg).iter(f"{SVG}path") if path.get("class") == "front"]
-    assert f"M{x0} {y0}H{x1}V{y1}H736.0" in lines
-
-
-def test_best_and_limit_are_marked() -> None:
-    svg = front_svg(POINTS, front=[0, 1], best=1, max_flops=2.5e9)
-    texts = [text.text for text in parsed(svg).iter(f"{SVG}text")]
-    assert "trial 1, AP 0.400" in texts
-    assert "limit 2.50G" in texts
-    front = named(svg, "on-front")["trial 1: AP 0.400, 2.00G FLOPs, rung 1"]
-    best = next(c for c in parsed(svg).iter(f"{SVG}circle") if c.get("class") == "best")
-    assert (float(best.get("cx", "nan")), float(best.get("cy", "nan"))) == front
-    limit = next(line for line in parsed(svg).iter(f"{SVG}line") if line.get("class") == "limit")
-    assert front[0] < float(limit.get("x1", "nan")) < named(svg, "dot")["trial 2: AP 0.300, 3.00G FLOPs, rung 1"][0]
-    assert not [line for line in parsed(front_svg(POINTS, front=[])).iter() if line.get("class") in ("limit", "best")]
-
-
-def test_baselines_are_labelled_by_name_on_the_front_and_off_it() -> None:
-    named_points = [
-        FrontPoint(0, 1e9, 0.2, 1, "gelan-t"),
-        FrontPoint(1, 2e9, 0.4, 1),
-        FrontPoint(2, 3e9, 0.3, 1, "a<b"),
-        FrontPoint(3, 3.5e9, 0.1, 0),
-    ]
-    svg = front_svg(named_points, front=[0, 1], best=1)
-    labels = [text.text for text in parsed(svg).iter(f"{SVG}text") if (text.get("class") or "").startswith("label")]
-    assert labels == ["trial 1, AP 0.400", "a<b", "gelan-t"]
-    assert "trial 0 (gelan-t): AP 0.200, 1.00G FLOPs, rung 1" in named(svg, "on-front")
-    best = front_svg(named_points, front=[0, 1], best=0)
-    assert "gelan-t, AP 0.200" in [text.text for text in parsed(best).iter(f"{SVG}text")]
-
-
-@pytest.mark.parametrize("ap", [0.3, 0.0])
-def test_baselines_that_are_near_copies_are_both_named(ap: float) -> None:
-    points = [FrontPoint(0, 2e9, ap, 1, "gelan-t"), FrontPoint(1, 2e9, ap, 1, "yolov9-t"), FrontPoint(2, 1e9, 0.6, 1)]
-    root = parsed(front_svg(points, front=[2], best=2))
-    labels = {t.text: t for t in root.iter(f"{SVG}text") if (t.get("class") or "").startswith("label")}
-    assert labels.keys() == {"trial 2, AP 0.600", "gelan-t", "yolov9-t"}
-    heights = [float(labels[name].get("y", "nan")) for name in ("gelan-t", "yolov9-t")]
-    assert abs(heights[0] - heights[1]) >= 12 and all(44 < y < 352 for y in heights)
-
-
-def test_a_name_has_its_place_before_the_ids_around_it() -> None:
-    points = [FrontPoint(0, 2e9, 0.3, 1, "gelan-t"), FrontPoint(1, 2e9, 0.305, 1), FrontPoint(2, 1e9, 0.6, 1)]
-    svg = front_svg(points, front=[1, 2], best=2)
-    label = next(t for t in parsed(svg).iter(f"{SVG}text") if t.text == "gelan-t")
-    at = named(svg, "dot")["trial 0 (gelan-t): AP 0.300, 2.00G FLOPs, rung 1"]
-    assert float(label.get("y", "nan")) == pytest.approx(at[1] - 8, abs=0.1)
-
-
 def test_the_page_begins_with_the_comparison(run: Path) -> None:
     with Journal.create(run, run_settings(baselines={"gelan-t": '{"blocks": []}'}).to_json()) as journal:
         for i, (origin, ap) in enumerate([(Origin("baseline", name="gelan-t"), 0.25), (Origin("sample"), 0.375)]):
@@ -252,41 +170,6 @@ def test_the_page_begins_with_the_comparison(run: Path) -> None:
     rows = Page(text).rows
     assert any("baseline gelan-t" in row for row in rows) and ["baselines", "gelan-t"] in rows
     assert ">gelan-t</text>" in text
-
-
-def test_a_drawing_tells_what_it_shows_to_those_who_cannot_see_it() -> None:
-    root = parsed(front_svg(POINTS, front=[0, 1], title="AP & FLOPs"))
-    assert root.get("role") == "img"
-    assert root.get("aria-label") == "AP & FLOPs: 3 measured trials, 2 of them on the Pareto front"
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        [],
-        [FrontPoint(0, 1e9, 0.0)],
-        [FrontPoint(i, 1e9, 0.5) for i in range(3)],
-        [FrontPoint(0, 0.0, 0.5), FrontPoint(1, 1e12, 1.0)],
-        [FrontPoint(i, 10.0**i, 0.1) for i in range(1, 13)],
-    ],
-)
-def test_any_points_are_drawn_inside_the_frame(points: list[FrontPoint]) -> None:
-    svg = front_svg(points, front=[p.id for p in points[:1]], best=points[0].id if points else None)
-    for style in ("dot", "on-front"):
-        for name, (x, y) in named(svg, style).items():
-            assert 64 <= x <= 736, name
-            assert (44 <= y <= 352) or name.startswith("rung"), name
-    assert "nan" not in svg.split("</style>")[1]
-
-
-def test_labels_of_a_crowded_front_do_not_overlap() -> None:
-    points = [FrontPoint(i, 1e9 * (1 + i / 50), 0.2 + i / 1000) for i in range(40)]
-    root = parsed(front_svg(points, front=range(40), best=39))
-    labels = [text for text in root.iter(f"{SVG}text") if (text.get("class") or "").startswith("label")]
-    assert 1 < len(labels) < 40
-    boxes = [(float(t.get("x", "nan")), float(t.get("y", "nan")), 6.6 * len(t.text or "")) for t in labels]
-    for (x, y, w), (x2, y2, w2) in itertools.combinations(boxes, 2):
-        assert x <= x2 - w2 or x2 <= x - w or abs(y - y2) >= 12
 
 
 def test_pauses_between_sessions_are_no_search_time(run: Path) -> None:
@@ -337,9 +220,9 @@ def test_progress_is_drawn_over_the_time_in_which_something_was_evaluated(run: P
     second, last = marks["trial 1: AP 0.125 at rung 0"], marks["trial 1: AP 0.375 at rung 1"]
     assert last[0] - first[0] == pytest.approx(3 * (second[0] - first[0]), abs=0.3)
     assert second[1] - first[1] == pytest.approx(first[1] - last[1], abs=0.2)
-    best = next(path.get("d") for path in root.iter(f"{SVG}path") if path.get("class") == "front" and "V" in path.get("d", ""))
-    assert best == f"M{first[0]} {first[1]}H{last[0]}V{last[1]}H736.0"
-    assert root.findtext(f"{SVG}desc") == "best AP 0.375 after 3 complete evaluations"
+    lines = [path.get("d") for path in root.iter(f"{SVG}path") if path.get("class") == "front"]
+    assert f"M{last[0]} {last[1]}H736.0" in lines  # of rung 1 alone
+    assert root.findtext(f"{SVG}desc") == "best AP 0.375 on rung 1 after 3 complete evaluations"
     assert "minutes of search" in "".join(root.itertext())
 
 
@@ -371,7 +254,7 @@ def test_the_score_is_compared_with_ap_on_the_lowest_rung_without_warm_starts(ru
     assert [b - a for a, b in itertools.pairwise(xs)] == pytest.approx([xs[1] - xs[0]] * 4, abs=0.2)
     assert ys[0] - ys[1] == pytest.approx(ys[2] - ys[3], abs=0.2)
     styles = [c.get("class") for c in root.iter(f"{SVG}circle") if "AP" in (c.findtext(f"{SVG}title") or "")]
-    assert styles == ["on-front", "on-front", "dot", "dot", "dot"]  # trial 1 climbed to AP 0.75 at 2 GMACs
+    assert styles == ["dot", "on-front", "dot", "dot", "dot"]  # trial 1 alone climbed to rung 1
 
 
 def test_few_trials_have_no_correlation(run: Path) -> None:
@@ -419,3 +302,58 @@ def test_the_settings_are_a_table(run: Path) -> None:
     rows = Page(write_report(run).read_text()).rows
     assert ["budget", '{"text": "2h", "kind": "seconds", "amount": 7200}'] in rows
     assert ["space", "gradient-path"] in rows and ["imgsz", "128"] in rows
+
+
+@pytest.fixture
+def confirmed_page(run: Path) -> str:
+    write_confirmed(run).close()
+    return write_report(run).read_text()
+
+
+def test_the_page_of_a_confirmed_search_ranks_means(confirmed_page: str) -> None:
+    page = Page(confirmed_page)
+    assert not page.open
+    front = page.rows[page.rows.index(["trial", "AP", "seeds", "AP50", "FLOPs", "params", "rung", "origin", "hash"]) :]
+    assert [row[:3] for row in front[1:3]] == [["3 (best)", "0.405 +- 0.007", "2"], ["2", "0.410 +- 0.010", "3"]]
+    trials = page.rows[page.rows.index(TRIALS_HEAD) :][1:7]
+    assert [(row[0], row[1], row[2], row[7], row[8], row[10]) for row in trials] == [
+        ("0", "0.370 +- 0.017", "3", "2", "confirmed", ""),
+        ("1", "0.060", "1", "0", "", ""),
+        ("2", "0.410 +- 0.010", "3", "2", "confirmed", ""),
+        ("3", "0.405 +- 0.007", "2", "2", "confirmed", "fresh seed 2 on rung 2: oom: too large"),
+        ("4", "0.900", "1", "2", "", ""),
+        ("5", "0.190", "1", "1", "", ""),
+    ]
+    tile = "<dd>0.405</dd><dd class=note>trial 3, 28 epochs at 192 px; +- 0.007 between 2 fresh seeds</dd>"
+    assert tile in confirmed_page
+    assert "<p>Trial 3 (AP 0.405 +- 0.007, " in confirmed_page and "<p>Found 0.405 +- 0.007 (trial 3, " in confirmed_page
+    assert "<p>Ranked: 3 trials confirmed by fresh seeds on rung 2 (28 epochs, 192 px); apart: 1 on rung 2, " in confirmed_page
+
+
+def test_the_front_of_a_confirmed_search_has_the_pooled_standard_errors(confirmed_page: str) -> None:
+    """The pooled variance is .00017: over three seeds the error is .0075, over two .0092."""
+    root = drawn(confirmed_page, "AP over FLOPs")
+    told = [circle.findtext(f"{SVG}title") or "" for circle in root.iter(f"{SVG}circle")]
+    assert "trial 2: AP 0.410, standard error 0.008, 1.80K FLOPs, rung 2, confirmed" in told
+    assert "trial 3: AP 0.405, standard error 0.009, 1.20K FLOPs, rung 2, confirmed" in told
+    assert "trial 4: AP 0.900, 2.20K FLOPs, rung 2" in told
+
+
+def test_fresh_seeds_are_no_progress_and_no_test_of_the_score(confirmed_page: str) -> None:
+    progress = drawn(confirmed_page, "AP over time")
+    assert progress.findtext(f"{SVG}desc") == "best AP 0.900 on rung 2 after 47 complete evaluations"  # 14 and 33
+    styles = [(c.get("class"), c.findtext(f"{SVG}title")) for c in progress.iter(f"{SVG}circle")]
+    assert ("fresh", "trial 2: AP 0.420 at rung 2, fresh seed 2") in styles and ("dot", "trial 4: AP 0.900 at rung 2") in styles
+    assert "best so far on rung 2" in "".join(progress.itertext())
+    score = drawn(confirmed_page, "Score against AP")
+    assert score.findtext(f"{SVG}desc") == "6 trials at rung 0"
+
+
+def test_a_lucky_fresh_seed_is_not_the_best_so_far(run: Path) -> None:
+    with Journal.create(run, run_settings().to_json()) as journal:
+        journal.add_trial(TrialRow(0, "hash0", "", Origin("sample"), 0.0, 1, 1))
+        for seed, ap in ((0, 0.5), (10, 0.75)):
+            journal.start_evaluation(0, 0, replace(LOW, seed=seed))
+            journal.finish_evaluation(0, 0, Evaluation(TrialState.COMPLETE, {"ap": ap}), seed)
+    root = drawn(write_report(run).read_text(), "AP over time")
+    assert root.findtext(f"{SVG}desc") == "best AP 0.500 on rung 0 after 2 complete evaluations"

@@ -250,7 +250,7 @@ def test_wandb_is_told_to_stay_quiet_and_to_send_nothing_about_the_machine(tmp_p
         "dir": tmp_path / "my run",
         "config": {"budget": "2h"},
     }
-    assert stub.metrics == [("ap", "max")]
+    assert stub.metrics == [("ap", "none")]
     assert (tmp_path / "my run" / "wandb").is_dir()  # without it wandb writes to a temporary folder
     assert os.environ["WANDB_ERROR_REPORTING"] == "false"
 
@@ -284,7 +284,7 @@ def test_without_the_package_the_install_line_is_named(
 
 def result(i: int, ap: float, macs: int, rung: int) -> TrialResult:
     row = TrialRow(i, f"hash{i}", "", Origin("sample"), 0.25, 700 + i, macs)
-    return TrialResult(row, rung, Fidelity(6, 96), Evaluation(TrialState.COMPLETE, {"ap": ap}, 9.0, 6))
+    return TrialResult(row, rung, Fidelity(6, 96), (Evaluation(TrialState.COMPLETE, {"ap": ap}, 9.0, 6),))
 
 
 def test_an_evaluation_is_logged_with_the_best_so_far_and_the_hypervolume() -> None:
@@ -292,11 +292,13 @@ def test_an_evaluation_is_logged_with_the_best_so_far_and_the_hypervolume() -> N
     cost = deployed_cost(candidate.graph, 32)
     suggestion = Suggestion(Trial(5, candidate, Origin("sample"), {"score": 1.5}, cost), 1, Fidelity(6, 96))
     evaluation = Evaluation(TrialState.COMPLETE, {"ap": 0.25, "ap50": 0.5}, 12.5, 4)
-    # Area over (AP, MACs / 400): 0.5 from 0.25 to 1, and 0.2 more from 0.5 to 1.
-    results = [result(1, 0.5, 100, 0), result(2, 0.7, 200, 0), result(3, 0.6, 300, 1), result(4, 0.9, 400, 0)]
+    # Area over (AP, MACs / 400): 0.5 from 0.25 to 1, and 0.2 more from 0.5 to 1. Trial 4 is beyond the limit, 6 on rung 0.
+    results = [*(result(i, ap, macs, 1) for i, ap, macs in [(1, 0.5, 100), (2, 0.7, 200), (3, 0.6, 300), (4, 0.9, 400)])]
+    results.append(result(6, 0.95, 50, 0))
     assert evaluation_row(Finished(suggestion, evaluation), results, 400) == {
         "trial": 5,
         "rung": 1,
+        "seed": 0,
         "state": "complete",
         "ap": 0.25,
         "ap50": 0.5,
@@ -304,18 +306,41 @@ def test_an_evaluation_is_logged_with_the_best_so_far_and_the_hypervolume() -> N
         "params": cost.params,
         "seconds": 12.5,
         "score": 1.5,
-        "best_ap": 0.6,
+        "standing": "rung 1",
+        "best_ap": 0.9,
         "hypervolume": pytest.approx(0.5 * 0.75 + 0.2 * 0.5),
     }
     failed = evaluation_row(Finished(suggestion, failure(Cause.NAN, "loss is nan", 3.0)), [], 400)
     assert (failed["state"], failed["best_ap"], failed["hypervolume"]) == ("failed", 0.0, 0.0)
-    assert "ap" not in failed
+    assert "ap" not in failed and failed["standing"] is None
+
+
+def confirmed(i: int, macs: int, *aps: float) -> TrialResult:
+    evaluations = tuple(Evaluation(TrialState.COMPLETE, {"ap": ap, "ap50": ap}) for ap in aps)
+    return TrialResult(result(i, 0.0, macs, 2).trial, 2, Fidelity(6, 96), evaluations, confirmed=True)
+
+
+def test_a_fresh_seed_is_logged_with_the_means_of_the_confirmed_trials() -> None:
+    candidate = grid_candidate(8, 3)
+    trial = Trial(5, candidate, Origin("sample"), {"score": 1.5}, deployed_cost(candidate.graph, 32))
+    event = Finished(Suggestion(trial, 2, Fidelity(6, 96, seed=11)), Evaluation(TrialState.COMPLETE, {"ap": 0.75}))
+    results = [confirmed(1, 100, 0.25, 0.5), result(2, 0.9, 50, 2), confirmed(3, 200, 0.75, 0.5, 0.25)]
+    row = evaluation_row(event, results, 400)
+    assert (row["seed"], row["ap"], row["standing"]) == (11, 0.75, "confirmed")
+    # Means .375 from a quarter to the whole, and .5 from a half. Variances .03125 and .0625, (.03125 + .125) / 3 together: the
+    # standard error is the root of .0521 x 5 / 6, .208, so the cheaper trial ties with the one of .5.
+    assert row["hypervolume"] == pytest.approx(0.375 * 0.75 + 0.125 * 0.5)
+    assert row["best_ap"] == 0.375
+    shown = front_row(results[2])
+    assert (shown["ap"], shown["seeds"], shown["deviation"], shown["ap50"]) == (0.5, 3, 0.25, 0.5)
 
 
 def test_a_row_of_the_front_holds_cost_and_fidelity() -> None:
     assert front_row(result(3, 0.6, 300, 1)) == {
         "trial": 3,
         "ap": 0.6,
+        "deviation": None,
+        "seeds": 1,
         "ap50": None,
         "flops": 600,
         "params": 703,

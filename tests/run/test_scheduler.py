@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from gpnas.run.durations import Durations
-from gpnas.run.events import Event, Finished, Noted
+from gpnas.run.events import Confirming, Event, Finished, Noted
 from gpnas.run.journal import EvaluationRow, Journal
 from gpnas.run.loop import search
 from gpnas.search.budget import Budget
@@ -74,6 +74,8 @@ def run_search(
     def observe(event: Event) -> None:
         if isinstance(event, Noted):
             told.append(event.text)
+        if isinstance(event, Confirming):
+            told.append(f"confirming {len(event.trials)} trials with {event.seeds} seeds")
         if stop(event):
             raise KeyboardInterrupt
 
@@ -113,7 +115,7 @@ def test_a_time_budget_is_used_and_its_leaders_and_baselines_are_confirmed(tmp_p
     top = {i: ap for (i, rung, seed), ap in results(explored).items() if rung == 2}
     assert set(seeds) - {0} == set(sorted(top.keys() - {0}, key=lambda i: -top[i])[: len(seeds) - 1])
     assert sum(row.evaluation.seconds for row in rows if row.evaluation) >= 0.97 * 400
-    assert told[-1].startswith("trials ") and told[-1].endswith("are trained again with 3 fresh seeds each")
+    assert told[-1] == f"confirming {len(seeds)} trials with 3 seeds"
     assert "of the budget are left, less than the shortest evaluation takes (0:" in why or why == "the budget is spent"
 
 
@@ -180,19 +182,14 @@ def test_a_confirmation_that_was_begun_goes_on_with_its_trials_and_with_what_was
 ) -> None:
     """Two workers: while the first fresh seed starts, an exploration runs. It is killed, and must run again."""
     run, budget = tmp_path / "run", Budget("seconds", 200)
-    begun: list[str] = []
-
-    def stop(event: Event) -> bool:
-        begun.extend([event.text] if isinstance(event, Noted) and "fresh seeds" in event.text else [])
-        return bool(begun)
-
-    rows, _, _ = run_search(run, clock, budget, slots=2, stop=stop)
+    rows, _, _ = run_search(run, clock, budget, slots=2, stop=lambda event: isinstance(event, Confirming))
     with Journal.open(run, write=False) as journal:
         event = next(event.data for event in journal.events() if event.kind == "confirm")
     assert not any(is_fresh(row) and row.evaluation for row in rows)
     unfinished = {(r.trial_id, r.rung, r.fidelity.seed) for r in rows if not r.state.is_finished and not is_fresh(r)}
     assert unfinished == {tuple(key) for key in event["late"]} != set()
-    after, _, _ = run_search(run, clock, budget, slots=2)
+    after, told, _ = run_search(run, clock, budget, slots=2)
+    assert told[0] == f"confirming {len(event['trials'])} trials with {event['seeds']} seeds"
     assert unfinished <= results(after).keys()
     assert set(event["trials"]) <= {row.trial_id for row in after if is_fresh(row)}
     assert all(seeds >= 2 for seeds in confirmed(after).values())
@@ -205,7 +202,7 @@ def test_a_larger_budget_explores_again_and_confirms_again(tmp_path: Path, clock
     explored = [sum(not is_fresh(row) and row.evaluation is not None for row in rows) for rows in (first, second)]
     assert explored[1] > explored[0] + 20
     assert results(first).items() <= results(second).items()
-    assert any("fresh seeds" in line for line in told) and len(confirmed(second)) >= 5
+    assert any("confirming" in line for line in told) and len(confirmed(second)) >= 5
 
 
 def test_a_slow_machine_does_without_the_top_rung_and_keeps_to_that(tmp_path: Path, clock: FakeClock) -> None:
