@@ -1,18 +1,18 @@
 """How likely a search of so many epochs beats GELAN-T by .02 AP, or loses to it by as much, on tables of simulated trainings.
 
-    python benchmarks/winning.py [benchmarks/gp-bench] [--searches 300] [--like-cost 1.4] [--all-seeds]
+    python benchmarks/winning.py [benchmarks/gp-bench] [--searches 300] [--like-cost 1.4] [--share 0.4]
 
 Candidates are the detectors of GP-Bench (digits) that cost at most what GELAN-T at 58M FLOPs costs, and at least 1/1.4 of it.
 They are few, so that halving has trained all of them after 250 epochs, and our controller all that it would promote sooner;
 `--like-cost 8` gives 111.
-Each search runs on a table of its own: a truth that agrees with what was measured, and fresh trainings from eleven seeds
+Each search runs on a table of its own: a truth that agrees with what was measured, and fresh trainings from four seeds
 (gpnas/bench/simulated_table.py). It spends its epochs and names one detector. That detector wins if its true AP is higher than
 GELAN-T's by .02 or more. "Any candidate" is the share of the tables in which a candidate wins at all: no search can win more.
 
-"Confirmed" means that a quarter of the epochs pays for fresh trainings in full of the five best, or of fewer where it pays for
-fewer. The mean over the fresh seeds alone decides, because the first training of the best is too good by selection. "By all
-seeds" means that the first training counts too. "+ GELAN-T" means that GELAN-T is among those that are trained afresh. Without
-it a search names a candidate, whatever GELAN-T has. Our controller trains GELAN-T as a first trial, and may name it.
+"Confirmed" means that a share of the epochs pays for fresh trainings in full of the best, as in a search. The mean over the
+fresh seeds alone decides, because the first training of the best is too good by selection. "By all seeds" means that the first
+training counts too. "+ GELAN-T" means that GELAN-T is among those that are trained afresh. Without it a search names a
+candidate, whatever GELAN-T has. Our controller trains GELAN-T as a first trial, and may name it.
 
 The truth of GELAN-T and of a few others rests on the trainings of `gp_bench.py compare` too. They have AP on test, not on val.
 For four detectors of the catalogue, with one seed on val, the two differ by .003 in the mean.
@@ -38,20 +38,15 @@ from gpnas.bench.detector_strategies import controlled
 from gpnas.bench.simulated_table import Belief, believe, measured_noise
 from gpnas.bench.strategies import Training, replay
 from gpnas.cli.bench import read_detector_benchmark
+from gpnas.search.confirm import CONFIRM_SHARE, SEEDS, choose
 from gpnas.search.surrogate import Floats
 
 GELAN_T, MARGIN = "95371070a2ff8ec0", 0.02
 BUDGETS = (50, 100, 150, 250, 400, 800, 1600)
 """Epochs."""
 
-CONFIRMED, FRESH_SEEDS = 5, 3
-"""Detectors that are trained afresh, and seeds of each, where a quarter of the epochs pays for them."""
-
 COMPARED_SEEDS = (2, 3, 4, 5, 6)
 """Of `gp_bench.py compare`."""
-
-MOST_SEEDS = 10
-"""Fresh seeds that a simulated table has."""
 
 
 @dataclass(frozen=True)
@@ -132,27 +127,28 @@ def named(game: Game, budget: int, ranking: Ranking) -> int:
     return ranking(game, budget)[0]
 
 
-def confirmed(game: Game, budget: int, ranking: Ranking, with_baseline: bool, most_seeds: int, by_all: bool = False) -> int:
-    """The best by fresh seeds among the first of the ranking and, `with_baseline`, GELAN-T.
+def confirmed(game: Game, budget: int, ranking: Ranking, with_baseline: bool, share: float, by_all: bool = False) -> int:
+    """The best by fresh seeds among those that a search confirms in this `share` of its budget (gpnas/search/confirm.py).
 
     by_all: seed 0 counts as well. GELAN-T's is paid for. The first of the ranking had theirs, or nearly all of them with few
     epochs.
     """
-    trainings = budget // 4 // game.epochs
-    seeds = max(1, min(most_seeds, trainings // (CONFIRMED + with_baseline)))
-    count = min(CONFIRMED, trainings // seeds - with_baseline)
-    if count + with_baseline < 2:  # nothing to decide
+    known = [game.baseline] if with_baseline else []
+    extra = game.epochs if with_baseline and by_all else 0
+    room = share * budget - extra
+    chosen = choose([*ranking(game, int(budget * (1 - share))), *known], known, lambda row: float(game.epochs), room)
+    if not chosen.trials:
         return ranking(game, budget)[0]
-    ranked = ranking(game, budget - ((count + with_baseline) * seeds + by_all) * game.epochs)
-    best = [row for row in ranked if not with_baseline or row != game.baseline][:count]
-    rows = best + [game.baseline] * with_baseline
-    fresh = game.curves[1 - by_all : 1 + seeds, rows, -1].mean(axis=0)
+    spent = len(chosen.trials) * chosen.seeds * game.epochs + extra
+    ranked = [row for row in ranking(game, budget - spent) if row not in known]
+    rows = [*ranked[: len(chosen.trials) - len(known)], *known]
+    fresh = game.curves[1 - by_all : 1 + chosen.seeds, rows, -1].mean(axis=0)
     return rows[int(fresh.argmax())]
 
 
-def strategies(most_seeds: int) -> dict[str, Callable[[Game, int], int]]:
+def strategies(share: float) -> dict[str, Callable[[Game, int], int]]:
     """By name: spends so many epochs and names a row."""
-    afresh = functools.partial(confirmed, most_seeds=most_seeds)
+    afresh = functools.partial(confirmed, share=share)
     return {
         "random in full": functools.partial(named, ranking=random_in_full),
         "halving": functools.partial(named, ranking=halving),
@@ -201,10 +197,12 @@ def play(path: Path, like_cost: float, seed: int) -> Game:
     rows = like_gelan_t(benchmark, like_cost)
     belief = belief_of(path)
     truth = belief.draw(rng)[rows]
-    curves = belief.noise.trainings(truth, 1 + MOST_SEEDS, rng)
+    curves = belief.noise.trainings(truth, 1 + SEEDS, rng)
     order = rng.permutation(len(rows) - 1).tolist()
     simulated = replace(benchmark.subset(rows), curves=curves)
-    search = controlled(simulated, seed, simulated.features, baselines=[("gelan-t", simulated.candidates[-1])])
+    search = controlled(
+        simulated, seed, simulated.features, baselines=[("gelan-t", simulated.candidates[-1])], near_limits=True
+    )
     return Game(truth[:, -1], curves, order, list(replay(search, curves, max(BUDGETS))))
 
 
@@ -222,9 +220,7 @@ def main() -> None:
     parser.add_argument("path", nargs="?", type=Path, default=Path("benchmarks/gp-bench"))
     parser.add_argument("--searches", type=int, default=300)
     parser.add_argument("--like-cost", type=float, default=1.4, help="candidates cost at least the limit divided by this")
-    parser.add_argument(
-        "--all-seeds", action="store_true", help=f"confirm with up to {MOST_SEEDS} fresh seeds, not {FRESH_SEEDS}"
-    )
+    parser.add_argument("--share", type=float, default=CONFIRM_SHARE, help="of the epochs, for the confirmation")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
@@ -240,7 +236,7 @@ def main() -> None:
     console.print(f"any candidate wins: {share((gains >= MARGIN).tolist())}; the best is ahead by {gains.mean():.3f} (mean)")
     ends = np.median([game.trace[-1].spent for game in games])
     console.print(f"our controller has trained all that it would train after {ends:.0f} epochs (median)")
-    by_name = strategies(MOST_SEEDS if arguments.all_seeds else FRESH_SEEDS)
+    by_name = strategies(arguments.share)
     gaps = {  # true AP of the named row less GELAN-T's
         name: np.array([[game.truth[pick(game, budget)] - game.truth[-1] for budget in BUDGETS] for game in games])
         for name, pick in by_name.items()

@@ -58,6 +58,7 @@ def controlled(
     policy: Policy | None = None,
     told: Sequence[float] | None = None,  # of each row: the AP that the controller is told in place of the measured one
     baselines: Sequence[tuple[str, Candidate]] = (),  # rows of the benchmark, with names
+    near_limits: bool = False,  # all rows cost about the same: the controller is after AP alone
 ) -> Search:
     """The controller. Each decision lacks the results of the last `pending` evaluations."""
     rows = {candidate.hash: i for i, candidate in enumerate(benchmark.candidates)}
@@ -78,6 +79,7 @@ def controlled(
         describe=describe,
         cost=benchmark.cost,
         baselines=baselines,
+        near_limits=near_limits,
         policy=policy or Policy(),
     )
     while suggestions := controller.ask(1):

@@ -69,13 +69,19 @@ def choose(
     cost: Callable[[int], float],  # of one seed of a trial on all rungs
     room: float,  # in the unit of `cost`
 ) -> Chosen:
-    """The largest of these that `room` pays for, every trial with SEEDS seeds: the first LEADERS of what was found and all that
-    are known; fewer leaders, down to two; two leaders, or one, and the best of the known; that with FEWEST_SEEDS."""
+    """The largest of these that `room` pays for: the first LEADERS of what was found and all that are known, with SEEDS seeds
+    each; fewer leaders, down to two; two and the best of the known; three, two or one and that, with FEWEST_SEEDS.
+
+    More leaders with two seeds are worth more than fewer with three (`python benchmarks/winning.py`)."""
     found = [i for i in order if i not in known]
     measured = [i for i in order if i in known]
     most = min(LEADERS, len(found))
     options = [(found[:k] + measured, SEEDS) for k in range(most, 1, -1)]
-    options += [(found[:k] + measured[:1], seeds) for k, seeds in ((2, SEEDS), (1, SEEDS), (1, FEWEST_SEEDS)) if k <= most]
+    options += [
+        (found[:k] + measured[:1], seeds)
+        for k, seeds in ((2, SEEDS), (3, FEWEST_SEEDS), (2, FEWEST_SEEDS), (1, FEWEST_SEEDS))
+        if k <= most
+    ]
     for ids, seeds in options:
         if len(ids) > 1 and seeds * sum(map(cost, ids)) <= room:
             return Chosen(tuple(sorted(ids, key=order.index)), seeds)

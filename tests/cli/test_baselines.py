@@ -244,7 +244,7 @@ def test_a_start_stays_the_start_beside_baselines(
     code, out, err = search(gpnas, run, *options)
     assert code == 0, err
     assert "baseline yolov9-t is left out" in out and "first 5 candidates: the start, gelan-t and 3 near the limits" in out
-    assert "chosen out of thousands; children start from weights of their parents (--warm-start)" in out
+    assert "fresh seeds; children start from weights of their parents (--warm-start)" in out
     assert [row["name"] for row in trials(gpnas, run)["baselines"]] == ["start", "gelan-t"]
     assert "; start 0.250 (" in out and ": +0.000, on rung 0 (30 epochs, 64 px), the highest that both completed" in out
 
