@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gpnas.run.journal import Journal, TrialRow
+from gpnas.run.journal import CONFIRM, Journal, TrialRow
 from gpnas.search.trial import FIRST_FRESH, Cause, Evaluation, Fidelity, Origin, TrialState, failure
 from tests.settings import run_settings
 
@@ -41,6 +41,7 @@ FRESH: dict[int, tuple[float | None, ...]] = {
 def write_confirmed(run: Path) -> Journal:
     """The journal, open for writing. On rungs below the top, fresh seeds have an AP of .95: nothing may count it."""
     journal = Journal.create(run, run_settings(baselines={"gelan-t": "{}", "yolov9-t": "{}"}).to_json())
+    journal.add_event(CONFIRM, {"trials": [2, 3, 0, 4, 5], "seeds": 3, "rungs": 3, "budget": 12, "late": []})
     for i, (origin, macs) in enumerate(zip(ORIGINS, MACS, strict=True)):
         journal.add_trial(TrialRow(i, f"hash{i}", f"width: {i}\n", origin, 0.5, 10 + i, macs))
     for i, explored in enumerate(EXPLORED):

@@ -62,7 +62,7 @@ class GridEvaluator:
         time.sleep(self.seconds)
         report({"epoch": fidelity.epochs, "epochs": fidelity.epochs, "loss": 1.0})
         with Path(self.log).open("a") as file:
-            file.write(f"{candidate.hash} {fidelity.epochs}\n")
+            file.write(f"{candidate.hash} {fidelity.epochs}{f' seed {fidelity.seed}' if fidelity.seed else ''}\n")
         if json.loads(candidate.genotype)["depth"] == self.broken_depth:
             return failure(Cause.NAN, "loss is nan", seconds=self.seconds)
         (trial_dir / "checkpoint.pt").write_text("weights")

@@ -100,8 +100,7 @@ def search(
     from evaluators.data.records import splits_table
     from gpnas.files import write_text
     from gpnas.report.tracking import check_mode
-    from gpnas.run.journal import Journal
-    from gpnas.run.scheduler import PLAN
+    from gpnas.run.journal import PLAN, Journal
     from gpnas.run.settings import RunSettings
     from gpnas.search.budget import parse_budget
     from gpnas.search.ladder import baseline_seats

@@ -36,7 +36,7 @@ class Finished:
 class Confirming:
     """The search begins to confirm these trials with `seeds` fresh seeds each, or goes on with it in a new session.
 
-    trials: ids, the most important first. It may happen again with other trials: late results may change the leaders.
+    trials: ids, the slowest first. It may happen again with other trials: late results may change the leaders.
     """
 
     trials: tuple[int, ...]

@@ -38,6 +38,9 @@ SCHEMA_VERSION = 3
 
 DATABASE = "journal.sqlite"
 
+PLAN, CONFIRM = "plan", "confirm"
+"""Kinds of events: a plan, with the number of rungs from a decision on; and a confirmation that begins, with its trials."""
+
 RunState = Literal["running", "done", "interrupted"]
 
 _SCHEMA = """

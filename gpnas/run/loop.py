@@ -13,8 +13,8 @@ from gpnas.graph.cost import cost
 from gpnas.run.durations import Durations
 from gpnas.run.events import Event, Finished, Progressed, Started, Waiting
 from gpnas.run.gpu_memory import MemoryTable
-from gpnas.run.journal import Journal
-from gpnas.run.scheduler import PLAN, Scheduler
+from gpnas.run.journal import PLAN, Journal
+from gpnas.run.scheduler import Scheduler
 from gpnas.run.workers import Done, Job, Progress
 from gpnas.search.budget import Budget
 from gpnas.search.controller import Controller, Key, Suggestion

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gpnas.files import write_text
-from gpnas.run.journal import EvaluationRow, Journal, TrialRow
+from gpnas.run.journal import CONFIRM, EvaluationRow, Journal, TrialRow
 from gpnas.run.noise import Noise, pooled
 from gpnas.run.settings import RunSettings
 from gpnas.search.confirm import FEWEST_SEEDS
@@ -88,7 +88,8 @@ def all_results(journal: Journal) -> list[TrialResult]:
     By trial id, then rung; the confirmed result is the last of a trial.
     """
     trials = {trial.id: trial for trial in journal.trials()}
-    top = len(RunSettings.from_json(journal.settings).ladder.fidelities) - 1
+    confirmations = [event.data["rungs"] for event in journal.events() if event.kind == CONFIRM]
+    top = confirmations[-1] - 1 if confirmations else None
     rows: dict[tuple[int, int, bool], list[EvaluationRow]] = {}  # by trial, rung, and whether the seeds are fresh
     for row in journal.evaluations():
         if row.state is TrialState.COMPLETE:

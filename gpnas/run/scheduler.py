@@ -18,11 +18,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from gpnas.errors import JournalError
 from gpnas.run.durations import Durations
 from gpnas.run.events import Confirming, Noted
-from gpnas.run.journal import Journal, TrialRow
+from gpnas.run.journal import CONFIRM, PLAN, Journal, TrialRow
 from gpnas.search.budget import Budget
 from gpnas.search.confirm import CONFIRM_SHARE, LEADERS, SEEDS, Chosen, Confirmation, choose, leaders
 from gpnas.search.controller import Controller, Key, Suggestion
@@ -31,20 +32,17 @@ from gpnas.search.plan import FEWEST
 from gpnas.search.trial import FIRST_FRESH, Evaluation, TrialState
 from gpnas.units import clock
 
+PACKED = 0.9
+"""Share of the time for the confirmation that its evaluations may fill: seeds are whole, and estimates err."""
+
 MOST_SEEDS = 12
 """Fresh seeds of a trial, at most, where a time budget has room for more than the confirmation asks."""
 
-
-PLAN = "plan"
-"""Kind of the event of a plan, with the number of rungs from a decision on."""
 
 FEWEST_RUNGS = 2
 """Rungs that a search keeps, however slow its evaluations are."""
 
 NOTHING_CONFIRMED = "the budget does not pay for a confirmation: each result is one training"
-
-CONFIRM = "confirm"
-"""Kind of the event that a confirmation begins, with its trials, their seeds, and what was running."""
 
 
 class Scheduler:
@@ -227,7 +225,9 @@ class Scheduler:
         else:
             room = self._epochs_left(0) if left is None else left * self._slots
         order = leaders(self._controller.trials, self._controller.results, self._controller.best_first)
-        return choose(order, self._known(), self._cost_of_a_seed, room)
+        chosen = choose(order, self._known(), self._cost_of_a_seed, PACKED * room)
+        # The slowest first, so that the workers end at about the same time.
+        return replace(chosen, trials=tuple(sorted(chosen.trials, key=self._cost_of_a_seed, reverse=True)))
 
     def _known(self) -> list[int]:
         return [trial.id for trial in self._controller.trials if trial.origin.is_known]
@@ -247,7 +247,13 @@ class Scheduler:
             self._late = {suggestion.key for suggestion in running}
         elif [trial.id for trial in self.confirmation.trials] == list(chosen.trials):
             return
-        event = {"trials": chosen.trials, "seeds": chosen.seeds, "budget": self._budget.amount, "late": sorted(self._late)}
+        event = {
+            "trials": chosen.trials,
+            "seeds": chosen.seeds,
+            "rungs": len(self._controller.fidelities),
+            "budget": self._budget.amount,
+            "late": sorted(self._late),
+        }
         self._journal.add_event(CONFIRM, event)
         self._open_confirmation(chosen, running)
 

@@ -35,7 +35,7 @@ FEWEST_SEEDS = 2
 
 @dataclass(frozen=True)
 class Chosen:
-    """Ids of the trials to confirm, the most important first, and the number of fresh seeds of each. Empty: the room pays for
+    """Ids of the trials to confirm, best first, and the number of fresh seeds of each. Empty: the room pays for
     no confirmation."""
 
     trials: tuple[int, ...] = ()
@@ -79,7 +79,7 @@ def choose(
     options = [(found[:k] + measured, SEEDS) for k in range(most, 1, -1)]
     options += [
         (found[:k] + measured[:1], seeds)
-        for k, seeds in ((2, SEEDS), (3, FEWEST_SEEDS), (2, FEWEST_SEEDS), (1, FEWEST_SEEDS))
+        for k, seeds in ((2, SEEDS), (3, FEWEST_SEEDS), (2, FEWEST_SEEDS), (1, SEEDS), (1, FEWEST_SEEDS))
         if k <= most
     ]
     for ids, seeds in options:

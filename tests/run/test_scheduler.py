@@ -111,7 +111,7 @@ def test_a_time_budget_is_used_and_its_leaders_and_baselines_are_confirmed(tmp_p
     rows, told, why = run_search(tmp_path / "run", clock, Budget("seconds", 400))
     explored = [row for row in rows if not is_fresh(row)]
     seeds = confirmed(rows)
-    assert len(seeds) in (4, 5) and 0 in seeds and min(seeds.values()) == 3
+    assert len(seeds) in (4, 5) and 0 in seeds and 3 <= min(seeds.values()) <= 4
     top = {i: ap for (i, rung, seed), ap in results(explored).items() if rung == 2}
     assert set(seeds) - {0} == set(sorted(top.keys() - {0}, key=lambda i: -top[i])[: len(seeds) - 1])
     assert sum(row.evaluation.seconds for row in rows if row.evaluation) >= 0.97 * 400
