@@ -158,6 +158,7 @@ def strategies(share: float) -> dict[str, Callable[[Game, int], int]]:
         "halving, confirmed + GELAN-T, by all seeds": functools.partial(
             afresh, ranking=halving, with_baseline=True, by_all=True
         ),
+        "halving, second seed, confirmed + GELAN-T": functools.partial(afresh, ranking=halving_by_seeds, with_baseline=True),
         "ours": functools.partial(named, ranking=controller),
         "ours, confirmed + GELAN-T": functools.partial(afresh, ranking=controller, with_baseline=True),
         "ours, confirmed + GELAN-T, by all seeds": functools.partial(

@@ -224,6 +224,7 @@ def _with_new_budget(journal: Journal, settings: RunSettings, text: str) -> RunS
 def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
     """Run the loop of a search on its journal. The report is written however the loop ends."""
     from gpnas.report.comparison import comparison_lines
+    from gpnas.report.score_told import score_lines
     from gpnas.report.search_report import write_report
     from gpnas.report.tables import open_console
     from gpnas.report.tracking import Tracker, front_row
@@ -259,7 +260,7 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
     if best is None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report_path} and {run}/trials/*/error.txt")
     typer.echo(f"the search ended: {why}")
-    _print_results(console, run, settings, results, best, compared)
+    _print_results(console, run, settings, results, best, [*compared, *score_lines(all_results(journal))])
 
 
 def _controller(settings: RunSettings) -> tuple[Controller, Callable[[str], Graph]]:
@@ -389,6 +390,7 @@ def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print 
     """Print the results of a run so far; works while the search goes on."""
     from gpnas.report.comparison import comparison_lines, standing_line
     from gpnas.report.display import front_table
+    from gpnas.report.score_told import score_lines
     from gpnas.report.tables import open_console
     from gpnas.run.journal import Journal
     from gpnas.run.results import all_results, best_of, front_of, trial_results
@@ -410,7 +412,7 @@ def show(run: Path, as_json: Annotated[bool, typer.Option("--json", help="print 
             open_console().print(front_table(front_of(results), best_of(results), settings.imgsz))
             typer.echo(standing_line(results))
         compared = comparison_lines(all_results(journal), journal.trials(), is_over=journal.state == "done")
-        for line in [*compared, *trained_lines(run, journal, settings)]:
+        for line in [*compared, *score_lines(all_results(journal)), *trained_lines(run, journal, settings)]:
             typer.echo(line)
 
 

@@ -36,6 +36,7 @@ from gpnas.report.drawing import (
     table,
 )
 from gpnas.report.front_drawing import FrontPoint, front_svg
+from gpnas.report.score_told import score_lines
 from gpnas.report.timeline import timeline_svg
 from gpnas.run.journal import EvaluationRow, Journal, TrialRow
 from gpnas.run.noise import Noise
@@ -75,7 +76,10 @@ def write_report(run: Path, build: Callable[[str], Graph] | None = None) -> Path
             front=front_of(results),
             best=best_of(results),
             ranked=standing_line(results),
-            compared=comparison_lines(all_results(journal), journal.trials(), is_over=journal.state == "done"),
+            compared=[
+                *comparison_lines(all_results(journal), journal.trials(), is_over=journal.state == "done"),
+                *score_lines(all_results(journal)),
+            ],
         )
     front = _front_drawing(facts)
     best_graph = build(facts.best.trial.genotype) if build and facts.best else None

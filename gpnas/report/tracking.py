@@ -58,7 +58,7 @@ def evaluation_row(event: Finished, results: Sequence[TrialResult], max_macs: fl
         "flops": trial.cost.flops,
         "params": trial.cost.params,
         "seconds": evaluation.seconds,
-        "score": trial.features["score"],
+        "score": trial.score,
         "standing": standing_name(results) or None,
         "best_ap": best.ap if best else 0.0,
         "hypervolume": hypervolume([result.point for result in standing(results)], max_macs),

@@ -336,7 +336,7 @@ def _record_trials(controller: Controller, journal: Journal) -> None:
                 hash=trial.candidate.hash,
                 genotype=trial.candidate.genotype,
                 origin=trial.origin,
-                score=trial.features["score"],
+                score=trial.score,
                 params=trial.cost.params,
                 macs=trial.cost.macs,
             )

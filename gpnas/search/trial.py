@@ -198,6 +198,11 @@ class Trial:
     cost: Cost
 
     @property
+    def score(self) -> float:
+        """The figure before training by which reports rank: the detector score, in a space without it the score."""
+        return self.features.get("detector_score", self.features["score"])
+
+    @property
     def lender(self) -> int | None:
         """Id of the trial from whose weights it starts; None when it starts from scratch."""
         return self.origin.lender
