@@ -114,12 +114,17 @@ def halving_by_seeds(game: Game, budget: int) -> list[int]:
 
 
 def controller(game: Game, budget: int) -> list[int]:
-    """Ours, by the highest rung of each row and then by its AP there."""
-    reached: dict[int, int] = {}
+    """Ours, by the highest rung of each row and then by its mean AP there."""
+    seeds: dict[int, dict[int, set[int]]] = {}  # by row and epochs
     for training in game.trace:
         if training.spent <= budget:
-            reached[training.row] = training.epochs
-    return sorted(reached, key=lambda row: (-reached[row], -game.curves[0, row, reached[row] - 1]))
+            seeds.setdefault(training.row, {}).setdefault(training.epochs, set()).add(training.seed)
+
+    def rank(row: int) -> tuple[int, float]:
+        epochs = max(seeds[row])
+        return -epochs, -float(game.curves[list(seeds[row][epochs]), row, epochs - 1].mean())
+
+    return sorted(seeds, key=rank)
 
 
 def named(game: Game, budget: int, ranking: Ranking) -> int:
@@ -192,7 +197,7 @@ def belief_of(path: Path) -> Belief:
     return believe(curves, known, measured_noise(curves))
 
 
-def play(path: Path, like_cost: float, seed: int) -> Game:
+def play(path: Path, like_cost: float, seeds: int, seed: int) -> Game:
     """A simulated table, and what our controller trains on it until it has trained all."""
     benchmark, rng = read(path), np.random.default_rng(seed)
     rows = like_gelan_t(benchmark, like_cost)
@@ -201,9 +206,8 @@ def play(path: Path, like_cost: float, seed: int) -> Game:
     curves = belief.noise.trainings(truth, 1 + SEEDS, rng)
     order = rng.permutation(len(rows) - 1).tolist()
     simulated = replace(benchmark.subset(rows), curves=curves)
-    search = controlled(
-        simulated, seed, simulated.features, baselines=[("gelan-t", simulated.candidates[-1])], near_limits=True
-    )
+    known = [("gelan-t", simulated.candidates[-1])]
+    search = controlled(simulated, seed, simulated.features, baselines=known, seeds=seeds, near_limits=True)
     return Game(truth[:, -1], curves, order, list(replay(search, curves, max(BUDGETS))))
 
 
@@ -222,11 +226,16 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=300)
     parser.add_argument("--like-cost", type=float, default=1.4, help="candidates cost at least the limit divided by this")
     parser.add_argument("--share", type=float, default=CONFIRM_SHARE, help="of the epochs, for the confirmation")
+    parser.add_argument("--seeds", type=int, default=2, help="with which our controller may explore, 1 or 2")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.workers, multiprocessing.get_context("spawn")) as pool:
         games = list(
-            pool.map(functools.partial(play, arguments.path, arguments.like_cost), range(arguments.searches), chunksize=5)
+            pool.map(
+                functools.partial(play, arguments.path, arguments.like_cost, arguments.seeds),
+                range(arguments.searches),
+                chunksize=5,
+            )
         )
     gains = np.array([game.truth[:-1].max() - game.truth[-1] for game in games])
     own = np.array([game.truth[-1] for game in games])

@@ -58,12 +58,13 @@ def controlled(
     policy: Policy | None = None,
     told: Sequence[float] | None = None,  # of each row: the AP that the controller is told in place of the measured one
     baselines: Sequence[tuple[str, Candidate]] = (),  # rows of the benchmark, with names
+    seeds: int = 1,  # with which the controller may explore a row
     near_limits: bool = False,  # all rows cost about the same: the controller is after AP alone
 ) -> Search:
     """The controller. Each decision lacks the results of the last `pending` evaluations."""
     rows = {candidate.hash: i for i, candidate in enumerate(benchmark.candidates)}
     fidelities = tuple(Fidelity(max(1, benchmark.epochs // EPOCH_GROWTH**k), benchmark.imgsz) for k in (2, 1, 0))
-    ladder = Ladder(fidelities, WAVE_SIZES[0], pending)
+    ladder = Ladder(fidelities, WAVE_SIZES[0], pending, seeds)
     pool = 10 * len(rows)  # drawn with replacement: nearly every row is among them
 
     def describe(candidate: Candidate) -> Mapping[str, float]:
@@ -86,7 +87,7 @@ def controlled(
         suggestion = suggestions[0]
         controller.start(suggestion)
         row = rows[suggestion.trial.candidate.hash]
-        measured = yield Query(row, suggestion.fidelity.epochs)
+        measured = yield Query(row, suggestion.fidelity.epochs, suggestion.fidelity.seed)
         ap = measured if told is None else float(told[row])
         controller.tell(suggestion, Evaluation(TrialState.COMPLETE, {"ap": ap}))
 

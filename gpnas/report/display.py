@@ -198,12 +198,15 @@ def confirming_line(event: Confirming) -> str:
 
 
 def _seed_text(fidelity: Fidelity, seeds: int) -> str:
-    """ " seed 1/3" for the first of three fresh seeds, " seed 4" for one beyond them; "" for what the search explores.
+    """ " seed 1/3" for the first of three fresh seeds, " seed 4" for one beyond them; "" for what the search explores, or
+    " again" for a second seed of that.
 
     seeds: fresh seeds of each trial; 0 where that is not known.
     """
     number = fidelity.seed - FIRST_FRESH + 1
-    return "" if number < 1 else f" seed {number}/{seeds}" if number <= seeds else f" seed {number}"
+    if number < 1:
+        return " again" if fidelity.seed else ""
+    return f" seed {number}/{seeds}" if number <= seeds else f" seed {number}"
 
 
 def finished_line(event: Finished, seeds: int = 0) -> str:

@@ -187,6 +187,7 @@ class _Session:
         for folder in self._trials.iterdir():
             if folder.name.isdigit() and int(folder.name) not in keep:
                 _remove(folder)
+                _remove(seed_folder(folder, 1))
         if self._scheduler.confirmation is not None:
             for trial_id, seed in self._scheduler.confirmation.on_top():
                 _remove(seed_folder(self._trials / str(trial_id), seed))

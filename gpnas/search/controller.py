@@ -23,7 +23,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpnas.graph.cost import Cost, deployed_cost
@@ -32,6 +32,7 @@ from gpnas.search.ladder import REDUCTION, Ladder, baseline_seats, quota, tells
 from gpnas.search.limits import Limits
 from gpnas.search.pareto import Point, by_ap, ranked
 from gpnas.search.pool import POOL, Pick, Pool, Proposal, garbage_collection_paused, large_macs, pick_at_random, spread_by_size
+from gpnas.search.replication import seed_tells_more
 from gpnas.search.trial import Candidate, Evaluation, Fidelity, Origin, Space, Trial, TrialState
 
 if TYPE_CHECKING:
@@ -211,24 +212,58 @@ class Controller:
         # No new trial can start: promote the best of every rung, even if a rung has too few trials for a quota.
         return self._promote(known, least=1) if len(known) == len(self._suggested) else None
 
-    def _suggestion(self, trial: Trial, rung: int) -> Suggestion:
-        return Suggestion(trial, rung, self.ladder.fidelities[rung])
+    def _suggestion(self, trial: Trial, rung: int, seed: int = 0) -> Suggestion:
+        return Suggestion(trial, rung, replace(self.ladder.fidelities[rung], seed=seed))
 
     def _promote(self, known: Sequence[Suggestion], least: int) -> Suggestion | None:
         """Promote the best trial of the highest rung whose quota, or `least`, is not used up. When a rung has 2 * REDUCTION
-        trials or more, those in its worse half are dropped."""
-        suggested = {(s.trial.id, s.rung) for s in self._suggested}
+        trials or more, those in its worse half are dropped.
+
+        Above the lowest rung, where a second seed tells more than training on, the quota is for second seeds, and among the
+        trials that have one it is for promotions.
+        """
+        suggested = {s.key for s in self._suggested}
         blind = self._is_blind(known)
         for rung in reversed(range(len(self.fidelities) - 1)):
             for points in self._by_start(self._points(known, rung)):
                 order = [point.id for point in self._ranked(points, rung)]
                 everyone = rung == 0 and blind
                 if len(order) >= 2 * REDUCTION and not everyone:
-                    self._dropped |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1) not in suggested}
-                for i in order if everyone else order[: max(least, quota(rung, len(order)))]:
-                    if (i, rung + 1) not in suggested and i not in self._dropped:
+                    self._dropped |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1, 0) not in suggested}
+                chosen = order if everyone else order[: max(least, quota(rung, len(order)))]
+                if rung and self._seed_tells_more(known, rung):
+                    begun = [i for i in order if (i, 0, 1) in suggested and i not in chosen]
+                    for i in [*begun, *chosen]:
+                        if i not in self._dropped and (more := self._second_seed(known, i, rung)) is not None:
+                            return more
+                    twice = [i for i in order if (i, rung, 1) in self._known_aps(known)]
+                    chosen = twice[: max(least, quota(rung, len(twice)))]
+                for i in chosen:
+                    if (i, rung + 1, 0) not in suggested and i not in self._dropped:
                         return self._suggestion(self.trials[i], rung + 1)
         return None
+
+    def _seed_tells_more(self, known: Sequence[Suggestion], rung: int) -> bool:
+        if self.ladder.seeds < 2:
+            return False
+        aps, rungs = self._known_aps(known), self.ladder.fidelities
+        seeds = [(aps[i, r, 0], ap) for (i, r, seed), ap in aps.items() if (r, seed) == (rung, 1) and (i, r, 0) in aps]
+        crossed = [
+            (aps[i, r + 1, 0], ap) for (i, r, seed), ap in aps.items() if (r, seed) == (rung, 1) and (i, r + 1, 0) in aps
+        ]
+        costs = [(high.epochs - low) * high.imgsz**2 for low, high in zip([0, *(f.epochs for f in rungs)], rungs, strict=False)]
+        return seed_tells_more(seeds, crossed, sum(costs[: rung + 1]), costs[rung + 1])
+
+    def _second_seed(self, known: Sequence[Suggestion], i: int, rung: int) -> Suggestion | None:
+        """The next evaluation of the trial's second seed on its way up to the rung; None when it runs, failed or is there."""
+        suggested, aps = {s.key for s in self._suggested}, self._known_aps(known)
+        for step in range(rung + 1):
+            if (i, step, 1) not in suggested:
+                return self._suggestion(self.trials[i], step, seed=1) if step == 0 or (i, step - 1, 1) in aps else None
+        return None
+
+    def _known_aps(self, known: Sequence[Suggestion]) -> dict[Key, float]:
+        return {s.key: self._aps[s.key] for s in known if s.key in self._aps}
 
     def _is_blind(self, known: Sequence[Suggestion]) -> bool:
         """Whether the lowest rung does not tell which trials are good: `tells` says so of the trials on both lowest rungs. Then

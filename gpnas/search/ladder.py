@@ -23,20 +23,24 @@ cost about the same."""
 @dataclass(frozen=True)
 class Ladder:
     """fidelities: by rung, lowest first. wave: candidates that start together, before there are results. pending: each decision
-    lacks the results of the last `pending` evaluations, which may still run; twice the workers keep all workers busy."""
+    lacks the results of the last `pending` evaluations, which may still run; twice the workers keep all workers busy. seeds:
+    with how many the search may explore a trial, 1 or 2."""
 
     fidelities: tuple[Fidelity, ...]
     wave: int
     pending: int = 4
+    seeds: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. A rung has no seed: trials are trained on it with several."""
         fidelities = [{"epochs": f.epochs, "imgsz": f.imgsz, "data_share": f.data_share} for f in self.fidelities]
-        return {"fidelities": fidelities, "wave": self.wave, "pending": self.pending}
+        return {"fidelities": fidelities, "wave": self.wave, "pending": self.pending, "seeds": self.seeds}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Ladder:
-        return cls(tuple(Fidelity(**fidelity) for fidelity in data["fidelities"]), data["wave"], data["pending"])
+        return cls(
+            tuple(Fidelity(**fidelity) for fidelity in data["fidelities"]), data["wave"], data["pending"], data.get("seeds", 1)
+        )
 
 
 def quota(rung: int, finished: int) -> int:

@@ -49,6 +49,9 @@ PROXY_BATCH = 8
 OVERHEAD = 2.0
 """Seconds that the plan adds to each evaluation for building the network and for its checkpoint."""
 
+SEEDS = 2
+"""Seeds with which a search may explore a trial (replication.py)."""
+
 PATIENCE = 30.0
 """Seconds that the first evaluation of a candidate may take where neither the budget nor a limit bounds its cost."""
 
@@ -134,10 +137,10 @@ def plan(
     pending = 2 * slots
     waves = [max(size, pending) for size in WAVE_SIZES]  # a wave must keep all workers busy
     if budget.kind == "trials":
-        return Plan(Ladder(fidelities(least, proxy_imgsz, stride), max(1, min(waves[0], budget.amount)), pending), None)
+        return Plan(Ladder(fidelities(least, proxy_imgsz, stride), max(1, min(waves[0], budget.amount)), pending, SEEDS), None)
     if budget.kind == "epochs":
         wave = max(1, min(waves[0], budget.amount // (2 * least)))
-        return Plan(Ladder(fidelities(min(least, budget.amount), proxy_imgsz, stride), wave, pending), None)
+        return Plan(Ladder(fidelities(min(least, budget.amount), proxy_imgsz, stride), wave, pending, SEEDS), None)
     share = 1.0
     while True:
         most = MOST_EPOCHS if share == 1 else least
@@ -145,10 +148,10 @@ def plan(
             rungs = fidelities(epochs, proxy_imgsz, stride, share)
             count = costs.candidates(rungs, budget.amount)
             if count >= WANTED and costs.fresh_seeds(rungs, budget.amount) >= WANTED_SEEDS:
-                return Plan(Ladder(rungs, waves[0], pending), count)
+                return Plan(Ladder(rungs, waves[0], pending, SEEDS), count)
         if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
             wave = next((size for size in waves if count >= 3 * size), waves[-1])
-            return Plan(Ladder(rungs, wave, pending), count)
+            return Plan(Ladder(rungs, wave, pending, SEEDS), count)
         share /= 2
 
 

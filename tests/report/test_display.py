@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 
 from gpnas.graph.cost import deployed_cost
 from gpnas.report.display import LiveDisplay, PlainDisplay, confirming_line, finished_line, front_table, open_display
-from gpnas.run.events import Confirming, Finished, Progressed, Started, Waiting
+from gpnas.run.events import Confirming, Finished, Noted, Progressed, Started, Waiting
 from gpnas.run.journal import TrialRow
 from gpnas.run.results import TrialResult
 from gpnas.search.budget import Budget
@@ -179,3 +179,31 @@ def test_the_front_is_a_table_with_a_star_at_the_best() -> None:
         "3 0.438 +- 0.088 2 0.000 2.00G 1.50K 6 epochs, 96 px mutate 9 warm 4",  # .125 / sqrt(2)
     ]
     assert not any("*" in line for line in rendered(front_table(front, None, 192)))
+
+
+def test_a_second_seed_of_the_exploration_is_marked() -> None:
+    trial = Trial(3, grid_candidate(8, 2), Origin("sample"), {}, deployed_cost(grid_candidate(8, 2).graph, 32))
+    done = Evaluation(TrialState.COMPLETE, {"ap": 0.25}, 2.0, 1)
+    lines = [finished_line(Finished(Suggestion(trial, 1, Fidelity(4, 32, seed=seed)), done)) for seed in (0, 1)]
+    assert lines[0].startswith("trial 3   rung 1 (4 epochs, 32 px)") and lines[1].startswith("trial 3   rung 1 again (4 epochs")
+
+
+def test_a_log_says_what_runs_when_it_was_silent_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("gpnas.report.display.time", SimpleNamespace(monotonic=lambda: now[0]))
+    console = Console(file=io.StringIO(), width=200)
+    trial = Trial(3, grid_candidate(8, 2), Origin("sample"), {}, deployed_cost(grid_candidate(8, 2).graph, 32))
+    with PlainDisplay(console, elapsed=20.0) as display:
+        display.show(Started(Suggestion(trial, 1, Fidelity(4, 32))))
+        now[0] = 159.0
+        display.show(Waiting(75.0))
+        display.show(Progressed(Suggestion(trial, 1, Fidelity(4, 32)), {"epoch": 2, "epochs": 4, "loss": 1.0}))
+        now[0] = 161.0
+        display.show(Waiting(75.0))
+        display.show(Waiting(75.0))
+        display.show(Noted("something changed"))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().splitlines() == [
+        "[1:21] running: trial 3 rung 1 epoch 2/4; about 1:15 left",
+        "[1:21] something changed",
+    ]

@@ -53,7 +53,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
 
 def a_controller(budget: Budget, slots: int) -> Controller:
     trials = budget.amount if budget.kind == "trials" else None
-    ladder = Ladder(RUNGS, wave=6, pending=2 * slots)
+    ladder = Ladder(RUNGS, wave=6, pending=2 * slots, seeds=2)
     known = {"baselines": BASELINES, "near_limits": True, "max_trials": trials, "pool": 300, "policy": Policy(fit=quick_fit)}
     return Controller(GridSpace(), ladder, LIMITS, imgsz=32, seed=0, **known)  # type: ignore[arg-type]
 
@@ -122,7 +122,7 @@ def test_a_time_budget_is_used_and_its_leaders_and_baselines_are_confirmed(tmp_p
 def test_a_seed_is_trained_in_a_folder_of_its_own_that_keeps_no_checkpoint(tmp_path: Path, clock: FakeClock) -> None:
     rows, _, _ = run_search(tmp_path / "run", clock, Budget("seconds", 400))
     for row in rows:
-        folder = f"seed-{row.fidelity.seed}" if is_fresh(row) else ""
+        folder = f"seed-{row.fidelity.seed}" if row.fidelity.seed else ""
         assert (tmp_path / "run" / "trials" / str(row.trial_id) / folder).is_dir()
     assert not list((tmp_path / "run" / "trials").glob("*/seed-*/checkpoint*.pt"))
 
@@ -132,7 +132,7 @@ def test_a_budget_of_trials_is_confirmed_by_two_thirds_of_what_it_trained(tmp_pa
     """The confirmation is two fifths of all training FLOPs at most."""
     rows, _, why = run_search(tmp_path / "run", clock, Budget("trials", 40), slots=slots)
     assert why == "all 40 candidates were trained"
-    assert sum(row.rung == 0 and not is_fresh(row) for row in rows) == 40
+    assert sum(row.rung == 0 and row.fidelity.seed == 0 for row in rows) == 40
     assert len(confirmed(rows)) >= 2 and set(confirmed(rows).values()) == {3}
     flops = [0.0, 0.0]
     with Journal.open(tmp_path / "run", write=False) as journal:

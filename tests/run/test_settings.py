@@ -40,6 +40,7 @@ STORED: dict[str, Any] = {
         ],
         "wave": 6,
         "pending": 2,
+        "seeds": 1,
     },
     "seconds_per_flop": 3e-10,
     "seed": 7,

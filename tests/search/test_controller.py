@@ -469,3 +469,93 @@ def test_a_limit_that_few_samples_meet_is_reached_from_the_smallest() -> None:
 
 def test_fidelities_are_those_of_the_ladder() -> None:
     assert a_controller().fidelities == LADDER.fidelities
+
+
+TWICE = Ladder((Fidelity(1, 32), Fidelity(2, 64), Fidelity(4, 96)), wave=6, seeds=2)
+
+
+def test_second_seeds_climb_to_the_second_rung_and_then_the_best_of_them_go_on() -> None:
+    """No second seed stays on the lowest rung, and none reaches the top. Who is on the top has two seeds on the second rung."""
+    controller = a_controller(ladder=TWICE, max_trials=30)
+    order = []
+    while suggestions := controller.ask():
+        order.append(suggestions[0].key)
+        tell(controller, suggestions[0])
+    second = {(i, rung) for i, rung, seed in order if seed == 1}
+    assert {rung for _, rung in second} == {0, 1}
+    assert {i for i, rung in second if rung == 0} == {i for i, rung in second if rung == 1}
+    top = {i for i, rung, _ in order if rung == 2}
+    assert top and top < {i for i, _ in second}
+    for i in top:
+        assert order.index((i, 1, 0)) < order.index((i, 0, 1)) < order.index((i, 1, 1)) < order.index((i, 2, 0))
+    on_second = {i for i, rung, seed in order if (rung, seed) == (1, 0)}
+    assert len(on_second) / 4 <= len(second) / 2 < len(on_second)
+
+
+def test_a_second_seed_that_fails_or_runs_holds_nobody_up() -> None:
+    controller = a_controller(ladder=TWICE, max_trials=20)
+    failed: set[int] = set()
+    while suggestions := controller.ask():
+        suggestion = suggestions[0]
+        if suggestion.fidelity.seed and not failed:
+            controller.start(suggestion)
+            failed.add(suggestion.trial.id)
+            controller.tell(suggestion, failure(Cause.NAN, "loss is nan"))
+        else:
+            tell(controller, suggestion)
+    assert failed and not any((i, 1, 1) in controller.results for i in failed)
+    assert len(controller.trials) == 20 and controller.on_top()
+
+
+def test_the_mean_of_two_seeds_ranks() -> None:
+    """Trial 0 is best with its first seed, and worst with both."""
+    controller = a_controller(ladder=TWICE, max_trials=6)
+    while suggestions := controller.ask():
+        suggestion = suggestions[0]
+        i, _, seed = suggestion.key
+        tell(controller, suggestion, (0.05 if seed else 0.9) if i == 0 else 0.5 + 0.01 * i)
+    assert (0, 1, 1) in controller.results and (0, 2, 0) not in controller.results
+    assert controller.on_top()
+
+
+def blind_search(low: str) -> Controller:
+    """A search of 24 trials whose AP on the second rung is that of their number; on the lowest it is "alike" or "opposite"."""
+    controller = a_controller(max_trials=24)
+    while suggestions := controller.ask():
+        i, rung, _ = suggestions[0].key
+        worth = 0.3 + 0.01 * (7 * i % 24)
+        tell(controller, suggestions[0], worth if rung or low == "alike" else 0.9 - worth)
+    return controller
+
+
+def test_a_lowest_rung_that_tells_nothing_promotes_everybody() -> None:
+    """From the eighth promotion on. Until then a third is promoted, and the worse half is dropped."""
+    told, blind = ({i for i in range(24) if (i, 1, 0) in blind_search(low).results} for low in ("alike", "opposite"))
+    assert not set(range(18, 24)) <= told
+    assert set(range(18, 24)) <= blind
+
+
+def test_fewer_rungs_are_used_from_a_decision_on_and_a_resumed_search_knows_it() -> None:
+    controller = a_controller(max_trials=18)
+    evaluated = run(controller, 9)
+    decision = controller.use_rungs(2)
+    assert controller.fidelities == LADDER.fidelities[:2]
+    evaluated += run(controller, 100)
+    assert {rung for _, rung in evaluated[9:]} == {0, 1}
+    again = a_controller(max_trials=18)
+    again.adopt([(t.candidate.genotype, t.origin) for t in controller.trials], [(decision, 2)])
+    assert again.fidelities == LADDER.fidelities
+    assert sorted(run(again, 200)) == sorted(evaluated)
+
+
+def test_near_its_limits_a_search_chooses_and_promotes_by_ap_alone() -> None:
+    """Every fifth new trial may be of any size, the others cost at least the limit divided by 1.4."""
+    limits = Limits(max_flops=2e8)
+    controller = a_controller(limits=limits, pool=300, near_limits=True, max_trials=14)
+    while suggestions := controller.ask():
+        tell(controller, suggestions[0])
+    near = [limits.nearly_met(trial.cost) for trial in controller.trials]
+    assert all(near[:6]) and all(near[i] for i in range(6, 14) if i % 5 != 4)
+    points = [Point(0, 0.2, 5.0), Point(1, 0.4, 9.0), Point(2, 0.3, 10.0)]
+    assert [p.id for p in controller.best_first(points)] == [1, 2, 0]
+    assert [p.id for p in a_controller().best_first(points)] == [1, 0, 2]

@@ -12,11 +12,12 @@ from gpnas.search.trial import Fidelity
 
 
 def test_a_ladder_survives_its_dictionary() -> None:
-    ladder = Ladder((Fidelity(2, 64, 0.25), Fidelity(5, 96, 0.5)), wave=7, pending=6)
+    ladder = Ladder((Fidelity(2, 64, 0.25), Fidelity(5, 96, 0.5)), wave=7, pending=6, seeds=2)
     assert ladder.to_dict() == {
         "fidelities": [{"epochs": 2, "imgsz": 64, "data_share": 0.25}, {"epochs": 5, "imgsz": 96, "data_share": 0.5}],
         "wave": 7,
         "pending": 6,
+        "seeds": 2,
     }
     assert Ladder.from_dict(ladder.to_dict()) == ladder
 
