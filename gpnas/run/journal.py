@@ -32,9 +32,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from gpnas.errors import InputError, JournalError
 from gpnas.run.lock import RunLock
+from gpnas.run.schema import SCHEMA_VERSION, create, version_after_migration
 from gpnas.search.trial import Cause, Evaluation, Fidelity, Origin, TrialState
-
-SCHEMA_VERSION = 3
 
 DATABASE = "journal.sqlite"
 
@@ -42,27 +41,6 @@ PLAN, CONFIRM = "plan", "confirm"
 """Kinds of events: a plan, with the number of rungs from a decision on; and a confirmation that begins, with its trials."""
 
 RunState = Literal["running", "done", "interrupted"]
-
-_SCHEMA = """
-CREATE TABLE run (
-    settings TEXT NOT NULL, state TEXT NOT NULL, elapsed REAL NOT NULL, created REAL NOT NULL
-);
-CREATE TABLE trials (
-    id INTEGER PRIMARY KEY, hash TEXT NOT NULL, genotype TEXT NOT NULL, origin TEXT NOT NULL,
-    score REAL NOT NULL, params INTEGER NOT NULL, macs INTEGER NOT NULL
-);
-CREATE TABLE evaluations (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    trial INTEGER NOT NULL REFERENCES trials (id), rung INTEGER NOT NULL,
-    hash TEXT NOT NULL, epochs INTEGER NOT NULL, imgsz INTEGER NOT NULL, data_share REAL NOT NULL,
-    seed INTEGER NOT NULL, state TEXT NOT NULL, evaluation TEXT, started REAL NOT NULL, finished REAL,
-    UNIQUE (trial, rung, seed), UNIQUE (hash, epochs, imgsz, data_share, seed)
-);
-CREATE TABLE events (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
-);
-"""
-
 
 @dataclass(frozen=True)
 class TrialRow:
@@ -366,7 +344,7 @@ class Journal:
             raise JournalError(f"{self.run / DATABASE} cannot be written: {error}") from error
 
     def _check_version(self) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        version = version_after_migration(self._connection)
         if version != SCHEMA_VERSION:
             raise JournalError(
                 f"{self.run / DATABASE} has schema version {version} and this gpnas reads version {SCHEMA_VERSION}; "
@@ -383,7 +361,7 @@ def _write_schema(path: Path, settings: dict[str, Any], now: float) -> None:
     connection = _connect(path)
     with contextlib.closing(connection):
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        create(connection)
         text = json.dumps(settings, allow_nan=False)
         connection.execute("INSERT INTO run VALUES (?, 'running', 0.0, ?)", (text, now))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -344,3 +345,49 @@ def test_a_run_survives_kill_9(run: Path, tmp_path: Path) -> None:
         with Journal.open(folder, write=True) as writer:  # the dead writer's lock is gone
             assert writer.drop_running() == 1
             assert len(writer.evaluations()) == 49
+
+
+VERSION_2 = """
+BEGIN;
+CREATE TABLE run (settings TEXT NOT NULL, state TEXT NOT NULL, elapsed REAL NOT NULL, created REAL NOT NULL);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL, genotype TEXT NOT NULL, origin TEXT NOT NULL,
+    score REAL NOT NULL, params INTEGER NOT NULL, macs INTEGER NOT NULL
+);
+CREATE TABLE evaluations (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    trial INTEGER NOT NULL REFERENCES trials (id), rung INTEGER NOT NULL,
+    hash TEXT NOT NULL, epochs INTEGER NOT NULL, imgsz INTEGER NOT NULL, data_share REAL NOT NULL,
+    state TEXT NOT NULL, evaluation TEXT, started REAL NOT NULL, finished REAL,
+    UNIQUE (trial, rung), UNIQUE (hash, epochs, imgsz, data_share)
+);
+CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
+INSERT INTO run VALUES ('{"budget": "2h"}', 'done', 7.5, 1.0);
+INSERT INTO trials VALUES (3, 'h3', '{}', 'sample', 1.5, 10, 20);
+INSERT INTO evaluations (trial, rung, hash, epochs, imgsz, data_share, state, evaluation, started, finished) VALUES
+    (3, 1, 'h3', 4, 64, 0.5, 'complete',
+     '{"state": "complete", "metrics": {"ap": 0.25}, "seconds": 2.0, "epochs": 4, "cause": null, "message": ""}', 2.0, 4.0);
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_journal_of_the_version_before_seeds_opens_with_all_that_it_holds(tmp_path: Path, write: bool) -> None:
+    (tmp_path / "old").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "old" / "journal.sqlite")) as connection:
+        connection.executescript(VERSION_2)
+    before = (tmp_path / "old" / "journal.sqlite").read_bytes()
+    with Journal.open(tmp_path / "old", write=write) as journal:
+        assert journal.settings == {"budget": "2h"} and journal.elapsed() == 7.5
+        evaluations = journal.evaluations()
+        assert [(e.trial_id, e.rung, e.fidelity, e.started, e.finished) for e in evaluations] == [
+            (3, 1, Fidelity(4, 64, 0.5, seed=0), 2.0, 4.0)
+        ]
+        assert evaluations[0].evaluation is not None and evaluations[0].evaluation.metrics == {"ap": 0.25}
+        assert journal.lookup("h3", Fidelity(4, 64, 0.5)) == evaluations[0].evaluation
+        if write:
+            journal.start_evaluation(3, 1, Fidelity(4, 64, 0.5, seed=10))
+            assert [e.fidelity.seed for e in journal.evaluations()] == [0, 10]
+    if not write:
+        assert (tmp_path / "old" / "journal.sqlite").read_bytes() == before
