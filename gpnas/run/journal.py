@@ -42,6 +42,7 @@ PLAN, CONFIRM = "plan", "confirm"
 
 RunState = Literal["running", "done", "interrupted"]
 
+
 @dataclass(frozen=True)
 class TrialRow:
     """One candidate of the search. params, macs: of the fused network on one image of the run's size."""

@@ -60,6 +60,7 @@ class Scheduler:
         self._controller, self._journal, self._budget, self._durations = controller, journal, budget, durations
         self._slots = slots
         self._is_restored = self._explored = False
+        self._room = 0.0  # for the confirmation, since it began: worker seconds, epochs or training FLOPs
         self._late: set[Key] = set()  # evaluations that began before the confirmation and end after its begin
         self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
         self._is_replanned = any(event.kind == PLAN and event.data["decision"] for event in journal.events())
@@ -217,13 +218,15 @@ class Scheduler:
         most = SEEDS * (LEADERS + len(self._known())) * max(map(self._cost_of_a_seed, measured))
         return min(share, most / self._slots if self._budget.kind == "seconds" else most)
 
-    def _choice(self, left: float | None) -> Chosen:
-        """The trials whose confirmation the rest of the budget pays for; of a budget of trials, as much as CONFIRM_SHARE would
-        be of all training. left: seconds of a time budget."""
+    def _room_left(self, left: float | None) -> float:
+        """What the rest of the budget pays for; of a budget of trials, as much as CONFIRM_SHARE would be of all training. left:
+        seconds of a time budget."""
         if self._budget.kind == "trials":
-            room = self._durations.flops_so_far * CONFIRM_SHARE / (1 - CONFIRM_SHARE)
-        else:
-            room = self._epochs_left(0) if left is None else left * self._slots
+            return self._durations.flops_so_far * CONFIRM_SHARE / (1 - CONFIRM_SHARE)
+        return self._epochs_left(0) if left is None else left * self._slots
+
+    def _choice(self, room: float) -> Chosen:
+        """The trials whose confirmation the room pays for."""
         order = leaders(self._controller.trials, self._controller.results, self._controller.best_first)
         chosen = choose(order, self._known(), self._cost_of_a_seed, PACKED * room)
         # The slowest first, so that the workers end at about the same time.
@@ -242,16 +245,18 @@ class Scheduler:
 
     def _confirm(self, running: Collection[Suggestion], left: float | None) -> None:
         """Begin the confirmation, or choose its trials again."""
-        chosen = self._choice(left)
         if self.confirmation is None:
+            self._room = self._room_left(left)
             self._late = {suggestion.key for suggestion in running}
-        elif [trial.id for trial in self.confirmation.trials] == list(chosen.trials):
+        chosen = self._choice(self._room)  # the same room where late results may have changed who leads
+        if self.confirmation is not None and [trial.id for trial in self.confirmation.trials] == list(chosen.trials):
             return
         event = {
             "trials": chosen.trials,
             "seeds": chosen.seeds,
             "rungs": len(self._controller.fidelities),
             "budget": self._budget.amount,
+            "room": self._room,
             "late": sorted(self._late),
         }
         self._journal.add_event(CONFIRM, event)
@@ -270,6 +275,7 @@ class Scheduler:
         begun = [event.data for event in self._journal.events() if event.kind == CONFIRM]
         if begun and begun[-1]["budget"] == self._budget.amount:
             self._replay(1)
+            self._room = begun[-1]["room"]
             self._late = {(trial, rung, seed) for trial, rung, seed in begun[-1]["late"]}
             self._open_confirmation(Chosen(tuple(begun[-1]["trials"]), begun[-1]["seeds"]), [])
 

@@ -196,6 +196,18 @@ def test_a_confirmation_that_was_begun_goes_on_with_its_trials_and_with_what_was
     assert all(seeds >= 2 for seeds in confirmed(after).values())
 
 
+def test_late_results_do_not_shrink_the_room_of_a_confirmation(tmp_path: Path, clock: FakeClock) -> None:
+    """Three workers: explorations end when fresh seeds have used some time already. The trials that began are finished."""
+    run = tmp_path / "run"
+    rows, _, _ = run_search(run, clock, Budget("seconds", 200), slots=3)
+    with Journal.open(run, write=False) as journal:
+        events = [event.data for event in journal.events() if event.kind == "confirm"]
+    assert events[0]["late"] and len({event["room"] for event in events}) == 1
+    assert len(events[-1]["trials"]) >= len(events[0]["trials"])
+    known = {0} if 0 in events[0]["trials"] else set()
+    assert known <= confirmed(rows).keys()
+
+
 def test_a_larger_budget_explores_again_and_confirms_again(tmp_path: Path, clock: FakeClock) -> None:
     run = tmp_path / "run"
     first, _, _ = run_search(run, clock, Budget("seconds", 250))
