@@ -249,7 +249,7 @@ class Scheduler:
             self._room = self._room_left(left)
             self._late = {suggestion.key for suggestion in running}
         chosen = self._choice(self._room)  # the same room where late results may have changed who leads
-        if self.confirmation is not None and [trial.id for trial in self.confirmation.trials] == list(chosen.trials):
+        if self.confirmation is not None and {trial.id for trial in self.confirmation.trials} == set(chosen.trials):
             return
         event = {
             "trials": chosen.trials,

@@ -65,10 +65,13 @@ def run_search(
     *,
     seconds: Callable[[Fidelity], float] = lambda fidelity: SECONDS[fidelity.epochs],
     slots: int = 1,
+    last_first: bool = False,
     stop: Callable[[Event], bool] = lambda event: False,
 ) -> tuple[list[EvaluationRow], list[str], str]:
     """Start or resume a run; its evaluations, what the user was told in this session, and why it ended, or "stopped"."""
-    workers = InlineWorkers(TimedEvaluator(Seeded(str(run) + ".log"), clock, lambda _, fidelity: seconds(fidelity)), slots)
+    workers = InlineWorkers(
+        TimedEvaluator(Seeded(str(run) + ".log"), clock, lambda _, fidelity: seconds(fidelity)), slots, last_first
+    )
     told: list[str] = []
 
     def observe(event: Event) -> None:
@@ -197,9 +200,9 @@ def test_a_confirmation_that_was_begun_goes_on_with_its_trials_and_with_what_was
 
 
 def test_late_results_do_not_shrink_the_room_of_a_confirmation(tmp_path: Path, clock: FakeClock) -> None:
-    """Three workers: explorations end when fresh seeds have used some time already. The trials that began are finished."""
+    """Three workers: explorations end long after the first fresh seeds. The trials that were chosen keep their place."""
     run = tmp_path / "run"
-    rows, _, _ = run_search(run, clock, Budget("seconds", 200), slots=3)
+    rows, _, _ = run_search(run, clock, Budget("seconds", 200), slots=3, last_first=True)
     with Journal.open(run, write=False) as journal:
         events = [event.data for event in journal.events() if event.kind == "confirm"]
     assert events[0]["late"] and len({event["room"] for event in events}) == 1
