@@ -9,6 +9,7 @@ import itertools
 import statistics
 from typing import Any
 
+import cv2
 import torch
 
 from evaluators.data.bank import load_bank
@@ -29,7 +30,7 @@ def seconds_per_flop(
     imgsz: int,  # pixels
     *,
     batch_size: int,
-    threads: int,  # of torch
+    threads: int,  # of torch and of OpenCV
     device: str,  # as `evaluators.device.pick_device` takes it
 ) -> float:
     """Median seconds of a training step for each of its FLOPs: three passes of the train form over the images, 2 FLOPs a MAC.
@@ -37,7 +38,17 @@ def seconds_per_flop(
     The time to make a batch is part of it. Raises ValueError when the head does not fit the data, OutOfMemory and
     TrainingDiverged as a training does.
     """
+    before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    try:
+        return _seconds_per_flop(graph, data, imgsz, batch_size, device)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+
+
+def _seconds_per_flop(graph: Graph, data: DetectionData, imgsz: int, batch_size: int, device: str) -> float:
     place = pick_device(device)
     bank = load_bank(data.splits["train"][:batch_size], imgsz, place, accept_broken=True)
     recipe = Recipe(epochs=1 + STEPS, imgsz=imgsz, batch_size=batch_size, eval_every=0, device=str(place))

@@ -81,7 +81,7 @@ def plan_search(
         return Costs(macs, imgsz, len(images.splits["train"]), len(images.splits["val"]), machine)
 
     told: list[str] = []
-    size = {"proxy_imgsz": sizes.proxy_imgsz, "stride": sizes.stride, "images": len(images.splits["train"])}
+    size = {"proxy_imgsz": sizes.proxy_imgsz, "stride": sizes.stride}
     if without_limits and bounded:
         per_flop = deployed_cost(example.graph, imgsz).flops / costs_of(example).macs
         most = per_flop * affordable_macs(budget, **size, costs=costs_of(example)) * NEAR**0.5
@@ -91,9 +91,10 @@ def plan_search(
         )
         if most < largest:
             limits = Limits(max_flops=rounded_down(max(most, NEAR * least)))
+            why = "fits --budget on this machine" if most > NEAR * least else "the smallest architectures need"
             told.append(
-                f"no limit was given: candidates may have {brief(limits.max_flops or 0)} FLOPs at {imgsz} px, which fits "
-                f"--budget on this machine; give --max-flops to choose another limit"
+                f"no limit was given: candidates may have {brief(limits.max_flops or 0)} FLOPs at {imgsz} px, which {why}; "
+                "give --max-flops to choose another limit"
             )
             within = _within(space, limits, imgsz, rng, near=not spread)
     typical = within[len(within) // 2]
@@ -126,12 +127,14 @@ def _machine(candidate: Candidate, images: DetectionData, imgsz: int, slots: int
 
 def _words(made: Plan, budget: Budget, machine: Machine) -> list[str]:
     """What the plan means for the user."""
+    from gpnas.search.confirm import FEWEST_SEEDS
     from gpnas.search.plan import FEWEST
 
     speed = f"{brief(1 / machine.seconds_per_flop)} training FLOPs a second"
     if made.candidates is None:
         return [f"a worker does {speed} here"]
-    words = [f"a worker does {speed} here, so the budget pays for about {made.candidates:.0f} candidates and a confirmation"]
+    confirmed = "and a confirmation" if (made.fresh_seeds or 0) >= 2 * FEWEST_SEEDS else "and for no confirmation"
+    words = [f"a worker does {speed} here, so the budget pays for about {made.candidates:.0f} candidates {confirmed}"]
     if made.candidates < FEWEST:
         longer = clock(budget.amount * FEWEST / max(made.candidates, 0.1))
         words.append(

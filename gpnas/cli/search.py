@@ -83,7 +83,7 @@ def search(
     max_flops: Annotated[str | None, typer.Option(help="hard limit on FLOPs (2 x MACs) at --imgsz: 10G")] = None,
     max_params: Annotated[str | None, typer.Option(help="hard limit on the parameters of the fused network: 3M")] = None,
     out: Out = None,
-    seed: Annotated[int, typer.Option(help="the same seed and budget in trials give the same search")] = 0,
+    seed: Annotated[int, typer.Option(help="the same seed, limits and budget in trials give the same search")] = 0,
     device: Device = "auto",
     workers: Annotated[str, typer.Option(help="auto, or local:N for N processes")] = "auto",
     wandb: Annotated[str, typer.Option(help="log to Weights & Biases: offline, online or off")] = "offline",

@@ -155,7 +155,7 @@ class _Session:
         if self._budget.kind == "seconds":
             return max(0.0, self._budget.amount - self._journal.elapsed())
         spent = self._scheduler.spent_share()
-        return self._journal.elapsed() * (1 - spent) / spent if spent else None
+        return self._journal.elapsed() * (1 - spent) / spent if spent else None  # 0 or not known
 
     def keep_time(self) -> None:
         """Add the time since the last call to the journal, in steps of at least POLL_SECONDS."""

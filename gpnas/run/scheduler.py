@@ -19,25 +19,24 @@ import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Any
 
 from gpnas.errors import JournalError
 from gpnas.run.durations import Durations
 from gpnas.run.events import Confirming, Noted
 from gpnas.run.journal import CONFIRM, PLAN, Journal, TrialRow
 from gpnas.search.budget import Budget
-from gpnas.search.confirm import CONFIRM_SHARE, LEADERS, SEEDS, Chosen, Confirmation, choose, leaders
+from gpnas.search.confirm import CONFIRM_SHARE, LEADERS, PACKED, SEEDS, Chosen, Confirmation, choose, leaders
 from gpnas.search.controller import Controller, Key, Suggestion
-from gpnas.search.ladder import REDUCTION
-from gpnas.search.plan import FEWEST
+from gpnas.search.plan import FEWEST, explored_seconds
 from gpnas.search.trial import FIRST_FRESH, Evaluation, TrialState
-from gpnas.units import clock
-
-PACKED = 0.9
-"""Share of the time for the confirmation that its evaluations may fill: seeds are whole, and estimates err."""
 
 MOST_SEEDS = 12
 """Fresh seeds of a trial, at most, where a time budget has room for more than the confirmation asks."""
 
+
+MOST_UNFIT = 8
+"""Suggestions without room beside which the controller is asked for further, smaller ones."""
 
 FEWEST_RUNGS = 2
 """Rungs that a search keeps, however slow its evaluations are."""
@@ -59,7 +58,7 @@ class Scheduler:
         self.confirmation: Confirmation | None = None
         self._controller, self._journal, self._budget, self._durations = controller, journal, budget, durations
         self._slots = slots
-        self._is_restored = self._explored = False
+        self._is_restored = self._is_resumed = self._explored = False
         self._room = 0.0  # for the confirmation, since it began: worker seconds, epochs or training FLOPs
         self._late: set[Key] = set()  # evaluations that began before the confirmation and end after its begin
         self._epochs = sum(_spent(row.evaluation) for row in journal.evaluations() if row.evaluation)
@@ -80,6 +79,7 @@ class Scheduler:
         if free == 0:
             self._replay(1)  # one decision is made ahead while all workers are busy
             return []
+        self._shortest = math.inf
         if not self._is_restored:
             self._is_restored = True
             self._restore()
@@ -90,13 +90,22 @@ class Scheduler:
                 return chosen
             self._confirm(running, left)
         if self._late:
-            late = [s for s in self._replay(free) if s.key in self._late]  # in a resumed run they may have to run again
-            if late:
-                return late[:free]
+            if again := self._killed(free, left):
+                return again
             if self._late <= self._controller.results.keys():
                 self._late = set()
                 self._confirm(running, left)  # the last results may change who leads
         return self._fresh(running, left)[:free] or self._explore(free, running, left, 0.0)
+
+    def _killed(self, free: int, left: float | None) -> list[Suggestion]:
+        """Explorations that ran when the confirmation began, and that a kill interrupted: they run again if there is time."""
+        if not self._is_resumed:
+            return []
+        killed = [suggestion for suggestion in self._replay(1) if suggestion.key in self._late]
+        for suggestion in killed:
+            if not self._fits([suggestion], left):
+                self._prune(suggestion)
+        return [suggestion for suggestion in killed if suggestion.key not in self._controller.results][:free]
 
     def start(self, suggestion: Suggestion) -> None:
         """The evaluation runs: do not suggest it again."""
@@ -113,22 +122,23 @@ class Scheduler:
         if self._budget.kind == "trials" and len(self._controller.trials) >= self._budget.amount:
             return f"all {self._budget.amount} candidates were trained"
         if left is not None and left > 0 and self._shortest < math.inf:
-            return f"{clock(left)} of the budget are left, less than the shortest evaluation takes ({clock(self._shortest)})"
-        if self._budget.kind == "epochs" or (left is not None and left <= 0):
+            return f"{left:.0f} s of the budget are left, and the shortest evaluation takes about {self._shortest:.0f} s"
+        if self._epochs_left([]) < self._controller.ladder.fidelities[0].epochs or (left is not None and left <= 0):
             return "the budget is spent"
         return "the space has no further candidate within the limits"
 
-    def spent_share(self) -> float:
-        """The share of a budget of trials or epochs that is spent, in [0, 1]."""
-        results = self._controller.results
-        trained = len({trial for trial, _, _ in results}) if self._budget.kind == "trials" else self._epochs
-        return min(1.0, trained / self._budget.amount)
+    def spent_share(self) -> float | None:
+        """The share of a budget of trials or epochs that is spent, in [0, 1]; None where nobody can tell: while it confirms."""
+        if self._budget.kind == "epochs":
+            return min(1.0, self._epochs / self._budget.amount)
+        trained = len({trial for trial, _, _ in self._controller.results})
+        return None if self.confirmation else (1 - CONFIRM_SHARE) * min(1.0, trained / self._budget.amount)
 
     def _replan(self) -> None:
         """After the first wave, see how many candidates a time budget pays for at the measured speed. With fewer than FEWEST,
         the search does without its top rung."""
         controller, rungs = self._controller, len(self._controller.fidelities)
-        first = [trial for trial, rung, _ in controller.results if rung == 0]
+        first = [trial for trial, rung, seed in controller.results if rung == seed == 0]
         if self._is_replanned or self._budget.kind != "seconds" or len(first) < controller.ladder.wave:
             return
         self._is_replanned = True
@@ -140,13 +150,14 @@ class Scheduler:
         explored = (1 - CONFIRM_SHARE) * self._budget.amount * self._slots
 
         def candidates(count: int) -> float:
-            return float(explored / sum(seconds / REDUCTION**rung for rung, seconds in enumerate(medians[:count])))
+            return explored / explored_seconds(medians[:count])
 
         while rungs > FEWEST_RUNGS and candidates(rungs) < FEWEST:
             rungs -= 1
-        text = f"at the speed of the first candidates the budget pays for about {candidates(rungs):.0f}"
-        if rungs < len(controller.fidelities):
-            text += f", and does without the top rung: with it, it would pay for {candidates(len(controller.fidelities)):.0f}"
+        before = len(controller.fidelities)
+        text = f"at the speed of the first candidates the budget pays for about {candidates(before):.0f} candidates"
+        if rungs < before:
+            text += f"; without the top rung, which the search now leaves out, for about {candidates(rungs):.0f}"
         decision = controller.use_rungs(rungs)
         self._journal.add_event(PLAN, {"decision": decision, "rungs": rungs, "candidates": round(candidates(rungs), 1)})
         self.notes.append(Noted(text))
@@ -157,45 +168,58 @@ class Scheduler:
         `_explored` is set when there will be none any more: the controller has nothing to suggest, or the budget no room.
         """
         seconds = None if left is None else left - reserve
-        room = self._epochs_left(sum(map(self._durations.new_epochs, running))) - reserve
-        suggestions = self._suggestions(free, seconds)
+        room = self._epochs_left(running) - reserve
         fitting: list[Suggestion] = []
-        for suggestion in suggestions:
-            epochs = self._durations.new_epochs(suggestion)
-            if epochs <= room and self._fits([suggestion], seconds):
-                room -= epochs
-                fitting.append(suggestion)
+        for most in range(free, free + MOST_UNFIT + 1):
+            suggestions = self._suggestions(most, room, seconds)
+            fitting, rest = [], room
+            for suggestion in suggestions:
+                epochs = self._durations.new_epochs(suggestion)
+                if epochs <= rest and self._fits([suggestion], seconds):
+                    rest -= epochs
+                    fitting.append(suggestion)
+            if len(fitting) >= free or len(suggestions) < most or room < self._controller.fidelities[0].epochs:
+                break
         self._explored = not fitting and bool(suggestions or not running)
         return fitting[:free]
 
-    def _suggestions(self, free: int, left: float | None) -> list[Suggestion]:
-        """Suggestions of the controller. A promotion that takes longer than the time left is pruned, so that the controller
-        can decide what comes after it."""
+    def _suggestions(self, wanted: int, room: float, left: float | None) -> list[Suggestion]:
+        """Suggestions of the controller. A promotion for which there is no room is pruned, so that the controller can decide
+        what comes after it. room: epochs. left: seconds."""
         while True:
-            suggestions = self._replay(free)
-            too_long = [s for s in suggestions if s.rung and not self._fits([s], left)]
+            suggestions = self._replay(wanted)
+            too_long = [
+                s for s in suggestions if s.rung and not (self._durations.new_epochs(s) <= room and self._fits([s], left))
+            ]
             if not too_long:
                 return suggestions
             for suggestion in too_long:
                 self._prune(suggestion)
 
     def _fresh(self, running: Collection[Suggestion], left: float | None) -> list[Suggestion]:
-        """Suggestions of the confirmation that can be finished up to the top rung."""
+        """Suggestions of the confirmation that can be finished up to the top rung: first of seeds that have begun."""
         assert self.confirmation is not None  # the search has explored
-        begun = [s for s in running if s.fidelity.seed >= FIRST_FRESH]
-        room = self._epochs_left(sum(self._durations.new_epochs(s) for first in begun for s in self.confirmation.rest(first)))
-        fitting = []
-        for suggestion in self._replay_confirmation():
+        suggestions = self._replay_confirmation()
+        begun = [s for s in suggestions if s.rung]
+        room, fitting = self._epochs_left(running), [s for s in begun if self._fits(self.confirmation.rest(s), left)]
+        for suggestion in suggestions:
             rest = self.confirmation.rest(suggestion)
             epochs = sum(map(self._durations.new_epochs, rest))
-            if epochs <= room and self._fits(rest, left):
+            if not suggestion.rung and epochs <= room and self._fits(rest, left):
                 room -= epochs
                 fitting.append(suggestion)
         return fitting
 
-    def _epochs_left(self, promised: int) -> float:
-        """Epochs that remain of a budget of epochs, without those that are promised; infinity for another kind of budget."""
-        return self._budget.amount - self._epochs - promised if self._budget.kind == "epochs" else math.inf
+    def _epochs_left(self, running: Collection[Suggestion]) -> float:
+        """Epochs that remain of a budget of epochs when what runs has ended, and each fresh seed that has begun is on the top
+        rung; infinity for another kind of budget."""
+        if self._budget.kind != "epochs":
+            return math.inf
+        promised = [s for s in running if s.fidelity.seed < FIRST_FRESH]
+        if self.confirmation is not None:
+            begun = [s for s in running if s.fidelity.seed >= FIRST_FRESH] + [s for s in self.confirmation.ask() if s.rung]
+            promised += [rest for first in begun for rest in self.confirmation.rest(first)]
+        return self._budget.amount - self._epochs - sum(map(self._durations.new_epochs, promised))
 
     def _fits(self, evaluations: Sequence[Suggestion], left: float | None) -> bool:
         """Whether `left` seconds are enough for all of them, one after the other."""
@@ -218,12 +242,12 @@ class Scheduler:
         most = SEEDS * (LEADERS + len(self._known())) * max(map(self._cost_of_a_seed, measured))
         return min(share, most / self._slots if self._budget.kind == "seconds" else most)
 
-    def _room_left(self, left: float | None) -> float:
+    def _room_left(self, running: Collection[Suggestion], left: float | None) -> float:
         """What the rest of the budget pays for; of a budget of trials, as much as CONFIRM_SHARE would be of all training. left:
         seconds of a time budget."""
         if self._budget.kind == "trials":
             return self._durations.flops_so_far * CONFIRM_SHARE / (1 - CONFIRM_SHARE)
-        return self._epochs_left(0) if left is None else left * self._slots
+        return self._epochs_left(running) if left is None else left * self._slots
 
     def _choice(self, room: float) -> Chosen:
         """The trials whose confirmation the room pays for."""
@@ -244,13 +268,18 @@ class Scheduler:
         return sum(map(self._durations.estimate if self._budget.kind == "seconds" else self._durations.flops, rungs))
 
     def _confirm(self, running: Collection[Suggestion], left: float | None) -> None:
-        """Begin the confirmation, or choose its trials again."""
+        """Begin the confirmation; or let those that lead after the last results take the places of trials that lead no more and
+        have not begun."""
         if self.confirmation is None:
-            self._room = self._room_left(left)
+            self._room = self._room_left(running, left)
             self._late = {suggestion.key for suggestion in running}
-        chosen = self._choice(self._room)  # the same room where late results may have changed who leads
-        if self.confirmation is not None and {trial.id for trial in self.confirmation.trials} == set(chosen.trials):
-            return
+            chosen = self._choice(self._room)
+            before = [event for event in self._confirmations() if event["trials"]]
+            if not chosen.trials and before:  # a resumed run that has less left than it had
+                self._open_confirmation(Chosen(tuple(before[-1]["trials"]), before[-1]["seeds"]), running)
+                return
+        else:
+            chosen = self._with_late_leaders(self.confirmation)
         event = {
             "trials": chosen.trials,
             "seeds": chosen.seeds,
@@ -260,7 +289,20 @@ class Scheduler:
             "late": sorted(self._late),
         }
         self._journal.add_event(CONFIRM, event)
-        self._open_confirmation(chosen, running)
+        if self.confirmation is None or {trial.id for trial in self.confirmation.trials} != set(chosen.trials):
+            self._open_confirmation(chosen, running)
+
+    def _with_late_leaders(self, open_one: Confirmation) -> Chosen:
+        self._replay_confirmation()  # in a resumed run it may not know yet what has begun
+        leading = self._choice(self._room).trials
+        ids = [trial.id for trial in open_one.trials]
+        places = [i for i in ids if i not in leading and not open_one.has_begun(i)]
+        taken = dict(zip(places, (i for i in leading if i not in ids), strict=False))
+        return Chosen(tuple(taken.get(i, i) for i in ids), open_one.seeds)
+
+    def _confirmations(self) -> list[dict[str, Any]]:
+        """The events of confirmations so far, of all sessions."""
+        return [event.data for event in self._journal.events() if event.kind == CONFIRM]
 
     def _open_confirmation(self, chosen: Chosen, running: Collection[Suggestion]) -> None:
         trials = [self._controller.trials[i] for i in chosen.trials]
@@ -272,12 +314,16 @@ class Scheduler:
 
     def _restore(self) -> None:
         """Go on with the confirmation that an earlier session began in this budget, if there is one."""
-        begun = [event.data for event in self._journal.events() if event.kind == CONFIRM]
-        if begun and begun[-1]["budget"] == self._budget.amount:
-            self._replay(1)
-            self._room = begun[-1]["room"]
-            self._late = {(trial, rung, seed) for trial, rung, seed in begun[-1]["late"]}
-            self._open_confirmation(Chosen(tuple(begun[-1]["trials"]), begun[-1]["seeds"]), [])
+        begun = [event for event in self._confirmations() if event["budget"] == self._budget.amount]
+        if not begun:
+            return
+        last, wanted = begun[-1], 1
+        # What was running when the process was killed is suggested again, and the trials that came after it follow.
+        while len(self._replay(wanted)) >= wanted and len(self._controller.trials) <= max(last["trials"], default=-1):
+            wanted += 1
+        self._is_resumed, self._room = True, last["room"]
+        self._late = {(trial, rung, seed) for trial, rung, seed in last["late"]}
+        self._open_confirmation(Chosen(tuple(last["trials"]), last["seeds"]), [])
 
     def _replay(self, wanted: int) -> list[Suggestion]:
         """Ask the controller until it suggests evaluations whose results are not in the journal, and tell it those that are.

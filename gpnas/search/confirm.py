@@ -1,6 +1,6 @@
 """The last phase of a search: its leaders and its baselines are trained again with fresh seeds.
 
-    chosen = choose(leaders(trials, results), known, cost, room)        # the trials, and how many seeds each gets
+    chosen = choose(leaders(trials, results, by_ap), known, cost, room)     # the trials, and how many seeds each gets
     confirmation = Confirmation([trials[i] for i in chosen.trials], ladder.fidelities, chosen.seeds)
     while suggestions := confirmation.ask():
         confirmation.start(suggestions[0])
@@ -23,6 +23,9 @@ from gpnas.search.trial import FIRST_FRESH, Evaluation, Fidelity, Trial, TrialSt
 CONFIRM_SHARE = 0.4
 """Share of the budget that is kept for the confirmation, at most. benchmarks/winning.py compares shares."""
 
+PACKED = 0.9
+"""Share of the room for the confirmation that its evaluations may fill: seeds are whole, and estimates err."""
+
 LEADERS = 5
 """Trials that the search found and that are confirmed, at most."""
 
@@ -35,7 +38,7 @@ FEWEST_SEEDS = 2
 
 @dataclass(frozen=True)
 class Chosen:
-    """Ids of the trials to confirm, best first, and the number of fresh seeds of each. Empty: the room pays for
+    """Ids of the trials to confirm, and the number of fresh seeds of each. Empty: the room pays for
     no confirmation."""
 
     trials: tuple[int, ...] = ()
@@ -70,7 +73,8 @@ def choose(
     room: float,  # in the unit of `cost`
 ) -> Chosen:
     """The largest of these that `room` pays for: the first LEADERS of what was found and all that are known, with SEEDS seeds
-    each; fewer leaders, down to two; two and the best of the known; three, two or one and that, with FEWEST_SEEDS.
+    each; fewer leaders, down to two; two and the best of the known; three or two and that, with FEWEST_SEEDS; one and that,
+    with SEEDS or FEWEST_SEEDS. The best come first.
 
     More leaders with two seeds are worth more than fewer with three (`python benchmarks/winning.py`)."""
     found = [i for i in order if i not in known]
@@ -119,6 +123,10 @@ class Confirmation:
         """The suggestion and those that follow it up to the top rung, with the same trial and seed."""
         seed, rungs = suggestion.fidelity.seed, range(suggestion.rung, len(self._fidelities))
         return [self._suggestion(suggestion.trial, rung, seed) for rung in rungs]
+
+    def has_begun(self, trial_id: int) -> bool:
+        """Whether an evaluation of the trial was started."""
+        return any(i == trial_id for i, _, _ in self._started)
 
     def start(self, suggestion: Suggestion) -> None:
         """The evaluation runs: do not suggest it again."""

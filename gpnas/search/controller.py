@@ -163,7 +163,7 @@ class Controller:
     def promotable(self) -> set[int]:
         """Ids of trials that a later decision may promote: those that did not fail, are not in the worse half of a rung and
         are not on the top rung. Pruned trials are among them, as a run may be resumed with a larger budget."""
-        failed = {i for (i, *_), result in self.results.items() if result.state is TrialState.FAILED}
+        failed = {i for (i, _, seed), r in self.results.items() if r.state is TrialState.FAILED and not seed}
         return {trial.id for trial in self.trials} - failed - self._dropped - self.on_top()
 
     def on_top(self) -> set[int]:

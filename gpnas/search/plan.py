@@ -2,11 +2,11 @@
 
     machine = Machine(seconds_per_flop=2e-10, overhead=2.0, slots=2)      # measured in the first seconds of a search
     costs = Costs(macs=4e8, imgsz=640, images=480, val_images=120, machine=machine)
-    made = plan(parse_budget("40m"), proxy_imgsz=320, stride=32, images=480, slots=2, costs=costs)
+    made = plan(parse_budget("40m"), proxy_imgsz=320, stride=32, costs=costs)
     made.ladder, made.candidates
 
-Speeds are rounded, so that one machine plans the same every time. The plan is kept in the journal: a search that is resumed,
-even on another machine, keeps its ladder.
+Speeds are rounded, so that one machine mostly plans the same. The plan is kept in the journal: a search that is resumed, even
+on another machine, keeps its ladder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gpnas.search.budget import Budget
-from gpnas.search.confirm import CONFIRM_SHARE
+from gpnas.search.confirm import CONFIRM_SHARE, PACKED
 from gpnas.search.ladder import REDUCTION, Ladder, fidelities
 from gpnas.search.trial import Fidelity
 
@@ -56,7 +56,7 @@ PATIENCE = 30.0
 """Seconds that the first evaluation of a candidate may take where neither the budget nor a limit bounds its cost."""
 
 ROUNDING = 2**0.25
-"""Measured speeds are rounded to powers of it: machines that differ by less than a tenth plan the same."""
+"""Measured speeds are rounded to powers of it, so that most machines of nearly equal speed plan the same."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +95,42 @@ class Costs:
         return image * passes + self.machine.overhead
 
     def candidates(self, rungs: Sequence[Fidelity], seconds: float) -> float:
-        """How many candidates can be explored in a budget of so many seconds, with their promotions."""
-        epochs = [0, *(fidelity.epochs for fidelity in rungs)]
-        each = sum(self.seconds(fidelity, epochs[rung]) / REDUCTION**rung for rung, fidelity in enumerate(rungs))
-        return float((1 - CONFIRM_SHARE) * seconds * self.machine.slots / each)
+        """How many candidates can be explored in a budget of so many seconds, with promotions and second seeds."""
+        return (1 - CONFIRM_SHARE) * seconds * self.machine.slots / explored_seconds(self._by_rung(rungs))
 
     def fresh_seeds(self, rungs: Sequence[Fidelity], seconds: float) -> float:
         """How many candidates could be trained on all rungs in the part of the budget that confirms."""
+        return PACKED * CONFIRM_SHARE * seconds * self.machine.slots / sum(self._by_rung(rungs))
+
+    def _by_rung(self, rungs: Sequence[Fidelity]) -> list[float]:
         epochs = [0, *(fidelity.epochs for fidelity in rungs)]
-        each = sum(self.seconds(fidelity, epochs[rung]) for rung, fidelity in enumerate(rungs))
-        return CONFIRM_SHARE * seconds * self.machine.slots / each
+        return [self.seconds(fidelity, epochs[rung]) for rung, fidelity in enumerate(rungs)]
+
+
+def explored_seconds(by_rung: Sequence[float]) -> float:
+    """Seconds that a search spends on a candidate while it explores, in the mean. by_rung: of an evaluation on each rung.
+
+    1/REDUCTION of a rung are promoted. On rungs between the lowest and the top, 1/REDUCTION get a second seed, which trains on
+    the rungs below too, and 1/REDUCTION of those are promoted.
+    """
+    total, share = 0.0, 1.0
+    for rung, seconds in enumerate(by_rung):
+        total += share * seconds
+        if 0 < rung < len(by_rung) - 1:
+            share /= REDUCTION
+            total += share * sum(by_rung[: rung + 1])
+        share /= REDUCTION
+    return total
 
 
 @dataclass(frozen=True)
 class Plan:
-    """candidates: that the budget pays for, as far as can be told now; None for a budget that does not count time."""
+    """candidates: that the budget pays for, as far as can be told now. fresh_seeds: that the confirmation can pay for, of all
+    trials together. Both are None for a budget that does not count time."""
 
     ladder: Ladder
     candidates: float | None
+    fresh_seeds: float | None = None
 
 
 def least_epochs(images: int) -> int:
@@ -125,7 +143,6 @@ def plan(
     *,
     proxy_imgsz: int,  # pixels, on the highest rung; a multiple of `stride`
     stride: int,  # pixels, of the deepest level
-    images: int,  # in the training split
     costs: Costs,
 ) -> Plan:
     """The plan for a budget.
@@ -133,7 +150,7 @@ def plan(
     Of a time budget: the longest trainings with which it pays for WANTED candidates and WANTED_SEEDS; where it does not, the
     shortest ones on all data or, if need be, on a share of the data that still makes LEAST_STEPS.
     """
-    slots, least = costs.machine.slots, least_epochs(images)
+    slots, images, least = costs.machine.slots, costs.images, least_epochs(costs.images)
     pending = 2 * slots
     waves = [max(size, pending) for size in WAVE_SIZES]  # a wave must keep all workers busy
     if budget.kind == "trials":
@@ -146,25 +163,26 @@ def plan(
         most = MOST_EPOCHS if share == 1 else least
         for epochs in range(most, least - 1, -1):
             rungs = fidelities(epochs, proxy_imgsz, stride, share)
-            count = costs.candidates(rungs, budget.amount)
-            if count >= WANTED and costs.fresh_seeds(rungs, budget.amount) >= WANTED_SEEDS:
-                return Plan(Ladder(rungs, waves[0], pending, SEEDS), count)
+            count, seeds = costs.candidates(rungs, budget.amount), costs.fresh_seeds(rungs, budget.amount)
+            if count >= WANTED and seeds >= WANTED_SEEDS:
+                return Plan(Ladder(rungs, waves[0], pending, SEEDS), count, seeds)
         if share / 2 * images * least < LEAST_STEPS * PROXY_BATCH:
             wave = next((size for size in waves if count >= 3 * size), waves[-1])
-            return Plan(Ladder(rungs, wave, pending, SEEDS), count)
+            return Plan(Ladder(rungs, wave, pending, SEEDS), count, seeds)
         share /= 2
 
 
-def affordable_macs(budget: Budget, *, proxy_imgsz: int, stride: int, images: int, costs: Costs) -> float:
+def affordable_macs(budget: Budget, *, proxy_imgsz: int, stride: int, costs: Costs) -> float:
     """MACs of the train form, on an image of `costs.imgsz` pixels, of the largest candidates of which a time budget pays for
     WANTED and for WANTED_SEEDS; for another budget, of those whose first evaluation takes PATIENCE seconds. 0 where overheads
     alone are too much."""
-    share = min(1.0, LEAST_STEPS * PROXY_BATCH / (images * least_epochs(images)))
-    share = 2.0 ** math.ceil(math.log2(share))
-    rungs = fidelities(least_epochs(images), proxy_imgsz, stride, share)
+    least = least_epochs(costs.images)
     if budget.kind != "seconds":
+        rungs = fidelities(least, proxy_imgsz, stride)
         fixed, growing = _split(costs, lambda c: c.seconds(rungs[0]))
         return max(0.0, (PATIENCE - fixed) / growing) * costs.macs
+    share = min(1.0, LEAST_STEPS * PROXY_BATCH / (costs.images * least))
+    rungs = fidelities(least, proxy_imgsz, stride, 2.0 ** math.ceil(math.log2(share)))
     shares = []
     for paid, wanted in ((Costs.candidates, WANTED), (Costs.fresh_seeds, WANTED_SEEDS)):
         fixed, growing = _split(costs, functools.partial(_inverse, paid, rungs, budget.amount))

@@ -186,10 +186,10 @@ def predictable(
 def test_the_first_evaluation_is_estimated_by_the_measured_speed(tmp_path: Path, clock: FakeClock) -> None:
     first = a_controller(Budget("seconds", 1)).ask(1)[0]
     one_image = training_seconds(first.trial.candidate, 1, first.fidelity, 1, CPU_FLOPS)
-    images = round(20 / one_image)  # the first evaluation takes 20 seconds
+    images = round(20 / one_image)  # the first evaluation takes 20 seconds; three fifths of the budget are for exploration
     workers, _ = predictable(tmp_path, clock, images)
-    assert run_search(tmp_path / "too short", workers, Budget("seconds", 19), images=images)[1] == []
-    assert len(run_search(tmp_path / "enough", workers, Budget("seconds", 21), images=images)[1]) >= 1
+    assert 0 not in {row.trial_id for row in run_search(tmp_path / "short", workers, Budget("seconds", 19), images=images)[1]}
+    assert 0 in {row.trial_id for row in run_search(tmp_path / "enough", workers, Budget("seconds", 34), images=images)[1]}
 
 
 def test_a_time_budget_is_spent_and_not_exceeded_where_estimates_are_right(tmp_path: Path, clock: FakeClock) -> None:
@@ -253,14 +253,12 @@ def test_elapsed_time_goes_into_the_journal_over_sessions(tmp_path: Path, clock:
         assert journal.elapsed() == pytest.approx(2.0 * len(more))
 
 
-@pytest.mark.parametrize(("epochs", "spent"), [(12, 11), (14, 14)])
-def test_a_budget_of_epochs_is_spent_on_what_still_fits(
-    tmp_path: Path, workers: InlineWorkers, epochs: int, spent: int
-) -> None:
-    """A promotion of six new epochs that does not fit leaves the rest to candidates of one. An epoch is left over while all
-    suggestions are promotions."""
+@pytest.mark.parametrize("epochs", [12, 14])
+def test_a_budget_of_epochs_is_spent_on_what_still_fits(tmp_path: Path, workers: InlineWorkers, epochs: int) -> None:
+    """A promotion of six new epochs that does not fit leaves the rest to candidates of one."""
     _, rows = run_search(tmp_path / "run", workers, Budget("epochs", epochs))
-    assert sum(NEW_EPOCHS[row.fidelity.epochs] for row in rows) == spent
+    assert sum(NEW_EPOCHS[row.fidelity.epochs] for row in rows if row.state is TrialState.COMPLETE) == epochs
+    assert any(row.state is TrialState.PRUNED and row.rung for row in rows)
 
 
 def test_a_failure_at_once_counts_as_an_epoch(tmp_path: Path) -> None:
