@@ -49,12 +49,12 @@ def comparison_lines(
         lines += [_line(comparison, head) for comparison in comparisons(results, found.trial.id)]
     measured = {result.trial.id for result in results}
     lines += [f"{t.origin}: not measured" for t in trials if t.origin.is_known and t.id not in measured]
-    return lines if best.confirmed else [*lines, _TOO_SHORT if is_over else "nothing is confirmed with fresh seeds yet"]
+    return lines if best.confirmed else [*lines, _NOTHING_CONFIRMED if is_over else "nothing is confirmed with fresh seeds yet"]
 
 
-_TOO_SHORT = (
-    "nothing was confirmed with fresh seeds, because the budget was too short for it, so chance may have decided; "
-    "a larger --budget or a lower --max-flops helps"
+_NOTHING_CONFIRMED = (
+    "nothing was confirmed with fresh seeds, so chance may have decided; a larger --budget helps, and so does a lower "
+    "--max-flops where the budget is a time"
 )
 
 
@@ -126,8 +126,12 @@ def _line(comparison: Comparison, head: str) -> str:
     return (
         f"{head} {found.ap:.3f} (trial {found.trial.id}, {brief(found.trial.flops)} FLOPs); {known.trial.origin} "
         f"{known.ap:.3f} ({brief(known.trial.flops)} FLOPs): {difference}, on {rung_text(found)}{highest}; "
-        f"one training each{warm}"
+        f"{_trainings(found, known)}{warm}"
     )
+
+
+def _trainings(found: TrialResult, known: TrialResult) -> str:
+    return "one training each" if found.seeds == known.seeds == 1 else f"{found.seeds} and {known.seeds} trainings"
 
 
 def _name(known: TrialRow) -> str:

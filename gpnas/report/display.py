@@ -180,9 +180,9 @@ class LiveDisplay:
 
 
 def _running_words(suggestion: Suggestion, data: Mapping[str, Any]) -> str:
-    """ "trial 3 rung 1 epoch 5/8"; without the epoch before one ended."""
+    """ "trial 3 rung 1 seed 2 epoch 5/8"; without a seed for the first, and without the epoch before one ended."""
     epoch = f" epoch {data['epoch']}/{data['epochs']}" if "epoch" in data and "epochs" in data else ""
-    return f"trial {suggestion.trial.id} rung {suggestion.rung}{epoch}"
+    return f"trial {suggestion.trial.id} rung {suggestion.rung}{_seed_text(suggestion.fidelity, 0)}{epoch}"
 
 
 def _left_words(seconds: float | None) -> str:
@@ -199,13 +199,13 @@ def confirming_line(event: Confirming) -> str:
 
 def _seed_text(fidelity: Fidelity, seeds: int) -> str:
     """ " seed 1/3" for the first of three fresh seeds, " seed 4" for one beyond them; "" for what the search explores, or
-    " again" for a second seed of that.
+    " second seed" for a second training of that.
 
     seeds: fresh seeds of each trial; 0 where that is not known.
     """
     number = fidelity.seed - FIRST_FRESH + 1
     if number < 1:
-        return " again" if fidelity.seed else ""
+        return " second seed" if fidelity.seed else ""
     return f" seed {number}/{seeds}" if number <= seeds else f" seed {number}"
 
 

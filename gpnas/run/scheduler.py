@@ -41,7 +41,7 @@ MOST_UNFIT = 8
 FEWEST_RUNGS = 2
 """Rungs that a search keeps, however slow its evaluations are."""
 
-NOTHING_CONFIRMED = "the budget does not pay for a confirmation: each result is one training"
+NOTHING_CONFIRMED = "the budget does not pay for a confirmation with fresh seeds"
 
 
 class Scheduler:

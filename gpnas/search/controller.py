@@ -6,11 +6,11 @@
         controller.start(suggestion)
         controller.tell(suggestion, evaluator.evaluate(...))
 
-The first trials are baselines (known architectures, with which a search is compared) and random candidates of sizes that spread
-up to the limits. A baseline counts like any other trial from then on. Each later decision suggests one evaluation.
-If the results of a rung promote a trial, it is trained on the next rung (asynchronous successive halving, arXiv:1810.05934).
-Otherwise a new trial starts: the most promising candidate of the pool (pool.py, choice.py), by turns for the dominated area and
-for the best accuracy.
+The first trials are baselines (known architectures, with which a search is compared) and random candidates, near the limits or
+of sizes that spread up to them. A baseline counts like any other trial from then on. Each later decision suggests one evaluation.
+If the results of a rung promote a trial, it is trained on the next rung (asynchronous successive halving, arXiv:1810.05934), or
+from a second seed where that tells more (replication.py). Otherwise a new trial starts: the most promising candidate of the pool
+(pool.py, choice.py), for the best accuracy or, where sizes spread, by turns for the dominated area.
 
 A decision knows all results except those of the last `Ladder.pending` evaluations, which may still run. So workers never wait
 for a whole rung, and decisions depend on the seed and on results, not on the order in which results arrive. The same results
@@ -219,8 +219,8 @@ class Controller:
         """Promote the best trial of the highest rung whose quota, or `least`, is not used up. When a rung has 2 * REDUCTION
         trials or more, those in its worse half are dropped.
 
-        Above the lowest rung, where a second seed tells more than training on, the quota is for second seeds, and among the
-        trials that have one it is for promotions.
+        Above the lowest rung, where a second seed tells more than training on, the best third get a second seed; of those that
+        have one, the best third are promoted.
         """
         suggested = {s.key for s in self._suggested}
         blind = self._is_blind(known)

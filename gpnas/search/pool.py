@@ -3,7 +3,7 @@
 Sampled candidates stay in the pool for the whole search, and it grows by GROWTH draws for each new trial. Under limits that few
 samples meet, mutants of the space's smallest candidate join them. Children of good trials are bred for one decision. The seed
 decides every draw: the same seed, limits and parents give the same pool. A search near its limits wants most candidates to cost
-nearly what the limits allow; where few samples do, mutants of those that come nearest join the pool.
+nearly what the limits allow; where few samples do, mutants of those that do, or of any samples, join the pool.
 """
 
 from __future__ import annotations

@@ -265,10 +265,9 @@ class Evaluator(Protocol):
 
     evaluate(candidate, fidelity, trial_dir, report) trains `candidate` or looks it up. The folder `trial_dir` exists and
     belongs to this candidate and to the fidelity's seed (`seed_folder`); an evaluation may continue from the checkpoint that a
-    lower fidelity left there. When the trial
-    starts from weights of another, `trial_dir / LENDER` links to the folder of that trial, which completed this fidelity.
-    Expected failures (out of memory, NaN) are returned as an Evaluation with a cause. The caller records any exception with
-    the cause "error".
+    lower fidelity left there. When the trial starts from weights of another, `trial_dir / LENDER` links to the folder of that
+    trial, which completed this fidelity. Expected failures (out of memory, NaN) are returned as an Evaluation with a cause. The
+    caller records any exception with the cause "error".
     """
 
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation: ...

@@ -33,9 +33,9 @@ def explored(aps: Mapping[int, tuple[float, ...]], *trials: TrialRow) -> list[Tr
     ]
 
 
-TOO_SHORT = (
-    "nothing was confirmed with fresh seeds, because the budget was too short for it, so chance may have decided; "
-    "a larger --budget or a lower --max-flops helps"
+NOTHING_CONFIRMED = (
+    "nothing was confirmed with fresh seeds, so chance may have decided; a larger --budget helps, and so does a lower "
+    "--max-flops where the budget is a time"
 )
 
 
@@ -43,7 +43,7 @@ def lines(aps: Mapping[int, tuple[float, ...]], *trials: TrialRow) -> list[str]:
     """The lines of a search that confirmed nothing, without the last one, which says so."""
     told = comparison_lines(explored(aps, *trials), trials, is_over=True)
     if told:
-        assert told.pop() == TOO_SHORT
+        assert told.pop() == NOTHING_CONFIRMED
     return told
 
 

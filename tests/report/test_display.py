@@ -185,7 +185,9 @@ def test_a_second_seed_of_the_exploration_is_marked() -> None:
     trial = Trial(3, grid_candidate(8, 2), Origin("sample"), {}, deployed_cost(grid_candidate(8, 2).graph, 32))
     done = Evaluation(TrialState.COMPLETE, {"ap": 0.25}, 2.0, 1)
     lines = [finished_line(Finished(Suggestion(trial, 1, Fidelity(4, 32, seed=seed)), done)) for seed in (0, 1)]
-    assert lines[0].startswith("trial 3   rung 1 (4 epochs, 32 px)") and lines[1].startswith("trial 3   rung 1 again (4 epochs")
+    assert lines[0].startswith("trial 3   rung 1 (4 epochs, 32 px)") and lines[1].startswith(
+        "trial 3   rung 1 second seed (4 epochs"
+    )
 
 
 def test_a_log_says_what_runs_when_it_was_silent_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:

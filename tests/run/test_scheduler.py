@@ -171,7 +171,7 @@ def test_a_budget_of_epochs_is_not_exceeded(tmp_path: Path, clock: FakeClock) ->
 def test_a_budget_too_short_for_a_confirmation_says_so(tmp_path: Path, clock: FakeClock) -> None:
     rows, told, _ = run_search(tmp_path / "run", clock, Budget("trials", 4))
     assert confirmed(rows) == {}
-    assert told == ["the budget does not pay for a confirmation: each result is one training"]
+    assert told == ["the budget does not pay for a confirmation with fresh seeds"]
 
 
 @pytest.mark.parametrize("finished", [3, 20, 44, 60, 75, 90])
