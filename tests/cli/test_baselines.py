@@ -171,7 +171,7 @@ def test_a_search_that_a_baseline_wins_says_that_it_found_nothing_better(
     words = [line for line in out.splitlines() if line.startswith(heads)]
     assert words[0].startswith("the search found nothing better than gelan-t, which is trial 0: AP 0.500, ")
     assert ": -0.250, on rung " in words[1] and "baseline gelan-t 0.500" in words[1] and len(words) == 4
-    assert "a larger --budget or a lower --max-flops helps" in words[3]
+    assert "a larger --budget helps" in words[3]
     assert gpnas("show", run)[1].splitlines()[-4:] == words
     assert wandb.sent[0]["baselines"] == " | ".join(words)
     page = (run / "report.html").read_text()
@@ -196,7 +196,7 @@ def test_a_search_that_beats_its_baselines_says_by_how_much(
     assert "nothing better" not in out
     best = trials(gpnas, run)["best"]
     (line,) = (line for line in out.splitlines() if "baseline gelan-t 0.200" in line)
-    assert line.startswith(f"best 0.250 (trial {best}, ") and ": +0.050, on rung " in line and "one training each" in line
+    assert line.startswith(f"best 0.250 (trial {best}, ") and ": +0.050, on rung " in line and "training" in line.partition("; ")[2]
     _, found = found_in(run)
     known = {row["name"]: (row["ap"], row["found_ap"], row["difference"]) for row in found["baselines"]}
     assert known == {"gelan-t": (0.2, 0.25, 0.05), "yolov9-t": (0.125, 0.25, 0.125)}
