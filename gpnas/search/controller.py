@@ -9,8 +9,9 @@
 The first trials are baselines (known architectures, with which a search is compared) and random candidates, near the limits or
 of sizes that spread up to them. A baseline counts like any other trial from then on. Each later decision suggests one
 evaluation. If the results of a rung promote a trial, it is trained on the next rung (asynchronous successive halving,
-arXiv:1810.05934), or from a second seed where that tells more (replication.py). Otherwise a new trial starts: the most promising
-candidate of the pool (pool.py, choice.py), for the best accuracy or, where sizes spread, by turns for the dominated area.
+arXiv:1810.05934), or from a second seed where that tells more (replication.py). Otherwise a new trial starts: the most
+promising candidate of the pool (pool.py, choice.py), for the best accuracy or, where sizes spread, by turns for the dominated
+area.
 
 A decision knows all results except those of the last `Ladder.pending` evaluations, which may still run. So workers never wait
 for a whole rung, and decisions depend on the seed and on results, not on the order in which results arrive. The same results

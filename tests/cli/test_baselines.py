@@ -196,7 +196,7 @@ def test_a_search_that_beats_its_baselines_says_by_how_much(
     assert "nothing better" not in out
     best = trials(gpnas, run)["best"]
     (line,) = (line for line in out.splitlines() if "baseline gelan-t 0.200" in line)
-    assert line.startswith(f"best 0.250 (trial {best}, ") and ": +0.050, on rung " in line and "training" in line.partition("; ")[2]
+    assert line.startswith(f"best 0.250 (trial {best}, ") and ": +0.050, on rung " in line
     _, found = found_in(run)
     known = {row["name"]: (row["ap"], row["found_ap"], row["difference"]) for row in found["baselines"]}
     assert known == {"gelan-t": (0.2, 0.25, 0.05), "yolov9-t": (0.125, 0.25, 0.125)}
