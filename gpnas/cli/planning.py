@@ -133,8 +133,8 @@ def _words(made: Plan, budget: Budget, machine: Machine) -> list[str]:
     speed = f"{brief(1 / machine.seconds_per_flop)} training FLOPs a second"
     if made.candidates is None:
         return [f"a worker does {speed} here"]
-    confirmed = "and a confirmation" if (made.fresh_seeds or 0) >= 2 * FEWEST_SEEDS else "and for no confirmation"
-    words = [f"a worker does {speed} here, so the budget pays for about {made.candidates:.0f} candidates {confirmed}"]
+    confirmed = " and a confirmation" if (made.fresh_seeds or 0) >= 2 * FEWEST_SEEDS else ""
+    words = [f"a worker does {speed} here, so the budget pays for about {made.candidates:.0f} candidates{confirmed}"]
     if made.candidates < FEWEST:
         longer = clock(budget.amount * FEWEST / max(made.candidates, 0.1))
         words.append(

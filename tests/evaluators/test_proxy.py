@@ -113,7 +113,7 @@ def test_the_recipe_is_short_and_its_seed_depends_on_candidate_and_fidelity(
         batch_size=4,
         augmentation=Augmentation(mosaic=0.5),
         eval_every=0,
-        seed=138064418730548,  # the published searches depend on how it is derived
+        seed=275240878694951,  # the published searches depend on how it is derived
         device="cpu",
         precision="fp32",
     )
