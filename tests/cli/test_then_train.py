@@ -191,12 +191,8 @@ def test_ctrl_c_in_the_training_names_the_command_that_goes_on(
 
 def rising(_: Untrained, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
     """Later trials are better."""
-    return Evaluation(
-        TrialState.COMPLETE,
-        {"ap": int(trial_dir.name if trial_dir.name.isdigit() else trial_dir.parent.name) / 100 + 0.1},
-        0.5,
-        fidelity.epochs,
-    )
+    trial = trial_dir if trial_dir.name.isdigit() else trial_dir.parent  # a further seed has a folder in that of its trial
+    return Evaluation(TrialState.COMPLETE, {"ap": int(trial.name) / 100 + 0.1}, 0.5, fidelity.epochs)
 
 
 def test_a_larger_budget_trains_the_new_best_and_keeps_the_training_of_the_old_one(
