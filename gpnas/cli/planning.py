@@ -67,7 +67,7 @@ def plan_search(
     from gpnas.graph.cost import cost, deployed_cost
     from gpnas.search.ladder import fidelities
     from gpnas.search.limits import NEAR, Limits
-    from gpnas.search.plan import Costs, affordable_macs, plan, rounded_down
+    from gpnas.search.plan import PATIENCE, Costs, affordable_macs, plan, rounded_down
 
     rng = random.Random(f"{seed}/typical")
     within = _within(space, limits, imgsz, rng, near=not spread)
@@ -91,7 +91,10 @@ def plan_search(
         )
         if most < largest:
             limits = Limits(max_flops=rounded_down(max(most, NEAR * least)))
-            why = "fits --budget on this machine" if most > NEAR * least else "the smallest architectures need"
+            fits = "fits --budget on this machine"
+            if budget.kind != "seconds":
+                fits = f"lets the first training of a candidate take about {PATIENCE:.0f} s on this machine"
+            why = fits if most > NEAR * least else "the smallest architectures need"
             told.append(
                 f"no limit was given: candidates may have {brief(limits.max_flops or 0)} FLOPs at {imgsz} px, which {why}; "
                 "give --max-flops to choose another limit"
