@@ -32,6 +32,7 @@ class Durations:
         self._fidelities, self._nominal = tuple(fidelities), nominal
         self._measured: dict[int, dict[int, list[float]]] = {}  # seconds of each evaluation, by rung, then trial
         self._rates: dict[int, dict[int, float]] = {}  # seconds a FLOP, by rung, then trial
+        self._usual: dict[int, float] = {}  # their median, by rung
         self._macs: dict[tuple[int, int], int] = {}  # of the train form, by trial and image size
         self.flops_so_far = 0.0
 
@@ -43,6 +44,7 @@ class Durations:
         if evaluation.epochs == self.new_epochs(suggestion) and evaluation.seconds > 0:
             self._measured.setdefault(rung, {}).setdefault(trial, []).append(evaluation.seconds)
             self._rates.setdefault(rung, {})[trial] = evaluation.seconds / self.flops(suggestion)
+            self._usual[rung] = statistics.median(self._rates[rung].values())
 
     def estimate(self, suggestion: Suggestion) -> float:
         """Seconds that an evaluation will take: the median of the trial's own evaluations on the rung; else by the rates of the
@@ -53,15 +55,11 @@ class Durations:
         return self.flops(suggestion) * self._rate(trial, rung)
 
     def _rate(self, trial: int, rung: int) -> float:
-        usual = {r: statistics.median(rates.values()) for r, rates in self._rates.items()}
-        measured_below = [r for r in sorted(self._rates, reverse=True) if trial in self._rates[r]]
-        if not usual:
+        if not self._usual:
             return self._nominal
-        nearest = min(usual, key=lambda r: (abs(r - rung), -r))
-        if not measured_below:
-            return usual[nearest]
-        below = measured_below[0]
-        return usual[nearest] * self._rates[below][trial] / usual[below]
+        rate = self._usual[min(self._usual, key=lambda r: (abs(r - rung), -r))]
+        own = max((r for r, rates in self._rates.items() if trial in rates), default=None)
+        return rate if own is None else rate * self._rates[own][trial] / self._usual[own]
 
     def flops(self, suggestion: Suggestion) -> float:
         """Training FLOPs for each image of the training split: three passes of the train form, 2 FLOPs a MAC."""

@@ -28,12 +28,11 @@ from gpnas.run.journal import CONFIRM, PLAN, Journal, TrialRow
 from gpnas.search.budget import Budget
 from gpnas.search.confirm import CONFIRM_SHARE, LEADERS, PACKED, SEEDS, Chosen, Confirmation, choose, leaders
 from gpnas.search.controller import Controller, Key, Suggestion
-from gpnas.search.plan import FEWEST, explored_seconds
+from gpnas.search.plan import FEWEST, explored_candidates
 from gpnas.search.trial import FIRST_FRESH, Evaluation, TrialState
 
 MOST_SEEDS = 12
 """Fresh seeds of a trial, at most, where a time budget has room for more than the confirmation asks."""
-
 
 MOST_UNFIT = 8
 """Suggestions without room beside which the controller is asked for further, smaller ones."""
@@ -147,10 +146,9 @@ class Scheduler:
             statistics.median(self._durations.estimate(Suggestion(trial, rung, fidelity)) for trial in trials)
             for rung, fidelity in enumerate(controller.ladder.fidelities)
         ]
-        explored = (1 - CONFIRM_SHARE) * self._budget.amount * self._slots
 
         def candidates(count: int) -> float:
-            return explored / explored_seconds(medians[:count])
+            return explored_candidates(medians[:count], self._budget.amount, self._slots)
 
         while rungs > FEWEST_RUNGS and candidates(rungs) < FEWEST:
             rungs -= 1

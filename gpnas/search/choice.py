@@ -18,17 +18,15 @@ from gpnas.search.acquisition import log_expected_hypervolume_improvement, log_e
 from gpnas.search.pool import SIZE_RANGE, Proposal
 from gpnas.search.surrogate import PRIOR_SLOPE, Floats, Surrogate, head_start, normal_scores, ranks
 from gpnas.search.surrogate import fit as fit_surrogate
-from gpnas.search.trial import Trial
+from gpnas.search.trial import DETECTOR_SCORE, Trial
 
 EQUAL = 1e-9
 """Expected gains that differ by less than this share are equal: candidates with the same features differ by rounding alone."""
 
-PRIOR = "detector_score"
-"""The feature that is the surrogate's prior. Candidates without it, such as cells, have none."""
-
 SLOPE = 0.6
-"""Slope of normal scores of AP over the ranks of PRIOR that is assumed before there are trials. It is near their Spearman on
-the first 100 detectors of GP-Bench (digits). There searches with .9 were as good, and those with .3 a little worse."""
+"""Slope of normal scores of AP over the ranks of the prior, the detector score, that is assumed before there are trials. It is
+near their Spearman on the first 100 detectors of GP-Bench (digits). There searches with .9 were as good, and those with .3 a
+little worse. Candidates without a detector score, such as cells, have no prior."""
 
 Fit = Callable[[Floats, Floats, Floats], Surrogate]
 """Learns a surrogate from features, prior and scores, as `surrogate.fit` does."""
@@ -51,7 +49,7 @@ def most_promising(
     features = ranks(np.array([read(row.features) for row in rows], dtype=np.float64).reshape(len(rows), -1))
     names = list(rows[0].features)
     # The surrogate assumes PRIOR_SLOPE for each unit of a prior.
-    prior = features[:, names.index(PRIOR)] * (SLOPE / PRIOR_SLOPE) if PRIOR in names else np.zeros(len(rows))
+    prior = features[:, names.index(DETECTOR_SCORE)] * (SLOPE / PRIOR_SLOPE) if DETECTOR_SCORE in names else np.zeros(len(rows))
     costs = np.array([math.log2(row.cost.macs) for row in rows])
     costs = np.maximum(costs, math.log2(large_macs) - math.log2(SIZE_RANGE))
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -224,6 +224,7 @@ class Controller:
         have one, the best third are promoted.
         """
         suggested = {s.key for s in self._suggested}
+        aps = {s.key: self._aps[s.key] for s in known if s.key in self._aps}
         blind = self._is_blind(known)
         for rung in reversed(range(len(self.fidelities) - 1)):
             for points in self._by_start(self._points(known, rung)):
@@ -232,39 +233,34 @@ class Controller:
                 if len(order) >= 2 * REDUCTION and not everyone:
                     self._dropped |= {i for i in order[(len(order) + 1) // 2 :] if (i, rung + 1, 0) not in suggested}
                 chosen = order if everyone else order[: max(least, quota(rung, len(order)))]
-                if rung and self._seed_tells_more(known, rung):
+                if rung and self._seed_tells_more(aps, rung):
                     begun = [i for i in order if (i, 0, 1) in suggested and i not in chosen]
                     for i in [*begun, *chosen]:
-                        if i not in self._dropped and (more := self._second_seed(known, i, rung)) is not None:
+                        if i not in self._dropped and (more := self._second_seed(suggested, aps, i, rung)) is not None:
                             return more
-                    twice = [i for i in order if (i, rung, 1) in self._known_aps(known)]
+                    twice = [i for i in order if (i, rung, 1) in aps]
                     chosen = twice[: max(least, quota(rung, len(twice)))]
                 for i in chosen:
                     if (i, rung + 1, 0) not in suggested and i not in self._dropped:
                         return self._suggestion(self.trials[i], rung + 1)
         return None
 
-    def _seed_tells_more(self, known: Sequence[Suggestion], rung: int) -> bool:
+    def _seed_tells_more(self, aps: Mapping[Key, float], rung: int) -> bool:
+        """Whether the trials so far say that a second seed on the rung tells more than training on, for its cost."""
         if self.ladder.seeds < 2:
             return False
-        aps, rungs = self._known_aps(known), self.ladder.fidelities
-        seeds = [(aps[i, r, 0], ap) for (i, r, seed), ap in aps.items() if (r, seed) == (rung, 1) and (i, r, 0) in aps]
-        crossed = [
-            (aps[i, r + 1, 0], ap) for (i, r, seed), ap in aps.items() if (r, seed) == (rung, 1) and (i, r + 1, 0) in aps
-        ]
+        rungs = self.ladder.fidelities
+        second = [(i, ap) for (i, r, seed), ap in aps.items() if (r, seed) == (rung, 1)]
+        seeds, crossed = ([(aps[i, r, 0], ap) for i, ap in second if (i, r, 0) in aps] for r in (rung, rung + 1))
         costs = [(high.epochs - low) * high.imgsz**2 for low, high in zip([0, *(f.epochs for f in rungs)], rungs, strict=False)]
         return seed_tells_more(seeds, crossed, sum(costs[: rung + 1]), costs[rung + 1])
 
-    def _second_seed(self, known: Sequence[Suggestion], i: int, rung: int) -> Suggestion | None:
+    def _second_seed(self, suggested: Container[Key], aps: Container[Key], i: int, rung: int) -> Suggestion | None:
         """The next evaluation of the trial's second seed on its way up to the rung; None when it runs, failed or is there."""
-        suggested, aps = {s.key for s in self._suggested}, self._known_aps(known)
         for step in range(rung + 1):
             if (i, step, 1) not in suggested:
                 return self._suggestion(self.trials[i], step, seed=1) if step == 0 or (i, step - 1, 1) in aps else None
         return None
-
-    def _known_aps(self, known: Sequence[Suggestion]) -> dict[Key, float]:
-        return {s.key: self._aps[s.key] for s in known if s.key in self._aps}
 
     def _is_blind(self, known: Sequence[Suggestion]) -> bool:
         """Whether the lowest rung does not tell which trials are good: `tells` says so of the trials on both lowest rungs. Then

@@ -22,8 +22,8 @@ from gpnas.search.ladder import REDUCTION, Ladder, fidelities
 from gpnas.search.trial import Fidelity
 
 WANTED = 40
-"""Candidates that a time budget should pay for. On GP-Bench, 40 candidates with halving and the confirmation of five are
-enough to beat GELAN-T (docs/search.md)."""
+"""Candidates that a time budget should pay for: enough for an exploration whose later candidates learn from the earlier ones.
+It was chosen, not measured."""
 
 WANTED_SEEDS = 9
 """Fresh seeds, of all trials together, that the confirmation should pay for: three each for two leaders and a baseline."""
@@ -96,7 +96,7 @@ class Costs:
 
     def candidates(self, rungs: Sequence[Fidelity], seconds: float) -> float:
         """How many candidates can be explored in a budget of so many seconds, with promotions and second seeds."""
-        return (1 - CONFIRM_SHARE) * seconds * self.machine.slots / explored_seconds(self._by_rung(rungs))
+        return explored_candidates(self._by_rung(rungs), seconds, self.machine.slots)
 
     def fresh_seeds(self, rungs: Sequence[Fidelity], seconds: float) -> float:
         """How many candidates could be trained on all rungs in the part of the budget that confirms."""
@@ -121,6 +121,11 @@ def explored_seconds(by_rung: Sequence[float]) -> float:
             total += share * sum(by_rung[: rung + 1])
         share /= REDUCTION
     return total
+
+
+def explored_candidates(by_rung: Sequence[float], seconds: float, slots: int) -> float:
+    """How many candidates so many workers explore in a budget of so many seconds. by_rung: as in `explored_seconds`."""
+    return (1 - CONFIRM_SHARE) * seconds * slots / explored_seconds(by_rung)
 
 
 @dataclass(frozen=True)

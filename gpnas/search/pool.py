@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from gpnas.graph.cost import Cost
 from gpnas.search.limits import Limits
-from gpnas.search.trial import Candidate, Origin, Space, Trial
+from gpnas.search.trial import DETECTOR_SCORE, Candidate, Origin, Space, Trial
 
 POOL = 10_000
 """Draws from the space in a whole search, at most."""
@@ -33,9 +33,6 @@ BRED = 500
 
 SIZE_RANGE = 8.0
 """Candidates spread over this factor of MACs. Below the largest MACs / SIZE_RANGE a smaller candidate is not better."""
-
-PREFERRED = "detector_score"
-"""Name of the feature by which parents of candidates near the limits are preferred; spaces without it prefer none."""
 
 LIKE_SIZE = 1.25
 """Candidates whose MACs differ by less than this factor count as equal in size."""
@@ -148,19 +145,19 @@ class Pool:
     def _grow_near_limits(self) -> None:
         """Reach candidates near the limits by mutation, until as many of them are there as 1/RARE of the first draws.
 
-        Of two possible parents the one with the higher PREFERRED feature has a child.
+        Of two possible parents the one with the higher detector score has a child.
         """
         rng = random.Random(f"{self._seed}/near")
-        family = self.near(self.sampled) or self.sampled
-        enough = min(self._size, FIRST_POOL) // RARE
+        far, near = self.sampled, self.near(self.sampled)
         for _ in range(min(self._size, FIRST_POOL)):
-            if not family or len(self.near(family)) >= enough:
+            family = near or far
+            if not family or len(near) >= min(self._size, FIRST_POOL) // RARE:
                 break
             pair = rng.choice(family), rng.choice(family)
-            parent = max(pair, key=lambda p: p.features.get(PREFERRED, 0.0))
+            parent = max(pair, key=lambda p: p.features.get(DETECTOR_SCORE, 0.0))
             child = self._space.propose([self._space.read(parent.genotype)], rng)
-            if self._add(self._sampled, child, Origin("mutate sample")) and self.near([self._sampled[child.hash]]):
-                family = [*self.near(family), self._sampled[child.hash]]
+            if self._add(self._sampled, child, Origin("mutate sample")):
+                near += self.near([self._sampled[child.hash]])
 
     def _add(self, proposals: dict[str, Proposal], candidate: Candidate, origin: Origin) -> bool:
         """Add a candidate to `proposals` (by hash) if it is new and within the limits; returns whether it was added."""

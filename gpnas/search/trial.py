@@ -184,6 +184,10 @@ class Origin:
             raise ValueError(f"not an origin: {text!r}; {error}") from None
 
 
+DETECTOR_SCORE = "detector_score"
+"""Name of the feature that ranks detectors before training (gpnas.paths.score.detector_score). Other candidates lack it."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A candidate that a search trains. Trials are numbered from 0.
@@ -200,7 +204,7 @@ class Trial:
     @property
     def score(self) -> float:
         """The figure before training by which reports rank: the detector score, in a space without it the score."""
-        return self.features.get("detector_score", self.features["score"])
+        return self.features.get(DETECTOR_SCORE, self.features["score"])
 
     @property
     def lender(self) -> int | None:
