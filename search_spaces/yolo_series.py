@@ -49,7 +49,8 @@ def build_yolo(series: str, depth: float, width: float, classes: int) -> Graph:
     b = GraphBuilder(act="relu" if series.startswith("yolo6") else "silu")
     levels = SERIES[series](b, scale)
     finest = b.channels(levels[0])
-    detect(b, levels, classes=classes, box_width=max(finest // 4, 4 * REG_MAX), class_width=max(finest, classes), reg_max=REG_MAX)
+    box_width, class_width = max(finest // 4, 4 * REG_MAX), max(finest, classes)
+    detect(b, levels, classes=classes, box_width=box_width, class_width=class_width, reg_max=REG_MAX)
     return b.build()
 
 
@@ -207,17 +208,18 @@ def _silu_layer(b: GraphBuilder, x: int, width: int, stride: int = 1) -> int:
     return b.conv(x, width, 3, stride, act="silu")
 
 
-Unit = Callable[..., int]
+Part = Callable[..., int]
+"""A function (builder, input, width, ...) -> output."""
 
 
-def _chain(b: GraphBuilder, x: int, width: int, count: int, *, unit: Unit) -> int:
+def _chain(b: GraphBuilder, x: int, width: int, count: int, *, unit: Part, act: str) -> int:
     """Stage of YOLOv6-S."""
     for _ in range(count):
         x = unit(b, x, width)
     return x
 
 
-def _csp_stack(b: GraphBuilder, x: int, width: int, count: int, *, unit: Unit, share: float, act: str) -> int:
+def _csp_stack(b: GraphBuilder, x: int, width: int, count: int, *, unit: Part, share: float, act: str) -> int:
     """Stage of YOLOv6-M and L: pairs of units with an identity, on one of two paths of width * share channels. The identity's
     learned factor, one parameter a pair, is left out."""
     hidden = int(width * share)
@@ -249,9 +251,10 @@ def _sppf6(b: GraphBuilder, x: int, width: int, act: str) -> int:
     return b.conv(b.concat(pooled), width, act=act, name="transition")
 
 
-def _yolo6(b: GraphBuilder, scale: Scale, *, unit: Unit, stage: Callable[..., int], pooling: Callable[..., int], act: str) -> list[int]:
-    """YOLOv6. unit: of the strided layers and of the stages. act: of the pyramid of poolings."""
-    width, repeats = scale.channels, scale.repeats
+def _yolo6(b: GraphBuilder, scale: Scale, *, unit: Part, stage: Part, pooling: Part, act: str) -> list[int]:
+    """YOLOv6. unit: of the strided layers and of the stages. act: of the 1x1 layers of stages and of the poolings' pyramid;
+    the layers of the neck have ReLU in all members."""
+    width, repeats, stage = scale.channels, scale.repeats, partial(stage, unit=unit, act=act)
     with b.scope("backbone"):
         x = unit(b, b.image, width(64), 2)
         at4 = stage(b, unit(b, x, width(128), 2), width(128), repeats(6))
@@ -311,13 +314,9 @@ SERIES: dict[str, Callable[[GraphBuilder, Scale], list[int]]] = {
     "yolo3": _yolo3,
     "yolo4": _yolo4,
     "yolo5": _yolo5,
-    "yolo6s": partial(_yolo6, unit=_rep_vgg, stage=partial(_chain, unit=_rep_vgg), pooling=_csp_sppf, act="relu"),
-    "yolo6m": partial(
-        _yolo6, unit=_rep_vgg, stage=partial(_csp_stack, unit=_rep_vgg, share=2 / 3, act="relu"), pooling=_sppf6, act="relu"
-    ),
-    "yolo6l": partial(
-        _yolo6, unit=_silu_layer, stage=partial(_csp_stack, unit=_silu_layer, share=1 / 2, act="silu"), pooling=_sppf6, act="silu"
-    ),
+    "yolo6s": partial(_yolo6, unit=_rep_vgg, stage=_chain, pooling=_csp_sppf, act="relu"),
+    "yolo6m": partial(_yolo6, unit=_rep_vgg, stage=partial(_csp_stack, share=2 / 3), pooling=_sppf6, act="relu"),
+    "yolo6l": partial(_yolo6, unit=_silu_layer, stage=partial(_csp_stack, share=1 / 2), pooling=_sppf6, act="silu"),
     "yolo7": _yolo7,
     "yolo8": _yolo8,
 }

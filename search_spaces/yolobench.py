@@ -1,8 +1,8 @@
 """YOLOBench (arXiv:2307.13901): 88 detectors of eight YOLO series as a space; the AP of each is published at 11 image sizes.
 
-A structure is a series at a depth and a width, under the name that the published table gives it: "yolo5d67w25" has two thirds of
-YOLOv5's repeated units and a quarter of its widths. n, s, m and l stand for the sizes of that name, and a dash follows yolo6.
-A detector is a structure at an image size in pixels, "yolo5d67w25_320".
+A structure is a series at a depth and a width, under the name that the published table gives it: "yolo5d67w25" has two thirds
+of YOLOv5's repeated units and a quarter of its widths. n, s, m and l stand for the sizes of that name, and a dash follows the
+name of a YOLOv6. A detector is a structure at an image size in pixels, "yolo5d67w25_320".
 """
 
 from __future__ import annotations
@@ -82,16 +82,17 @@ def build_structure(name: str, classes: int = CLASSES) -> Graph:
 def first_half(name: str) -> bool:
     """Whether a structure is in the half on which forms of a score are chosen; the other half judges them.
 
-    The halves are a chequerboard over series, depth and width, so that each has half of every series, and half of the structures
-    of each depth and width. They do not depend on AP.
+    The halves are a chequerboard over series, depth and width: each has half of every series, of every depth and of every
+    width. They do not depend on AP.
     """
-    choices = _structure(name).choices
-    return (list(SERIES).index(choices["series"]) + choices.get("depth", 0) + round(4 * choices["width"])) % 2 == 0
+    series, _, width = structure = _structure(name)
+    thirds = structure.choices.get("depth", 0)
+    return bool((list(SERIES).index(series) + thirds + round(4 * width)) % 2 == 0)
 
 
 def _structure(name: str) -> Structure:
     if name not in STRUCTURES:
-        raise GenotypeError(f"{name!r} is no structure of YOLOBench; there are {len(STRUCTURES)}, such as yolo3n and yolo6s-d33w25")
+        raise GenotypeError(f"{name!r} is none of YOLOBench's {len(STRUCTURES)} structures, such as yolo3n and yolo6s-d33w25")
     return STRUCTURES[name]
 
 

@@ -5,7 +5,8 @@
     results["score"].spearman, results["score"].holm
 
 A predictor that only measures size tells nothing here: within a group, all candidates cost about the same. With one group that
-holds all candidates, these are the usual correlations.
+holds all candidates, these are the usual correlations. Where a family of candidates is a group, and its members differ in cost,
+`less_cost` takes away what cost explains.
 
 The test permutes the accuracies of the candidates of each group (`PERMUTATIONS` times) and asks how often chance reaches the
 Spearman that was measured, with either sign. Each row must be one independent candidate: an architecture that was trained at
@@ -27,6 +28,9 @@ Groups = NDArray[np.int64]
 
 LIKE = 8
 """Candidates of neighbouring cost that are compared with each other."""
+
+FEWEST_FITTED = 6
+"""A parabola has three parameters; so many candidates leave as many degrees of freedom."""
 
 PERMUTATIONS, BATCH = 20_000, 1000
 """All, and those that are made at a time."""
@@ -50,18 +54,50 @@ class WithinGroups:
     holm: float
 
 
+@dataclass(frozen=True)
+class Replicated:
+    """Of one predictor: over all candidates, over the half on which forms of a score are chosen, and over the other half."""
+
+    whole: WithinGroups
+    first: WithinGroups
+    other: WithinGroups
+
+
 def one_group(count: int) -> Groups:
     """All candidates are compared with each other."""
     return np.zeros(count, dtype=np.int64)
 
 
-def like_groups(costs: Sequence[float]) -> Groups:
+def like_groups(costs: Sequence[float] | Floats) -> Groups:
     """Groups of LIKE candidates with neighbouring costs, from the cheapest on. The last group takes up to LIKE - 1 more."""
     order = np.argsort(np.asarray(costs, dtype=np.float64), kind="stable")
     last = max(1, len(order) // LIKE) - 1
     groups = np.empty(len(order), dtype=np.int64)
     groups[order] = np.minimum(np.arange(len(order)) // LIKE, last)
     return groups
+
+
+def less_cost(
+    values: Floats,  # (candidates,)
+    costs: Floats,  # (candidates,), positive
+    groups: Groups,
+) -> Floats:
+    """(candidates,): the residuals of a parabola in log cost that is fitted to each group.
+
+    The values of a group with fewer than FEWEST_FITTED members become 0, which makes them ties.
+    """
+    residuals = np.zeros(len(values))
+    for group in np.unique(groups):
+        own = groups == group
+        if own.sum() < FEWEST_FITTED:
+            continue
+        logs = np.log(costs[own])
+        powers = np.column_stack([(logs - logs.mean()) ** k for k in range(3)])
+        fitted = powers @ np.linalg.lstsq(powers, values[own], rcond=None)[0]
+        # What the parabola explains in full must become ties, not the noise of rounding.
+        tie = ROUNDING * max(1.0, float(np.abs(values[own]).max()))
+        residuals[own] = np.round((values[own] - fitted) / tie) * tie
+    return residuals
 
 
 def correlate_within(
@@ -89,6 +125,20 @@ def correlate_within(
         name: WithinGroups(float(spearman[k]), kendall_within(values, accuracy, groups), float(p[k]), float(corrected[k]))
         for k, (name, values) in enumerate(predictors.items())
     }
+
+
+def replicated(
+    predictors: Mapping[str, Floats],  # (candidates,) each
+    accuracy: Floats,  # (candidates,)
+    groups: Groups,
+    in_first_half: NDArray[np.bool_],  # (candidates,)
+) -> dict[str, Replicated]:
+    """`correlate_within` over all candidates and over each half, with the same groups."""
+    judged = [
+        correlate_within({name: values[part] for name, values in predictors.items()}, accuracy[part], groups[part])
+        for part in (np.ones(len(accuracy), dtype=bool), in_first_half, ~in_first_half)
+    ]
+    return {name: Replicated(*(results[name] for results in judged)) for name in predictors}
 
 
 def kendall_within(values: Floats, accuracy: Floats, groups: Groups) -> float:

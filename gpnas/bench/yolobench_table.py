@@ -1,4 +1,4 @@
-"""The published table of YOLOBench (arXiv:2307.13901): AP on Pascal VOC after 100 epochs from scratch, and latency on six devices.
+"""The table of YOLOBench (arXiv:2307.13901): AP on Pascal VOC after 100 epochs from scratch, and latency on six devices.
 
     detectors = read_yolobench(Path("yolobench"))               # a folder with the two files
     detectors[0].structure, detectors[0].imgsz, detectors[0].ap, detectors[0].latencies["nano_gpu"]
@@ -25,15 +25,15 @@ DEVICES = {
     "openvino": "Intel CPU, OpenVINO",
     "vim3": "Khadas VIM3, NPU",
     "raspi4_tflite": "Raspberry Pi 4, TFLite",
-    "orange_pi": "Orange Pi 5, NPU",
+    "orange_pi": "Orange Pi",
     "a40_trt": "A40, TensorRT",
 }
 """The devices by the name of their column without `_latency`."""
 
 
 class TrainedDetector(NamedTuple):
-    """structure, imgsz: the two parts of the published name; imgsz in pixels. ap: IoU 0.50 to 0.95, in [0, 1]. latencies: of one
-    image, in seconds, by DEVICES."""
+    """structure, imgsz: the two parts of the published name; imgsz in pixels. ap: IoU 0.50 to 0.95, in [0, 1]. latencies: of
+    one image, in seconds, by DEVICES."""
 
     structure: str
     imgsz: int

@@ -1,4 +1,4 @@
-"""The table of YOLOBench for `gpnas bench`: its structures with their features, and its detectors as a benchmark of searches."""
+"""YOLOBench for `gpnas bench`: its structures with their features, and its detectors as a benchmark of searches."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gpnas.bench.like_cost import Floats, WithinGroups, correlate_within, like_groups, one_group
+from gpnas.bench.like_cost import Floats, Groups, Replicated, less_cost, like_groups, one_group, replicated
 from gpnas.bench.yolobench_table import DEVICES, TrainedDetector, read_yolobench
 from gpnas.errors import GenotypeError, InputError
 
@@ -28,7 +29,20 @@ FEWEST_STRUCTURES = 16
 """Two groups of like cost."""
 
 OVERALL = "all"
-"""Name of the comparison of all structures with each other; the others are named after the cost that is alike."""
+"""Name of the comparison of all structures with each other."""
+
+
+def like(cost: str) -> str:
+    """Name of the comparison of structures of like cost."""
+    return f"like {cost}"
+
+
+SERIES_COMPARISON = "series, "
+
+
+def in_series(cost: str) -> str:
+    """Name of the comparison of the structures of one series, less what the cost explains."""
+    return f"{SERIES_COMPARISON}like {cost}"
 
 
 @dataclass(frozen=True)
@@ -39,22 +53,14 @@ class Structures:
     ap: Floats  # (structures,)
     predictors: Mapping[str, Floats]  # (structures,) each
     costs: Mapping[str, Floats]  # (structures,) each, by MACS and DEVICES
-    in_first_half: np.ndarray  # (structures,), bool: forms of a score are chosen on these
-
-
-@dataclass(frozen=True)
-class Replicated:
-    """A predictor's correlations: over all structures, over the half on which forms are chosen, and over the other half."""
-
-    whole: WithinGroups
-    first: WithinGroups
-    other: WithinGroups
+    series: Groups  # (structures,), the number of the series
+    in_first_half: NDArray[np.bool_]  # (structures,): forms of a score are chosen on these
 
 
 def read_structures(folder: Path, imgsz: int = IMGSZ, zero_cost: Path | None = None) -> Structures:
     """The structures in `folder` that were trained at `imgsz`. zero_cost: JSON lines of benchmarks/yolobench_scores.py, whose
     scores become predictors. Raises InputError."""
-    from search_spaces.yolobench import first_half
+    from search_spaces.yolobench import STRUCTURES, first_half
 
     table = read_yolobench(folder)
     rows = [row for row in table if row.imgsz == imgsz]
@@ -68,26 +74,31 @@ def read_structures(folder: Path, imgsz: int = IMGSZ, zero_cost: Path | None = N
     predictors = {name: np.array([row[name] for row in features]) for name in features[0]}
     predictors |= _zero_cost_scores(zero_cost, names) if zero_cost else {}
     costs = {MACS: predictors[MACS]} | {device: np.array([row.latencies[device] for row in rows]) for device in DEVICES}
+    series = np.unique([STRUCTURES[name].series for name in names], return_inverse=True)[1]
     halves = np.array([first_half(name) for name in names])
-    return Structures(names, np.array([row.ap for row in rows]), predictors, costs, halves)
+    return Structures(names, np.array([row.ap for row in rows]), predictors, costs, series, halves)
 
 
 def replicated_correlations(structures: Structures) -> dict[str, dict[str, Replicated]]:
-    """{comparison: {predictor: Replicated}}: over all structures (OVERALL), and among those of like cost, by each cost.
+    """{comparison: {predictor: Replicated}}. The comparisons are OVERALL, and for each cost `like` and `in_series`.
 
-    The groups of like cost are those of all structures, so that both halves are compared at the same costs.
+    The groups of like cost are those of all structures, so that both halves are compared at the same costs. Holm's correction
+    is for the predictors of one comparison.
     """
-    count = len(structures.names)
-    groups = {OVERALL: one_group(count)} | {name: like_groups(cost) for name, cost in structures.costs.items()}
-    parts = (np.ones(count, dtype=bool), structures.in_first_half, ~structures.in_first_half)
-    comparisons = {}
-    for comparison, numbers in groups.items():
-        judged = [
-            correlate_within({k: v[part] for k, v in structures.predictors.items()}, structures.ap[part], numbers[part])
-            for part in parts
-        ]
-        comparisons[comparison] = {k: Replicated(*(results[k] for results in judged)) for k in structures.predictors}
+    predictors, ap = structures.predictors, structures.ap
+    comparisons = {OVERALL: replicated(predictors, ap, one_group(len(ap)), structures.in_first_half)}
+    for name, cost in structures.costs.items():
+        comparisons[like(name)] = replicated(predictors, ap, like_groups(cost), structures.in_first_half)
+    for name, cost in structures.costs.items():
+        rest = {k: less_cost(_logs(values), cost, structures.series) for k, values in predictors.items()}
+        residual_ap = less_cost(ap, cost, structures.series)
+        comparisons[in_series(name)] = replicated(rest, residual_ap, structures.series, structures.in_first_half)
     return comparisons
+
+
+def _logs(values: Floats) -> Floats:
+    """The logarithms of values that are all positive: sizes and counts grow by factors."""
+    return np.log(values) if (values > 0).all() else values
 
 
 def surrogate_benchmark(folder: Path, imgsz: int = IMGSZ) -> AccuracyBenchmark:
@@ -108,7 +119,7 @@ def detector_benchmark(folder: Path, cost: str = MACS, imgsz: int | None = None)
     from search_spaces.yolobench import STRUCTURES, build_structure
 
     if cost not in (MACS, *DEVICES):
-        raise InputError(f"--data {cost}: a folder of YOLOBench has the costs {', '.join((MACS, *DEVICES))}")
+        raise InputError(f"--cost {cost}: a folder of YOLOBench has the costs {', '.join((MACS, *DEVICES))}")
     rows = [row for row in read_yolobench(folder) if imgsz in (None, row.imgsz)]
     features = _features_of(rows, folder)
     costs = [int(feature[MACS]) for feature in features]
@@ -163,5 +174,5 @@ def _zero_cost_scores(path: Path, names: Sequence[str]) -> dict[str, Floats]:
     scores = {row["structure"]: row for row in read_lines(path, ("structure", *COMPARATORS))}
     missing = [name for name in names if name not in scores]
     if missing:
-        raise InputError(f"--zero-cost {path}: has no scores of {missing[0]}; run benchmarks/yolobench_scores.py, which adds them")
+        raise InputError(f"--zero-cost {path}: has no scores of {missing[0]}; benchmarks/yolobench_scores.py adds them")
     return {score: np.array([float(scores[name][score]) for name in names]) for score in COMPARATORS}
