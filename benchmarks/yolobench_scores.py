@@ -3,7 +3,7 @@
     python benchmarks/yolobench_scores.py [--out benchmarks/yolobench/zero_cost.jsonl]
 
 Each structure is built with its 20 classes and random weights, and reads two batches of digit scenes: its own training images
-are not at hand. The command can be stopped: what the file holds is not done again. On one CPU core it takes about 40 minutes.
+are not at hand. The command can be stopped: what the file holds is not done again.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from evaluators.zero_cost import comparators
 from gpnas.files import append_line
 from search_spaces.yolobench import CLASSES, STRUCTURES, build_structure
 
-IMGSZ, BATCH, BATCHES, SEED = 160, 16, 2, 0
+IMGSZ, BATCH, BATCHES, SEED = 64, 8, 2, 0
 """Pixels, images in a batch, batches, and the seed of weights and images."""
 
 

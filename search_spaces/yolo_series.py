@@ -43,11 +43,16 @@ class Scale(NamedTuple):
         return max(1, round(count * self.depth))
 
 
-def build_yolo(series: str, depth: float, width: float, classes: int) -> Graph:
-    """The training graph of a member of SERIES. YOLOv7 repeats no unit, so that `depth` does not change it."""
+def build_yolo(series: str, depth: float, width: float, classes: int, merged: bool = False) -> Graph:
+    """The training graph of a member of SERIES. YOLOv7 repeats no unit, so that `depth` does not change it.
+
+    merged: the RepVGG units of REP_VGG are one layer each, as when they are deployed and as a RepConv always is here; else
+    their normalised identity is an operation of its own, beside the layer.
+    """
     scale = Scale(depth, width, LARGEST_WIDTH[depth] if series == "yolo8" else 1024)
     b = GraphBuilder(act="relu" if series.startswith("yolo6") else "silu")
-    levels = SERIES[series](b, scale)
+    plan = partial(SERIES[series], unit=_rep_conv) if merged and series in REP_VGG else SERIES[series]
+    levels = plan(b, scale)
     finest = b.channels(levels[0])
     box_width, class_width = max(finest // 4, 4 * REG_MAX), max(finest, classes)
     detect(b, levels, classes=classes, box_width=box_width, class_width=class_width, reg_max=REG_MAX)
@@ -197,10 +202,15 @@ def _yolo8(b: GraphBuilder, scale: Scale) -> list[int]:
         return [fine, middle, coarse]
 
 
+def _rep_conv(b: GraphBuilder, x: int, width: int, stride: int = 1) -> int:
+    """A 3x3 convolution that trains beside a 1x1 one."""
+    return b.conv(x, width, 3, stride, rep=True)
+
+
 def _rep_vgg(b: GraphBuilder, x: int, width: int, stride: int = 1) -> int:
-    """A 3x3 convolution that trains beside a 1x1 one, and beside a normalised identity where that has the output's shape."""
+    """The same beside a normalised identity, where that has the output's shape."""
     if stride > 1 or b.channels(x) != width:
-        return b.conv(x, width, 3, stride, rep=True)
+        return _rep_conv(b, x, width, stride)
     return b.act(b.add(b.conv(x, width, 3, act="", rep=True), b.norm(x, "identity")))
 
 
@@ -310,7 +320,7 @@ def _yolo7(b: GraphBuilder, scale: Scale) -> list[int]:
         return [b.conv(x, width(out), 3, rep=True) for x, out in ((fine, 256), (middle, 512), (coarse, 1024))]
 
 
-SERIES: dict[str, Callable[[GraphBuilder, Scale], list[int]]] = {
+SERIES: dict[str, Callable[..., list[int]]] = {
     "yolo3": _yolo3,
     "yolo4": _yolo4,
     "yolo5": _yolo5,
@@ -320,3 +330,6 @@ SERIES: dict[str, Callable[[GraphBuilder, Scale], list[int]]] = {
     "yolo7": _yolo7,
     "yolo8": _yolo8,
 }
+
+REP_VGG = ("yolo6s", "yolo6m")
+"""The series of RepVGG units."""

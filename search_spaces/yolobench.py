@@ -74,16 +74,17 @@ STRUCTURES: dict[str, Structure] = _named()
 
 
 @functools.cache
-def build_structure(name: str, classes: int = CLASSES) -> Graph:
-    """The training graph of a structure. Raises GenotypeError for a name that is none of STRUCTURES."""
-    return build_yolo(*_structure(name), classes)
+def build_structure(name: str, classes: int = CLASSES, merged: bool = False) -> Graph:
+    """The training graph of a structure; `merged` as in `build_yolo`. Raises GenotypeError for a name that is none of
+    STRUCTURES."""
+    return build_yolo(*_structure(name), classes, merged)
 
 
 def first_half(name: str) -> bool:
     """Whether a structure is in the half on which forms of a score are chosen; the other half judges them.
 
-    The halves are a chequerboard over series, depth and width: each has half of every series, of every depth and of every
-    width. They do not depend on AP.
+    The halves are a chequerboard over series, depth and width: each has half of every series and of every depth, and 10 or 12
+    of the 22 structures of a width. They do not depend on AP.
     """
     series, _, width = structure = _structure(name)
     thirds = structure.choices.get("depth", 0)

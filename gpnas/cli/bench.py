@@ -31,6 +31,10 @@ ImageSize = Annotated[int | None, typer.Option(min=32, help="of YOLOBench: detec
 
 SkipFirst = Annotated[int, typer.Option(min=0, help="of GP-Bench: leave out the first detectors, this many")]
 
+Merged = Annotated[
+    bool, typer.Option("--merged", help="of YOLOBench: count a RepVGG unit as one layer, without its identity in training")
+]
+
 bench = typer.Typer(no_args_is_help=True, help="Measure what the analysis is worth, on benchmarks with known accuracies.")
 
 
@@ -43,6 +47,7 @@ def correlation(
     zero_cost: Annotated[
         Path | None, typer.Option(help="of YOLOBench: JSON lines of zero-cost scores (benchmarks/yolobench_scores.py)")
     ] = None,
+    merged: Merged = False,
 ) -> None:
     """Rank correlation of every figure and of the score with accuracy, beside parameters, FLOPs and layers.
 
@@ -50,10 +55,10 @@ def correlation(
     number of predictors.
     """
     if is_yolobench(table):
-        _correlate_structures(table, imgsz, zero_cost, out, as_json)
+        _correlate_structures(table, imgsz, zero_cost, merged, out, as_json)
         return
-    if imgsz is not None or zero_cost is not None:
-        raise InputError(f"--imgsz and --zero-cost are for a folder of YOLOBench, {table} is none; leave them out")
+    if imgsz is not None or zero_cost is not None or merged:
+        raise InputError(f"--imgsz, --zero-cost and --merged are for a folder of YOLOBench, {table} is none; leave them out")
     _correlate_cells(table, out, as_json)
 
 
@@ -80,14 +85,16 @@ def _correlate_cells(table: Path, out: Path | None, as_json: bool) -> None:
         open_console().print(correlation_table(by_predictor, column))
 
 
-def _correlate_structures(table: Path, imgsz: int | None, zero_cost: Path | None, out: Path | None, as_json: bool) -> None:
+def _correlate_structures(
+    table: Path, imgsz: int | None, zero_cost: Path | None, merged: bool, out: Path | None, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from gpnas.cli.yolobench import IMGSZ, SERIES_COMPARISON, read_structures, replicated_correlations
     from gpnas.report.tables import like_cost_tables, open_console
 
     size = IMGSZ if imgsz is None else imgsz
-    structures = read_structures(table, size, zero_cost)
+    structures = read_structures(table, size, zero_cost, merged=merged)
     if out is not None:
         columns = {"ap": structures.ap, **structures.costs, **structures.predictors}
         _write_csv(out, ["structure", *columns], zip(structures.names, *columns.values(), strict=True))
@@ -142,6 +149,7 @@ def bench_surrogate(
     draws: Annotated[int, typer.Option(help="random sets of trained candidates")] = 20,
     skip_first: SkipFirst = 0,
     imgsz: ImageSize = None,
+    merged: Merged = False,
 ) -> None:
     """How well the surrogate, after 20, 50 and 100 trained candidates, ranks the others, by what it reads of them."""
     from gpnas.bench.surrogate_skill import encodings, skill
@@ -153,9 +161,9 @@ def bench_surrogate(
         if column or skip_first:
             raise InputError(f"--column and --skip-first are for other tables than YOLOBench ({table}); leave them out")
         name = f"YOLOBench at {imgsz or IMGSZ} px"
-        benchmark = surrogate_benchmark(table, imgsz or IMGSZ)
-    elif imgsz is not None:
-        raise InputError(f"--imgsz {imgsz}: only for a folder of YOLOBench, {table} is none; leave it out")
+        benchmark = surrogate_benchmark(table, imgsz or IMGSZ, merged=merged)
+    elif imgsz is not None or merged:
+        raise InputError(f"--imgsz and --merged are for a folder of YOLOBench, {table} is none; leave them out")
     elif table.is_dir():
         name = column or "digits"
         benchmark = read_detector_benchmark(table, name, skip_first).final_ap()
@@ -184,6 +192,7 @@ def bench_front(
     skip_first: SkipFirst = 0,
     epochs: Annotated[int | None, typer.Option(help="to spend (800); of YOLOBench full trainings (100)")] = None,
     searches: Annotated[int, typer.Option(help="of each strategy")] = 200,
+    merged: Merged = False,
 ) -> None:
     """The share of the front, and of the best AP, that search strategies reach on trained detectors, by epochs spent.
 
@@ -202,9 +211,9 @@ def bench_front(
         if data or skip_first:
             raise InputError(f"--data and --skip-first are for other tables than YOLOBench ({table}); leave them out")
         judged = f"YOLOBench, AP over {cost or MACS}"
-        benchmark = detector_benchmark(table, cost or MACS)
-    elif cost:
-        raise InputError(f"--cost {cost}: only for a folder of YOLOBench, {table} is none; leave it out")
+        benchmark = detector_benchmark(table, cost or MACS, merged=merged)
+    elif cost or merged:
+        raise InputError(f"--cost and --merged are for a folder of YOLOBench, {table} is none; leave them out")
     else:
         judged = data or "digits"
         benchmark = read_detector_benchmark(table, judged, skip_first)

@@ -57,9 +57,9 @@ class Structures:
     in_first_half: NDArray[np.bool_]  # (structures,): forms of a score are chosen on these
 
 
-def read_structures(folder: Path, imgsz: int = IMGSZ, zero_cost: Path | None = None) -> Structures:
+def read_structures(folder: Path, imgsz: int = IMGSZ, zero_cost: Path | None = None, *, merged: bool = False) -> Structures:
     """The structures in `folder` that were trained at `imgsz`. zero_cost: JSON lines of benchmarks/yolobench_scores.py, whose
-    scores become predictors. Raises InputError."""
+    scores become predictors. merged: RepVGG units count as one layer (search_spaces.yolo_series). Raises InputError."""
     from search_spaces.yolobench import STRUCTURES, first_half
 
     table = read_yolobench(folder)
@@ -69,7 +69,7 @@ def read_structures(folder: Path, imgsz: int = IMGSZ, zero_cost: Path | None = N
         raise InputError(
             f"--imgsz {imgsz}: {folder} has {len(rows)} structures at this size, {FEWEST_STRUCTURES} are needed; it has {sizes}"
         )
-    features = _features_of(rows, folder)
+    features = _features_of(rows, folder, merged)
     names = [row.structure for row in rows]
     predictors = {name: np.array([row[name] for row in features]) for name in features[0]}
     predictors |= _zero_cost_scores(zero_cost, names) if zero_cost else {}
@@ -101,16 +101,16 @@ def _logs(values: Floats) -> Floats:
     return np.log(values) if (values > 0).all() else values
 
 
-def surrogate_benchmark(folder: Path, imgsz: int = IMGSZ) -> AccuracyBenchmark:
+def surrogate_benchmark(folder: Path, imgsz: int = IMGSZ, *, merged: bool = False) -> AccuracyBenchmark:
     """The structures at one image size, with their AP as the objective."""
-    return detector_benchmark(folder, MACS, imgsz).final_ap()
+    return detector_benchmark(folder, MACS, imgsz, merged=merged).final_ap()
 
 
-def detector_benchmark(folder: Path, cost: str = MACS, imgsz: int | None = None) -> DetectorBenchmark:
+def detector_benchmark(folder: Path, cost: str = MACS, imgsz: int | None = None, *, merged: bool = False) -> DetectorBenchmark:
     """The detectors in `folder` (of one image size if given) with one training each, which counts as one epoch.
 
     cost: MACS, or one of DEVICES, whose latency in nanoseconds then stands for the MACs. The image size is a choice of a
-    detector as its series, depth and width are. Raises InputError.
+    detector as its series, depth and width are. merged: as for `read_structures`. Raises InputError.
     """
     from gpnas.bench.detector_benchmark import DetectorBenchmark
     from gpnas.graph.cost import Cost
@@ -121,12 +121,12 @@ def detector_benchmark(folder: Path, cost: str = MACS, imgsz: int | None = None)
     if cost not in (MACS, *DEVICES):
         raise InputError(f"--cost {cost}: a folder of YOLOBench has the costs {', '.join((MACS, *DEVICES))}")
     rows = [row for row in read_yolobench(folder) if imgsz in (None, row.imgsz)]
-    features = _features_of(rows, folder)
+    features = _features_of(rows, folder, merged)
     costs = [int(feature[MACS]) for feature in features]
     if cost != MACS:
         costs = [round(1e9 * row.latencies[cost]) for row in rows]
     candidates = [
-        Candidate(f"detector: {name}", f"yolobench-{name}", build_structure(row.structure))
+        Candidate(f"detector: {name}", f"yolobench-{name}", build_structure(row.structure, merged=merged))
         for row in rows
         for name in (f"{row.structure}_{row.imgsz}",)
     ]
@@ -139,7 +139,7 @@ def detector_benchmark(folder: Path, cost: str = MACS, imgsz: int | None = None)
     return DetectorBenchmark(TabularSpace, candidates, choices, features, costs, curves, imgsz or IMGSZ, known)
 
 
-def _features_of(rows: Sequence[TrainedDetector], folder: Path) -> list[dict[str, float]]:
+def _features_of(rows: Sequence[TrainedDetector], folder: Path, merged: bool) -> list[dict[str, float]]:
     """The features of each detector, and its fused MACs. Gradient paths do not depend on the image size and are found once for
     a structure."""
     from gpnas.graph.cost import cost, deployed_cost
@@ -151,7 +151,7 @@ def _features_of(rows: Sequence[TrainedDetector], folder: Path) -> list[dict[str
     described = []
     for row in rows:
         try:
-            graph = build_structure(row.structure)
+            graph = build_structure(row.structure, merged=merged)
         except GenotypeError as error:
             raise InputError(f"--table {folder}: {error}") from None
         if row.structure not in known:

@@ -286,7 +286,7 @@ class GraphBuilder:
         return self._append("linear", (x,), channels, name, bias=bias, act=act)
 
     def conv_transpose(self, x: int, channels: int, kernel: int = 2, name: str = "conv_transpose") -> int:
-        """A transposed convolution that makes `kernel` x `kernel` pixels of each pixel: stride and kernel are one. It has a bias."""
+        """A transposed convolution with a bias. It makes `kernel` x `kernel` pixels of each pixel, its stride is its kernel."""
         if channels < 1 or kernel < 1:
             raise GraphError(f"{self._scope}{name}: channels and kernel must be at least 1, got {channels} and {kernel}")
         return self._append("conv_transpose", (x,), channels, name, kernel=kernel, stride=kernel, bias=True)
