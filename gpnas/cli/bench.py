@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
     from gpnas.bench.detector_benchmark import DetectorBenchmark
 
+FEW = (10, 20, 40, 80)
+"""Full trainings after which the shares on YOLOBench are shown."""
+
 FEWEST_DETECTORS = 20
 """A benchmark with fewer trained detectors is refused."""
 
@@ -222,7 +225,8 @@ def bench_front(
         began = time.monotonic()
         curves[name] = shares(strategy, benchmark, spent, searches)
         print(f"{name}: {searches} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    open_console().print(shares_table(curves, f"{len(benchmark.candidates)} detectors, {judged}"))
+    title = f"{len(benchmark.candidates)} detectors, {judged}"
+    open_console().print(shares_table(curves, title, FEW) if published else shares_table(curves, title))
 
 
 @bench.command()

@@ -163,7 +163,6 @@ def _starred(text: str, holm: float) -> str:
 
 
 _SHARES_AT = (50, 100, 200, 400, 800)
-_FEW_SHARES_AT = (10, 20, 40, 80)
 _REGRETS_AT = (10, 20, 50, 100)
 
 
@@ -188,8 +187,8 @@ def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
     return Group(means, needed)
 
 
-def shares_table(curves: Mapping[str, Any], title: str) -> Group:
-    """curves: (seeds, measures, epochs) by strategy.
+def shares_table(curves: Mapping[str, Any], title: str, after: Sequence[int] = _SHARES_AT) -> Group:
+    """curves: (seeds, measures, epochs) by strategy. after: the epochs at which shares are shown.
 
     For each measure one table shows the mean share and half of its 95 % interval. Another shows the epochs after which the mean
     reaches ENOUGH, and the first strategy's epochs divided by them, with a 90 % interval.
@@ -198,7 +197,7 @@ def shares_table(curves: Mapping[str, Any], title: str) -> Group:
 
     first = next(iter(curves))
     most = min(rows.shape[2] for rows in curves.values())
-    at = [n for n in (_SHARES_AT if most >= 2 * _SHARES_AT[0] + 1 else _FEW_SHARES_AT) if n <= most] or [most]
+    at = [n for n in after if n <= most] or [most]
     tables = []
     for k, measure in enumerate(MEASURES):
         means = Table(f"share of the {measure}, {title}", *(f"after {n} epochs" for n in at), box=None)
