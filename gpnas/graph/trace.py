@@ -106,14 +106,14 @@ def trace_module(
         raise TraceError(
             f"{type(model).__name__}: a graph has one image, got {len(inputs)} inputs; wrap the model in one that has one"
         )
-    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    state = {key: value.detach().clone() for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     try:
         with _silence():
             program = torch.export.export(model, inputs, strict=False)
     except Exception as error:  # torch.export raises its own errors, torch's and those of the model
         raise TraceError(f"{type(model).__name__}: {_reason(error)}") from error
     finally:
-        model.load_state_dict(state)
+        _restore(model, state)
     image = inputs[0]
     ops = TracedOps(image.shape[1] if image.dim() > 1 else 1)
     parameters = _parameters(model)
@@ -126,6 +126,15 @@ def trace_module(
     left_out = set(parameters.values()) - ops.counted
     _check_sum(model, graph, sum(p.elements for p in left_out))
     return Traced(graph, tuple(sorted(left_out)))
+
+
+def _restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers the values of `state`. `load_state_dict` would run the hooks that some models have for old
+    files of weights."""
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if isinstance(value, Tensor):
+                value.copy_(state[key])
 
 
 def _parameters(model: nn.Module) -> dict[str, Parameter]:

@@ -1,0 +1,146 @@
+"""Are the parameters and MACs of public networks counted exactly? Each network is traced without weights, and compared.
+
+    python benchmarks/public_networks.py [--names FILE] [--rows FILE] [--only NAME ...] [--summary]
+
+A name is `timm/MODEL` or `torchvision/MODEL`. The two packages are not dependencies of gpnas: put them on PYTHONPATH, as with
+`pip install --no-deps --target SITE timm torchvision safetensors huggingface_hub`. Each network becomes one row of a JSON-lines
+file, and rows that the file holds are not made again; `--only` makes the rows of these networks anew. What a row says:
+
+    parameters of the module; parameters that the graph counts; parameters that are left out, by name
+    multiply-accumulates (MACs) of the graph, and those that torch.utils.flop_counter counts on the same image
+    exact: both agree. different: the MACs differ. refused: no graph, and the line that says why.
+
+One thread; one network in memory at a time.
+"""
+
+import argparse
+import gc
+import json
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from resumable import held
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from gpnas.errors import GpnasError
+from gpnas.graph.cost import cost
+from gpnas.graph.trace import trace_module
+from gpnas.paths.gradient_paths import gradient_paths
+
+HERE = Path(__file__).parent / "public-networks"
+IMGSZ = 256
+"""Most pixels of a side of the image, for networks that take any image."""
+
+FIGURES = ("live_layers", "longest", "longest_shortest", "distinct_combinations", "duplicated_share")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", type=Path, default=HERE / "names.txt", help="one name on each line")
+    parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
+    parser.add_argument("--only", nargs="*", default=[], help="make the rows of these networks anew")
+    parser.add_argument("--summary", action="store_true", help="print the rows that the file holds, and make none")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    rows = {row["name"]: row for row in held(given.rows, ("name", "verdict")) if row["name"] not in given.only}
+    names = given.names.read_text().split()
+    given.rows.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
+    for name in [] if given.summary else [name for name in names if name not in rows]:
+        row = compared(name)
+        rows[name] = row
+        with given.rows.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(line(row), flush=True)
+        gc.collect()
+    if given.summary:
+        print("\n".join(line(rows[name]) for name in names if name in rows))
+    print(totals([rows[name] for name in names if name in rows]))
+
+
+def compared(name: str) -> dict[str, Any]:
+    """The row of one network."""
+    began = time.monotonic()
+    model, image = network(name)
+    model.eval()
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    row: dict[str, Any] = {"name": name, "imgsz": image.shape[-1], "params": whole}
+    try:
+        row |= {"torch_macs": torch_macs(model, image)} | graph_of(model, image)
+    except Exception as error:  # a network of others may raise anything
+        row |= {"torch_macs": 0, "verdict": "failed", "cause": f"{type(error).__name__}: {error}"}
+    if row["verdict"] == "" and row["counted"] + sum(row["left_out"].values()) != whole:
+        row |= {"verdict": "different", "cause": "parameters"}
+    if row["verdict"] == "":
+        ratio = row["macs"] / row["torch_macs"]
+        row |= {"verdict": "exact"} if ratio == 1 else {"verdict": "different", "cause": f"MACs / torch's MACs {ratio:.4f}"}
+    return row | {"seconds": round(time.monotonic() - began, 1)}
+
+
+def graph_of(model: nn.Module, image: torch.Tensor) -> dict[str, Any]:
+    """What gpnas counts, or why it refuses the network. An empty verdict stands for a graph."""
+    try:
+        traced = trace_module(model, (image,))
+    except GpnasError as error:
+        return {"verdict": "refused", "cause": str(error)}
+    whole = cost(traced.graph, *image.shape[2:], fused=False)
+    figures = gradient_paths(traced.graph).figures()
+    shown = {key: round(figures[key], 4) for key in FIGURES}
+    return {"counted": whole.params, "left_out": dict(traced.left_out), "macs": whole.macs, **shown, "verdict": "", "cause": ""}
+
+
+def torch_macs(model: nn.Module, image: torch.Tensor) -> int:
+    """Multiply-accumulates by torch's counter, which knows convolutions and products of matrices."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(image)
+    return counter.get_total_flops() // 2
+
+
+def network(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """The network without trained weights, and an image of (1, 3, height, width)."""
+    package, _, model_name = name.partition("/")
+    if package == "torchvision":
+        import_torchvision()
+        from torchvision.models import get_model
+
+        fixed = any(word in model_name for word in ("vit", "swin"))
+        return get_model(model_name, weights=None), torch.zeros(1, 3, *([224 if fixed else 128] * 2))
+    import_torchvision()
+    import timm
+
+    model = timm.create_model(model_name, pretrained=False)
+    cfg = model.default_cfg
+    sizes = cfg["input_size"][1:] if cfg.get("fixed_input_size") else [min(size, IMGSZ) for size in cfg["input_size"][1:]]
+    return model, torch.zeros(1, 3, *sizes)
+
+
+def import_torchvision() -> None:
+    """torchvision's Python files work without its operators in C++, which no CPU wheel of this torch has, once these exist."""
+    if not hasattr(torch.ops.torchvision, "nms"):
+        for operator in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{operator}", "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def line(row: dict[str, Any]) -> str:
+    left_out = sum(row.get("left_out", {}).values())
+    cells = (
+        f"{row['name']:40} {row['imgsz']:4} {row['params']:11} {row.get('counted', 0):11} {left_out:8} "
+        f"{row.get('macs', 0):12} {row['torch_macs']:12} {row['seconds']:5} s  {row['verdict']}"
+    )
+    return f"{cells}: {row['cause'][:200]}" if row["cause"] else cells
+
+
+def totals(rows: list[dict[str, Any]]) -> str:
+    counts = Counter(row["verdict"] for row in rows)
+    return f"{len(rows)} networks: " + ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
+
+
+if __name__ == "__main__":
+    main()
