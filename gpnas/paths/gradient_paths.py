@@ -33,10 +33,12 @@ from gpnas.paths.flows import (
     cut,
     gathered,
     joined,
+    offset_at,
     pooled,
     sent_by,
     sources_of,
     united,
+    unmixed,
     unshuffled,
 )
 
@@ -90,7 +92,9 @@ class LayerPaths(NamedTuple):
     def groups(self) -> tuple[ChannelGroup, ...]:
         return tuple(
             ChannelGroup(
-                start, stop, tuple(sorted(Source(c, start + more, t) for (c, more), t in sources_of(flow, shift).items()))
+                start,
+                stop,
+                tuple(sorted(Source(*offset_at(source, start), t) for source, t in sources_of(flow, shift).items())),
             )
             for start, stop, shift, flow in self.segments
         )
@@ -245,6 +249,18 @@ def _runs_of(op: Op, inputs: list[Runs]) -> Runs:
         block, identity = inputs
         kept = _united_runs(_cut_runs(block, 0, op.kept), _cut_runs(identity, 0, op.kept))
         return [*kept, *_cut_runs(block, op.kept, op.channels)]
+    if op.kind == "mix":
+        width_in = sum(length for length, _ in inputs[0]) // op.groups
+        result = []
+        for group in range(op.groups):
+            writers = 0
+            for _, layers in _cut_runs(inputs[0], group * width_in, (group + 1) * width_in):
+                writers |= layers
+            if result and result[-1][1] == writers:
+                result[-1] = (result[-1][0] + op.channels // op.groups, writers)
+            else:
+                result.append((op.channels // op.groups, writers))
+        return result
     if op.kind == "shuffle":
         width = op.channels // op.groups
         read = [group * width + position for position in range(width) for group in range(op.groups)]
@@ -363,7 +379,7 @@ def _layer_of_groups(i: int, segments: list[Segment], weights: int, aggregated: 
         all_aligned = all_aligned and flow.aligned
     if len(segments) > 1 and not (all_aligned and len(shifts) == 1):
         # Two groups may have a source in common.
-        sources = len({(c, start + d) for start, _, shift, flow in segments for c, d in sources_of(flow, shift)})
+        sources = len({offset_at(source, start) for start, _, shift, flow in segments for source in sources_of(flow, shift)})
     values = (i, timestamps, weights, aggregated, combinations, sources, poolings / width, sharpness / width, tuple(segments))
     return _new(LayerPaths, values)
 
@@ -400,4 +416,6 @@ def _passed_back(op: Op, ops: tuple[Op, ...], segments: list[Segment]) -> list[l
         return [segments, cut(segments, 0, op.kept)]
     if op.kind == "shuffle":
         return [unshuffled(segments, op.channels, op.groups)]
+    if op.kind == "mix":
+        return [unmixed(segments, ops[op.inputs[0]].channels // op.groups, op.channels // op.groups, op.groups)]
     return [gathered(segments) if ops[j].channels == 1 < op.channels else segments for j in op.inputs]

@@ -327,7 +327,7 @@ def together(m: Any, y: Tensor) -> Tensor:
         (every_second_channel, "copy_ at .*not a range of whole channels"),
         (one_image, "copy_ at .*not a range of whole channels"),
         (listed_channels, "index_put at "),
-        (temporal_shift, "view at "),
+        (temporal_shift, "copy_ at "),
         (behind_detach, "copy_ at .*, a write that autograd does not see"),
         (under_no_grad, "copy_ at .*, a write under no_grad or autocast into a tensor from outside of it"),
         (indexed, "index_add at "),
