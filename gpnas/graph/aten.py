@@ -310,8 +310,13 @@ LAYERS = frozenset(
 _PRODUCTS: dict[str, Reader] = {"matmul": matmul, "mm": matmul, "bmm": matmul, "addmm": addmm, "einsum": einsum}
 
 JOINING = frozenset(
-    (*_ELEMENTWISE, *_CONCATENATIONS, *_PRODUCTS, "slice_scatter", "type_as", "stack", "addcmul", "lerp", "masked_fill")
-    + ("scaled_dot_product_attention", "expand_as")
+    (
+        *_ELEMENTWISE,
+        *_CONCATENATIONS,
+        *_PRODUCTS,
+        *("slice_scatter", "stack", "addcmul", "lerp", "masked_fill", "scaled_dot_product_attention"),
+        *("type_as", "expand_as", "view_as", "reshape_as"),
+    )
 )
 """Operations of several tensors, of which the first may be a constant or a list."""
 
@@ -360,9 +365,8 @@ READERS: dict[str, Reader] = {
     "slice": tensor_axes.cut_range,
     "slice_scatter": slice_scatter,
     "narrow": tensor_axes.narrow,
-    **dict.fromkeys(
-        ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as"), tensor_axes.view
-    ),
+    **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze"), tensor_axes.view),
+    **dict.fromkeys(("view_as", "reshape_as"), tensor_axes.view),
     "permute": tensor_axes.permute,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), tensor_axes.transpose),
     **dict.fromkeys(("t", "numpy_T", "mT", "matrix_T"), tensor_axes.matrix_transpose),
@@ -371,6 +375,7 @@ READERS: dict[str, Reader] = {
     "repeat": tensor_axes.repeat,
     **dict.fromkeys(("roll", "flip"), tensor_axes.roll),
     "index": tensor_axes.index,
+    "repeat_interleave": tensor_axes.repeat_interleave,
     "index_select": tensor_axes.index_select,
     "unfold": tensor_axes.windows,
     "im2col": tensor_axes.im2col,

@@ -1,8 +1,8 @@
 """Where the channels of an operation lie in a traced tensor: along one axis, over several (heads), or beside pixels in one.
 
-Every axis of a tensor is a row of *parts*, the outer ones first, as an axis of 3 x 64 elements that is a view of (3, 64). A part
-either counts channels or it does not: then it counts pixels, windows of pixels or images. A view, a permutation and an index
-only move parts, so after any number of them it is known which elements belong to which channel.
+Every axis of a tensor is a row of *parts*, the outer ones first, as an axis of 3 x 64 elements that is a view of (3, 64). A
+part either counts channels or it does not: then it counts pixels, windows of pixels or images. A view, a permutation and an
+index only move parts, so after any number of them it is known which elements belong to which channel.
 """
 
 from __future__ import annotations

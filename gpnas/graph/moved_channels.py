@@ -17,7 +17,10 @@ from gpnas.graph.axes import Axes, Part, channels_along, flattened, holds, in_or
 from gpnas.graph.traced_values import Features, TracedOps, name_in_module, shape_of
 
 FEW = 16
-"""Sums and copies of at most so many spans of channels are written out, and keep apart which channel comes from which."""
+"""A sum of at most so many spans of channels is written out, as slices that are added."""
+
+SPANS = 512
+"""Another order, or copies, of at most so many spans of channels is written out, as slices that are concatenated."""
 
 
 def along(ops: TracedOps, node: fx.Node, x: Features, axis: int) -> Features:
@@ -47,9 +50,12 @@ def rebuilt(ops: TracedOps, node: fx.Node, x: Features, wanted: Sequence[Part]) 
             span = ops.cut(node, x.op, i * groups, groups)
             total = ops.append("add", (total, span), groups, name_in_module(node, "sum"))
         return reordered(ops, node, total, _renumbered(kept, rising))
-    if sums == 1 and copies <= FEW and not any(part.step for part in wanted[: len(new)]):
+    if sums == 1 and groups > 1 and wanted[-1].step:  # copies of spans
         one = reordered(ops, node, x.op, kept)
-        return ops.append("concat", (one,) * copies, groups * copies, name_in_module(node, "copies"))
+        numbered = iter(in_order(kept))
+        placed = flattened((tuple(next(numbered) if part.step else part for part in wanted),))
+        if groups * copies // placed[-1].size <= SPANS:
+            return spans(ops, node, one, placed)
     ordered = reordered(ops, node, x.op, [*kept, *lost])
     mixed = ops.append("mix", (ordered,), groups * copies, name_in_module(node, "mix"), groups=groups)
     return reordered(ops, node, mixed, _renumbered(wanted, [*kept, *new]))
@@ -73,11 +79,28 @@ def reordered(ops: TracedOps, node: fx.Node, op: int, parts: Sequence[Part]) -> 
         return op
     if len(merged) == 2:
         return ops.append("shuffle", (op,), channels, name_in_module(node, "shuffle"), groups=merged[1].size)
-    width = merged[-1].size if merged[-1].step == 1 else 1
-    outer = merged[:-1] if merged[-1].step == 1 else merged
-    steps = itertools.product(*(range(0, part.size * part.step, part.step) for part in outer))
-    spans = tuple(ops.cut(node, op, sum(start), width) for start in steps)
-    return ops.append("concat", spans, channels, name_in_module(node, "reorder"))
+    if merged[-1].step == 1 and channels // merged[-1].size <= SPANS:
+        return spans(ops, node, op, merged)
+    first, others = merged[0], merged[1:]
+    if first.step * first.size == channels:  # it is in its place: order the others for each of its elements
+        each = (ops.cut(node, op, i * first.step, first.step) for i in range(first.size))
+        ordered = tuple(reordered(ops, node, one, others) for one in each)
+        return ops.append("concat", ordered, channels, name_in_module(node, "reorder"))
+    order = sorted(merged, key=lambda part: (part.step > first.step, -part.step))  # a rotation that brings it to the front
+    return reordered(ops, node, reordered(ops, node, op, order), _renumbered(merged, order))
+
+
+def spans(ops: TracedOps, node: fx.Node, op: int, parts: Sequence[Part]) -> int:
+    """The channels of `op` in the order of `parts`, as slices that are concatenated. A part without a step repeats them."""
+    width = parts[-1].size
+    starts = [[i * part.step for i in range(part.size)] for part in parts[:-1]]
+    cuts: dict[int, int] = {}
+    inputs = []
+    for start in map(sum, itertools.product(*starts)):
+        if start not in cuts:
+            cuts[start] = ops.cut(node, op, start, width)
+        inputs.append(cuts[start])
+    return ops.append("concat", tuple(inputs), width * len(inputs), name_in_module(node, "reorder"))
 
 
 def leading(ops: TracedOps, node: fx.Node, x: Features, part: Part) -> Features:

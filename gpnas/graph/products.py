@@ -32,29 +32,31 @@ class _Slot(NamedTuple):
     size: int
 
 
-def product(
-    ops: TracedOps, node: fx.Node, a: Factor, b: Factor, result: str, *, sums: bool = True
-) -> Features | None:
+def product(ops: TracedOps, node: fx.Node, a: Factor, b: Factor, result: str, *, sums: bool = True) -> Features | None:
     """Both factors multiplied, and summed over letters that `result` lacks. sums: whether these products have MACs.
 
-    None when both factors have channels along one axis, divided in different ways, or an axis stands twice in a factor.
+    None when an axis is divided into parts in ways that do not fit, or stands twice in a factor.
     """
-    of = [{letter: parts for letter, parts in zip(f.letters, f.x.axes, strict=True) if parts} for f in (a, b)]
     if any(len(set(some)) < len(some) for some in (a.letters, b.letters, result)):
         return None
+    of = [{letter: parts for letter, parts in zip(f.letters, f.x.axes, strict=True) if parts} for f in (a, b)]
+    for letter in of[0].keys() & of[1].keys():
+        divided = _divided(of[0][letter], of[1][letter])
+        if divided is None:
+            return None
+        of[0][letter], of[1][letter] = divided
     target: dict[str, Axis] = {}
     for letter in result:
-        options = [axes[letter] for axes in of if letter in axes]
-        channels = [parts for parts in options if any(part.step for part in parts)]
-        if len(channels) == 2 and _pattern(channels[0]) != _pattern(channels[1]):
-            return None
-        target[letter] = (channels or options or [()])[0]
-    slots = [
-        _Slot(letter, i, part.size) for letter in result for i, part in enumerate(target[letter]) if part.step
-    ]
+        first, second = (axes.get(letter, ()) for axes in of)
+        both = tuple(p if p.step else q for p, q in zip(first, second, strict=True)) if first and second else ()
+        target[letter] = both or first or second
+    slots = [_Slot(letter, i, part.size) for letter in result for i, part in enumerate(target[letter]) if part.step]
     steps = dict(zip(slots, in_order([Part(slot.size) for slot in slots]), strict=True))
     inputs = tuple(
-        rebuilt(ops, node, factor.x, [_own(axes, slot) for slot in slots]) for factor, axes in zip((a, b), of, strict=True)
+        rebuilt(
+            ops, node, Features(f.x.op, tuple(axes.get(letter, ()) for letter in f.letters)), [_own(axes, s) for s in slots]
+        )
+        for f, axes in zip((a, b), of, strict=True)
     )
     axes = tuple(
         tuple(steps[_Slot(letter, i, part.size)] if part.step else part for i, part in enumerate(target[letter]))
@@ -70,15 +72,27 @@ def product(
     return Features(ops.append("product", inputs, channels_made, name, kernel=terms, size=ops.rows(made)), axes)
 
 
-def _pattern(parts: Axis) -> list[tuple[int, bool]]:
-    return [(part.size, part.step > 0) for part in parts]
+def _divided(a: Axis, b: Axis) -> tuple[Axis, Axis] | None:
+    """Both axes in parts of the same sizes; None when one would begin inside of another that does not divide so."""
+    waiting = [list(a[::-1]), list(b[::-1])]
+    made: tuple[list[Part], list[Part]] = ([], [])
+    while waiting[0] and waiting[1]:
+        tops = [some.pop() for some in waiting]
+        size = min(part.size for part in tops)
+        for part, rest, done in zip(tops, waiting, made, strict=True):
+            inner, remainder = divmod(part.size, size)
+            if remainder:
+                return None
+            if inner > 1:
+                rest.append(Part(inner, part.step))
+            done.append(Part(size, part.step * inner))
+    return None if waiting[0] or waiting[1] else (tuple(made[0]), tuple(made[1]))
 
 
 def _own(axes: dict[str, Axis], slot: _Slot) -> Part:
     """The factor's channels at `slot`, or new ones of that size."""
-    parts = axes.get(slot.letter, ())
-    has_channels = any(part.step for part in parts)
-    return parts[slot.index] if has_channels else Part(slot.size)
+    part = axes.get(slot.letter, ())[slot.index : slot.index + 1]
+    return part[0] if part and part[0].step else Part(slot.size)
 
 
 def elementwise(ops: TracedOps, node: fx.Node, x: Features, y: Features) -> Features | None:
@@ -127,4 +141,3 @@ def attention(
 
 _LETTERS = "ABCDEFGHKLMNOPQSTUVWXYZ"
 """Of axes that both factors have, none of which is one that `matmul` names."""
-

@@ -118,8 +118,22 @@ def cut_range(
     if first == 0 and last == shape[axis] and step == 1:
         return x
     if _has_channels(x, axis):
-        return selected(ops, node, x, axis, first, last - first) if step == 1 and last > first else None
+        if step > 1:
+            return _every(ops, node, x, axis, first, last, step)
+        return selected(ops, node, x, axis, first, last - first) if last > first else None
     return fit(ops, node, x) if is_map(node.args[0], x) else _pixels_as_in(node, x)
+
+
+def _every(ops: TracedOps, node: fx.Node, x: Features, axis: int, first: int, last: int, step: int) -> Features | None:
+    """Each `step`-th channel along an axis whose size is a multiple of `step`."""
+    parts = x.axes[axis]
+    if len(parts) != 1 or parts[0].size % step or first >= step or last <= parts[0].size - step + first:
+        return None
+    (size, distance), rest = parts[0], x.axes[axis + 1 :]
+    apart = (Part(size // step, distance * step),) if size > step else ()
+    divided = Features(x.op, (*x.axes[:axis], apart, (Part(step, distance),), *rest))
+    chosen = selected(ops, node, divided, axis + 1, first, 1)
+    return chosen and _without_axis(chosen, axis + 1)
 
 
 def narrow(ops: TracedOps, node: fx.Node, x: Features, dim: int, start: int, length: int) -> Features | None:
@@ -156,6 +170,10 @@ def index(_: TracedOps, node: fx.Node, x: Features, indices: Sequence[Value]) ->
     made = len(shape) - (len(x.axes) - len(used))
     new = tuple(pixels(size) for size in shape[used[0] : used[0] + made])
     return replace(x, axes=(*x.axes[: used[0]], *new, *x.axes[used[-1] + 1 :]))
+
+
+def repeat_interleave(_: TracedOps, node: fx.Node, x: Features, __: Any, dim: int | None = None, **___: Any) -> Features | None:
+    return None if dim is None or _has_channels(x, dim) else _pixels_as_in(node, x)
 
 
 def index_select(_: TracedOps, node: fx.Node, x: Features, dim: int, chosen: Value) -> Features | None:
@@ -376,7 +394,6 @@ def _along_parted_channels(
 def stack(ops: TracedOps, node: fx.Node, xs: Sequence[Value], dim: int = 0) -> Features | None:
     """Along a new axis, whose elements are kept apart as channels are."""
     at = dim % len(shape_of(node))
-    shape = shape_of(node)
     seen = [x for x in xs if isinstance(x, Features)]
     first = next(iter(seen), None)
     if first is None or len(seen) != len(xs) or any(_patterns(x, -1) != _patterns(first, -1) for x in seen):
@@ -386,5 +403,3 @@ def stack(ops: TracedOps, node: fx.Node, xs: Sequence[Value], dim: int = 0) -> F
     made = ops.append("concat", tuple(inputs), width * len(xs), name_in_module(node, "concat"))
     new = (Part(len(xs), width),) if len(xs) > 1 else ()
     return Features(made, (*first.axes[:at], new, *first.axes[at:]))
-
-

@@ -211,7 +211,9 @@ class TracedOps:
         reorders channels, as a softmax or the decoding of boxes, is a part of the loss."""
         beyond: list[bool] = []
         for i, done in enumerate(self._ops[: op + 1]):
-            beyond.append(not done.weighted and (done.kind in _MIXING or i in self._beyond or any(beyond[j] for j in done.inputs)))
+            beyond.append(
+                not done.weighted and (done.kind in _MIXING or i in self._beyond or any(beyond[j] for j in done.inputs))
+            )
         found: dict[int, None] = {}
         waiting, seen = [op], {op}
         while waiting:
@@ -245,8 +247,9 @@ class TracedOps:
     ) -> Features:  # fmt: skip
         """Append a layer, whose output channels lie along `axis` of `node`. laid_out: the graph knows the pixels of `x`.
 
-        It is tied when its weights are those of an earlier layer, or no parameters. Parameters beyond its weights and its bias, as the magnitudes of a weight normalisation, become its `learned`. Raises
-        TraceError when its weights are computed from the image, or from fewer parameters.
+        It is tied when its weights are those of an earlier layer, or no parameters. Parameters beyond its weights and its bias,
+        as the magnitudes of a weight normalisation, become its `learned`. Raises TraceError when its weights are computed from
+        the image, or from fewer parameters.
         """
         if images([weight, bias]):
             raise TraceError(f"{kind} at {place(node)}: its weights are computed from the image, which a graph cannot describe")

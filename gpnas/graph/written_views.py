@@ -326,7 +326,7 @@ def _axis(old: Value, value: Value, view: _Layout, whole: _Layout) -> int | None
 
 
 def _along(where: _Layout, value: Features, known: _Layout) -> int | None:
-    """The axis of the layout `where` along which the channels of `value` lie, whose own axes are those of the layout `known`."""
+    """The axis of `where` along which the channels of `value` lie, whose own axes are those of the layout `known`."""
     if value.axis is None:
         return None
     step = known.strides[value.axis]

@@ -226,7 +226,7 @@ def _aggregated_features(graph: Graph) -> list[int]:
             concatenated: Runs = []
             for j in inputs:
                 concatenated += runs[j]
-            runs.append(concatenated)
+            runs.append(concatenated if len(concatenated) < MANY_RUNS else _joined_runs(concatenated))
         elif kind in _KEEPING:
             runs.append(runs[inputs[0]])
         elif kind == "slice":
@@ -250,18 +250,21 @@ def _runs_of(op: Op, inputs: list[Runs]) -> Runs:
         kept = _united_runs(_cut_runs(block, 0, op.kept), _cut_runs(identity, 0, op.kept))
         return [*kept, *_cut_runs(block, op.kept, op.channels)]
     if op.kind == "mix":
-        width_in = sum(length for length, _ in inputs[0]) // op.groups
+        read_runs = _joined_runs(inputs[0])
+        if len(read_runs) == 1:
+            return [(op.channels, read_runs[0][1])]
+        width_in, width_out = sum(length for length, _ in read_runs) // op.groups, op.channels // op.groups
         result = []
         for group in range(op.groups):
             writers = 0
-            for _, layers in _cut_runs(inputs[0], group * width_in, (group + 1) * width_in):
+            for _, layers in _cut_runs(read_runs, group * width_in, (group + 1) * width_in):
                 writers |= layers
-            if result and result[-1][1] == writers:
-                result[-1] = (result[-1][0] + op.channels // op.groups, writers)
-            else:
-                result.append((op.channels // op.groups, writers))
-        return result
+            result.append((width_out, writers))
+        return _joined_runs(result)
     if op.kind == "shuffle":
+        whole = _joined_runs(inputs[0])
+        if len(whole) == 1:
+            return whole
         width = op.channels // op.groups
         read = [group * width + position for position in range(width) for group in range(op.groups)]
         return [_cut_runs(inputs[0], channel, channel + 1)[0] for channel in read]
@@ -269,6 +272,15 @@ def _runs_of(op: Op, inputs: list[Runs]) -> Runs:
     for other in inputs[1:]:
         result = _united_runs(_repeated(result, op.channels), _repeated(other, op.channels))
     return result
+
+
+MANY_RUNS = 32
+"""From so many runs on, it pays to look for neighbours with the same writers."""
+
+
+def _joined_runs(runs: Runs) -> Runs:
+    """Neighbouring runs with the same writers become one."""
+    return [(sum(n for n, _ in same), writers) for writers, same in itertools.groupby(runs, key=lambda run: run[1])]
 
 
 def _repeated(runs: Runs, channels: int) -> Runs:

@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from gpnas.graph.cost import cost
 from gpnas.graph.graph import Graph
@@ -213,12 +215,38 @@ def unfolded(m: Any, y: Tensor) -> Tensor:
     return m.last(F.fold(z, (h, w), 3, padding=1).permute(0, 2, 3, 1))
 
 
-class Qkv(nn.Module):
-    """(3, 8) channels in one layer, and the last layer: 8 -> 2."""
+def mean_of_rows(m: Any, y: Tensor) -> Tensor:
+    return m.last(y.mean(2).transpose(1, 2))
+
+
+def half_channels(m: Any, y: Tensor) -> Tensor:
+    """Two rows of pixels of a channel become a channel of their own."""
+    return m.twice(y.view(y.shape[0], 16, 2, -1))
+
+
+def zeros_as_channels(m: Any, y: Tensor) -> Tensor:
+    return m.twice(F.pad(y, (0, 0, 0, 0, 3, 5)))
+
+
+def channels_as_pixels(m: Any, y: Tensor) -> Tensor:
+    return m.one(y.unsqueeze(1).flatten(2))
+
+
+def relative_positions(m: Any, y: Tensor) -> Tensor:
+    """A table of distances that is skewed into one of positions (arXiv:1904.09925)."""
+    q, k, v = (heads(part, 2) for part in m.qkv(y.mean(2).transpose(1, 2)).chunk(3, -1))
+    n, h, w, _ = q.shape
+    distances = F.pad(m.distances(q), (0, 1)).flatten(2)
+    skewed = F.pad(distances, (0, w - 1)).view(n, h, w + 1, 2 * w - 1)[:, :, :w, w - 1 :]
+    return m.last(merged((q @ k.transpose(2, 3) + skewed).softmax(-1) @ v))
 
 
 def attention(**more: Any) -> dict[str, Any]:
     return {"qkv": nn.Linear(8, 24), "last": nn.Linear(8, 2), **more}
+
+
+def conv1d(a: int, b: int) -> nn.Conv1d:
+    return nn.Conv1d(a, b, 3, padding=1)
 
 
 def learned(*shape: int) -> nn.Parameter:
@@ -247,6 +275,11 @@ CASES: dict[str, tuple[Forward, dict[str, Any]]] = {
     "a gate of heads": (gate_of_heads, {"heads": nn.Linear(8, 2), "last": nn.Linear(8, 2)}),
     "einsums": (einsums, attention()),
     "attention of windows": (unfolded, {"windows": nn.Linear(8, 2 * 81), "last": nn.Linear(8, 2)}),
+    "a mean of rows": (mean_of_rows, {"last": nn.Linear(8, 2)}),
+    "half channels": (half_channels, {"twice": conv(16, 2)}),
+    "zeros as channels": (zeros_as_channels, {"twice": conv(16, 2)}),
+    "channels as pixels": (channels_as_pixels, {"one": conv1d(1, 2)}),
+    "relative positions": (relative_positions, attention(distances=nn.Linear(4, 11, bias=False))),
     "a layer along channels": (layer_over_channels, {"line": nn.Conv1d(1, 1, 3, padding=1), "last": nn.Linear(8, 2)}),
 }
 
@@ -258,15 +291,64 @@ def model_of(name: str) -> Joined:
     return Joined(lambda m, x: forward(m, torch.tanh(m.stem(x))), stem=conv(3, 8), **layers).double()
 
 
+NARROW = ("heads in the batch", "a class token", "mixed tokens")
+"""These have an image of 12 pixels, others one of 24."""
+
+
+def image_of(name: str) -> Tensor:
+    return torch.randn(1, 3, 4, 3 if name in NARROW else 6, dtype=torch.float64)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_sources_are_those_of_autograd(name: str) -> None:
-    model, image = model_of(name), torch.randn(1, 3, 4, 6, dtype=torch.float64)[:, :, :, :6]
-    image = image[:, :, :, :3] if "12" in str(model) or name in NARROW else image
+    model, image = model_of(name), image_of(name)
     graph = trace(model, (image,))
-    expected = sources_of_autograd(model, image)
-    found = sources_of_graph(graph)
+    found, expected = sources_of_graph(graph), sources_of_autograd(model, image)
     assert {key: sorted(value) for key, value in found.items()} == {key: sorted(value) for key, value in expected.items()}
 
 
-NARROW = ("self-attention", "heads in the batch", "a class token", "mixed tokens")
-"""These have 12 pixels."""
+@pytest.mark.parametrize("name", CASES)
+def test_parameters_and_macs_are_those_of_torch(name: str) -> None:
+    model, image = model_of(name), image_of(name)
+    traced = trace_module(model, (image,))
+    whole = cost(traced.graph, *image.shape[2:], fused=False)
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        model(image)
+    assert whole.params == sum(p.numel() for p in model.parameters())
+    assert traced.left_out == ()
+    assert whole.flops == counter.get_total_flops()
+
+
+def test_self_attention_by_hand() -> None:
+    graph = trace(model_of("self-attention"), (image_of(""),))
+    rows = {row["layer"]: row for row in layer_rows(graph)}
+    assert {name: row["timestamps"] for name, row in rows.items()} == {"last": [1], "qkv": [2], "stem": [3]}
+    # 2 heads of 4 channels. Each channel of query and key is used for all 4 channels of its head in `last`.
+    groups = [(group["channels"], [offset for _, offset, _ in group["sources"]]) for group in rows["qkv"]["channel_groups"]]
+    assert groups == [
+        ([0, 4], [0, 1, 2, 3]),
+        ([4, 8], [4, 5, 6, 7]),
+        ([8, 12], [0, 1, 2, 3]),
+        ([12, 16], [4, 5, 6, 7]),
+        ([16, 24], [0]),
+    ]
+    pixels = 4 * 6
+    products = 2 * (8 * pixels * pixels)
+    assert cost(graph, 4, 6).macs == pixels * (3 * 8 + 8 * 24 + 8 * 2) + products
+
+
+def test_what_follows_the_last_layer_is_a_part_of_the_loss() -> None:
+    """A softmax over classes, and boxes that are decoded: the gradient of each channel comes from the loss at that channel."""
+    softmax = Joined(lambda m, x: m.last(x).softmax(1), last=conv(3, 5))
+    decoded = Joined(lambda m, x: m.last(x).view(-1, 2, 3, 24).permute(0, 1, 3, 2)[..., 1:].exp(), last=conv(3, 6))
+    for model, channels in ((softmax, 5), (decoded, 6)):
+        graph = trace(model, (torch.zeros(1, 3, 4, 6),))
+        (row,) = layer_rows(graph)
+        assert (row["timestamps"], row["channel_groups"][0]["channels"]) == ([1], [0, channels])
+        assert row["channel_groups"][0]["sources"] == [["loss output", 0, [1]]]
+
+
+def test_a_table_that_is_learned_and_added_to_the_scores_is_counted() -> None:
+    graph = trace(model_of("shifted windows"), (image_of(""),))
+    assert sum(op.learned for op in graph.ops if op.kind == "gain") == 9 * 2
