@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import gc
 import json
+import subprocess
 import time
 import warnings
 from collections import Counter
@@ -55,13 +56,16 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)  # torch's counter does not see inside of it
     warnings.simplefilter("ignore")
-    rows = {row["name"]: row for row in held(given.rows, ("name", "verdict")) if row["name"] not in given.only}
+    made_before = {row["name"]: row for row in held(given.rows, ("name", "verdict"))}
+    rows = {name: row for name, row in made_before.items() if name not in given.only}
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
+    ).stdout
     names = given.names.read_text().split()
-    given.rows.write_text("".join(json.dumps(row) + "\n" for row in rows.values()))
     for name in [] if given.summary else [name for name in names if name not in rows]:
-        row = compared(name)
+        row = compared(name, made_before.get(name, {}), commit)
         rows[name] = row
-        with given.rows.open("a") as file:
+        with given.rows.open("a") as file:  # of two rows of a network, the last one counts
             file.write(json.dumps(row) + "\n")
         print(line(row), flush=True)
         gc.collect()
@@ -72,24 +76,40 @@ def main() -> None:
     print(totals(ordered))
 
 
-def compared(name: str) -> dict[str, Any]:
-    """The row of one network."""
+def compared(name: str, before: dict[str, Any], commit: str) -> dict[str, Any]:
+    """The row of one network. before: its last row; torch's count in it does not depend on gpnas, and is taken over."""
     began = time.monotonic()
-    model, image = network(name)
+    with no_weights():
+        model, image = network(name)
     model.eval()
     whole = sum(parameter.numel() for parameter in model.parameters())
-    row: dict[str, Any] = {"name": name, "imgsz": image.shape[-1], "params": whole}
+    row: dict[str, Any] = {"name": name, "commit": commit.strip(), "imgsz": image.shape[-1], "params": whole}
     try:
-        row |= {"torch_macs": torch_macs(model, image)} | graph_of(model, image)
+        same = before.get("imgsz") == image.shape[-1] and before.get("torch_macs")
+        row["torch_macs"] = before["torch_macs"] if same else torch_macs(model, image)
+        row |= graph_of(model, image)
     except Exception as error:  # a network of others may raise anything
         row |= {"torch_macs": 0, "verdict": "failed", "cause": f"{type(error).__name__}: {error}"}
     if row["verdict"] == "" and row["counted"] + sum(row["left_out"].values()) != whole:
         row |= {"verdict": "different", "cause": "parameters"}
     if row["verdict"] == "":
-        row["blind_macs"] = 0 if row["macs"] == row["torch_macs"] else blind_macs(model, image)
+        row["blind_macs"] = 0 if row["macs"] == row["torch_macs"] else blind_macs(*network(name))
         ratio = (row["macs"] + row["blind_macs"]) / row["torch_macs"]
         row |= {"verdict": "exact"} if ratio == 1 else {"verdict": "different", "cause": f"MACs / torch's MACs {ratio:.4f}"}
     return row | {"seconds": round(time.monotonic() - began, 1)}
+
+
+@contextlib.contextmanager
+def no_weights() -> Iterator[None]:
+    """Random numbers, which take most of the time that it takes to build a large network, are left out."""
+    drawn = {name: getattr(torch.Tensor, name) for name in ("normal_", "uniform_", "erfinv_")}
+    for name in drawn:
+        setattr(torch.Tensor, name, lambda tensor, *_, **__: tensor)
+    try:
+        yield
+    finally:
+        for name, method in drawn.items():
+            setattr(torch.Tensor, name, method)
 
 
 def graph_of(model: nn.Module, image: torch.Tensor) -> dict[str, Any]:
@@ -107,6 +127,7 @@ def graph_of(model: nn.Module, image: torch.Tensor) -> dict[str, Any]:
 def blind_macs(model: nn.Module, image: torch.Tensor) -> int:
     """By torch's counter, the multiply-accumulates of layers that read the same for two images, as tables of positions do. They
     can be computed once; a graph counts their parameters, and not these."""
+    model.eval()
     read: dict[str, list[float]] = {}
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LAYERS)}
     hooks = [

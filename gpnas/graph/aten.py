@@ -93,7 +93,7 @@ def _unfolded(
     """A convolution over windows that `Op` cannot describe, as those of three axes: its windows are laid out in a column."""
     of_image = windows * (x.pixels // math.prod(shape_of(node.args[0])[2:])) // ops.images
     flat = ops.unary(node, "fit", x, size=(of_image * kernel, 1))
-    fields = {"groups": groups, "kernel": kernel, "stride": kernel, "window": (1, 1, 0)}
+    fields: dict[str, Any] = {"groups": groups, "kernel": kernel, "stride": kernel, "window": (1, 1, 0)}
     return ops.layer(node, "conv", flat, width, weight, bias, laid_out=True, **fields)
 
 

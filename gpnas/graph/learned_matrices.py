@@ -81,7 +81,7 @@ def _along_last_axis(
     if window:
         rows, columns = window
         flat = Features(x.op, channels_along([x.pixels // (rows * columns), ops.channels(x), rows, columns], 1))
-        fields = {} if rows == columns else {"window": (columns, 1, 0)}
+        fields: dict[str, Any] = {} if rows == columns else {"window": (columns, 1, 0)}
         return ops.layer(node, "conv", flat, width, weight, bias, axis, kernel=rows, **fields)
     x = along(ops, node, x, axis)
     return ops.layer(node, _kind(ops, x, rank), x, width, weight, bias, axis)

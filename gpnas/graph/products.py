@@ -25,10 +25,10 @@ class Factor(NamedTuple):
 
 
 class _Slot(NamedTuple):
-    """A part of the channels of the result: the `index`-th part of the axis `letter`."""
+    """A part of the channels of the result: the `place`-th part of the axis `letter`."""
 
     letter: str
-    index: int
+    place: int
     size: int
 
 
@@ -91,7 +91,7 @@ def _divided(a: Axis, b: Axis) -> tuple[Axis, Axis] | None:
 
 def _own(axes: dict[str, Axis], slot: _Slot) -> Part:
     """The factor's channels at `slot`, or new ones of that size."""
-    part = axes.get(slot.letter, ())[slot.index : slot.index + 1]
+    part = axes.get(slot.letter, ())[slot.place : slot.place + 1]
     return part[0] if part and part[0].step else Part(slot.size)
 
 

@@ -277,7 +277,7 @@ def over_axes(ops: TracedOps, node: fx.Node, x: Features, kind: str, dims: Any, 
             x = ops.unary(node, "global_avg_pool", x)
         elif one and not lost and is_map(node.args[0], x):
             rows, columns = shape_of(node.args[0])[2:]
-            window = {} if rows == columns else {"window": (columns, columns, 0)}
+            window: dict[str, Any] = {} if rows == columns else {"window": (columns, columns, 0)}
             x = ops.unary(node, kind, ops.fitted(node, x), kernel=rows, stride=rows, **window)
         else:
             x = ops.unary(node, kind, x)

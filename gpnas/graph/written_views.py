@@ -2,7 +2,8 @@
 
 A graph has no memory, only tensors. A write of whole channels makes a new tensor: the channels before, the written ones and
 the channels after, concatenated. From then on every tensor of that memory is a part of the new one. Which part, the strides
-that torch.export keeps of each tensor tell. Any other write, as into some of the pixels, makes an opaque value.
+that torch.export keeps of each tensor tell. A write into some of the pixels of a range of channels keeps what was there for the
+others, so these channels have both writers. Any other write makes an opaque value.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ class Memories:
     def _overwritten(self, node: fx.Node, target: fx.Node, before: Value, value: Value, memory: _Memory) -> Value:
         """The value of the whole memory after `value` was written into `target`, which was `before`."""
         old = memory.value
-        because = f"{_operation(node)} at {place(node)}, which writes a part of a tensor that is not a range of whole channels"
+        because = f"{_operation(node)} at {place(node)}, which writes a part of a tensor that is no range of channels"
         where, whole = _layout(target), _layout(memory.whole)
         if where is None or whole is None or isinstance(old, Opaque) or isinstance(value, Opaque):
             return opaque(node, [old, value], because)
@@ -169,7 +170,15 @@ class Memories:
             return opaque(node, [old, value], because)
         span = _span(where, whole, axes)
         if span is None:
-            return opaque(node, [old, value], because)
+            span = _touched(where, whole, axes)
+            if span is None or (not isinstance(old, Features) and parameters_of(old)):
+                return opaque(node, [old, value], because)
+            if not isinstance(value, Features):
+                return opaque(node, [old, value], because) if parameters_of(value) else old  # the other pixels stay
+            if isinstance(old, Features):
+                under = self._ops.cut(node, old.op, *span)
+                both = self._ops.append("broadcast", (under, value.op), span[1], name_in_module(node, "written"))
+                value = replace(value, op=both)
         return _joined(self._ops, node, old, value, channels_along(whole.shape, axes), span)
 
 
@@ -311,6 +320,19 @@ def _span(view: _Layout, whole: _Layout, axis: int) -> tuple[int, int] | None:
     shape = (*whole.shape[:axis], width, *whole.shape[axis + 1 :])
     inside = width > 0 and start >= 0 and start + width <= channels
     return (start, width) if inside and _same_elements(view, shape, whole, start * step) else None
+
+
+def _touched(view: _Layout, whole: _Layout, axis: int) -> tuple[int, int] | None:
+    """(start, width) of the channels of which `view` holds some pixels, the same ones of each; None for other elements."""
+    dims = {stride: i for i, (size, stride) in enumerate(zip(whole.shape, whole.strides, strict=True)) if size > 1}
+    widths = {dims.get(stride, -1): size for size, stride in zip(view.shape, view.strides, strict=True) if size > 1}
+    left, start = view.offset - whole.offset, 0
+    for stride, i in sorted(dims.items(), reverse=True):
+        first, left = divmod(left, stride) if stride else (0, left)
+        if first < 0 or first + widths.get(i, 1) > whole.shape[i]:
+            return None
+        start = first if i == axis else start
+    return None if left or -1 in widths else (start, widths.get(axis, 1))
 
 
 def _axis(old: Value, value: Value, view: _Layout, whole: _Layout) -> int | None:
