@@ -152,11 +152,14 @@ def repeat(_: TracedOps, node: fx.Node, x: Features, times: Sequence[int], *__: 
     return _pixels_as_in(node, replace(x, axes=tuple(axes)))
 
 
-def roll(_: TracedOps, __: fx.Node, x: Features, *args: Any) -> Features | None:
-    """A roll, or a flip, of pixels."""
-    dims = args[-1] if args else ()
+def roll(_: TracedOps, __: fx.Node, x: Features, shifts: Any, dims: Any = ()) -> Features | None:
+    """Pixels that go round. Without `dims`, all elements do, channels too."""
     axes = [dims] if isinstance(dims, int) else dims
     return None if not axes or any(_has_channels(x, axis) for axis in axes) else x
+
+
+def flip(ops: TracedOps, node: fx.Node, x: Features, dims: Any) -> Features | None:
+    return roll(ops, node, x, 0, dims)
 
 
 def index(_: TracedOps, node: fx.Node, x: Features, indices: Sequence[Value]) -> Features | None:
@@ -207,13 +210,17 @@ def col2im(ops: TracedOps, node: fx.Node, x: Features, *args: Any) -> Features |
     return Features(op, channels_along(shape, 1)) if ops[op].channels == shape[1] else None
 
 
-def pad(ops: TracedOps, node: fx.Node, x: Features, padding: Sequence[int], *_: Any, **__: Any) -> Features | None:
+def pad(
+    ops: TracedOps, node: fx.Node, x: Features, padding: Sequence[int], mode: Any = "constant", *_: Any, **__: Any
+) -> Features | None:
     """More pixels, or channels of zeros. Channels that share an axis with pixels are pixels after it."""
     before, after = shape_of(node.args[0]), shape_of(node)
     changed = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
     of_channels = [i for i in changed if _has_channels(x, i)]
     if not of_channels and not (x.axis == 1 and not x.channels and 1 in changed):
         return fit(ops, node, x) if is_map(node.args[0], x) and before[0] == after[0] else _pixels_as_in(node, x)
+    if mode in ("reflect", "replicate", "circular"):
+        return None
     axis = changed[0]
     if len(changed) == 1 and holds(x.axes, axis):
         first = padding[2 * (len(before) - 1 - axis)]
@@ -250,9 +257,9 @@ def norm(
 
 
 def variance(
-    ops: TracedOps, node: fx.Node, x: Features, dims: Any = None, keepdim: bool = False, **named: Any
+    ops: TracedOps, node: fx.Node, x: Features, dims: Any = None, *_: Any, keepdim: bool = False, **__: Any
 ) -> Features | None:
-    return over_axes(ops, node, x, "avg_pool", dims, named.get("keepdim", keepdim))
+    return over_axes(ops, node, x, "avg_pool", dims, keepdim)
 
 
 def over_axes(ops: TracedOps, node: fx.Node, x: Features, kind: str, dims: Any, keepdim: bool) -> Features | None:

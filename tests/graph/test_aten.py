@@ -432,6 +432,8 @@ def test_a_layer_after_a_merged_one_reads_the_rep_conv() -> None:
         (lambda m, x: F.max_pool2d(x, 2, 1, dilation=2), "max_pool2d"),
         (lambda m, x: torch.cat([x, x]), "cat"),
         (lambda m, x: x.flip(1), "flip"),
+        (lambda m, x: x.roll(1), "roll"),  # all elements, across channels
+        (lambda m, x: x.roll((1, 1), (1, 2)), "roll"),
         (lambda m, x: x[:, ::2], "slice"),
         (lambda m, x: torch.cat([x.flatten(1), x.flatten(1)], 1), "cat"),
         (lambda m, x: x.view(2, 20, 9), "view"),
