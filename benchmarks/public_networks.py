@@ -1,10 +1,11 @@
 """Are the parameters and MACs of public networks counted exactly? Each network is traced without weights, and compared.
 
-    python benchmarks/public_networks.py [--names FILE] [--rows FILE] [--only NAME ...] [--summary]
+    python benchmarks/public_networks.py [--names FILE] [--rows FILE] [--only NAME ...] [--stale] [--summary]
 
 A name is `timm/MODEL` or `torchvision/MODEL`. The two packages are not dependencies of gpnas: put them on PYTHONPATH, as with
 `pip install --no-deps --target SITE timm torchvision safetensors huggingface_hub`. Each network becomes one row of a JSON-lines
-file, and rows that the file holds are not made again; `--only` makes the rows of these networks anew. What a row says:
+file, and rows that the file holds are not made again; `--only` makes the rows of these networks anew, and `--stale` those that
+another commit made. What a row says:
 
     parameters of the module; parameters that the graph counts; parameters that are left out, by name
     multiply-accumulates (MACs) of the graph, and those that torch.utils.flop_counter counts on the same image
@@ -51,16 +52,17 @@ def main() -> None:
     parser.add_argument("--names", type=Path, default=HERE / "names.txt", help="one name on each line")
     parser.add_argument("--rows", type=Path, default=HERE / "rows.jsonl")
     parser.add_argument("--only", nargs="*", default=[], help="make the rows of these networks anew")
+    parser.add_argument("--stale", action="store_true", help="make the rows of other commits anew; torch's counts are kept")
     parser.add_argument("--summary", action="store_true", help="print the rows that the file holds, and make none")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.backends.mha.set_fastpath_enabled(False)  # torch's counter does not see inside of it
     warnings.simplefilter("ignore")
     made_before = {row["name"]: row for row in held(given.rows, ("name", "verdict"))}
-    rows = {name: row for name, row in made_before.items() if name not in given.only}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
-    ).stdout
+    revision = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(revision, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    anew = {*given.only, *(name for name, row in made_before.items() if given.stale and row["commit"] != commit)}
+    rows = {name: row for name, row in made_before.items() if name not in anew}
     names = given.names.read_text().split()
     for name in [] if given.summary else [name for name in names if name not in rows]:
         row = compared(name, made_before.get(name, {}), commit)
@@ -70,7 +72,8 @@ def main() -> None:
         print(line(row), flush=True)
         gc.collect()
     ordered = [rows[name] for name in names if name in rows]
-    given.rows.write_text("".join(json.dumps(row) + "\n" for row in ordered))
+    others = [row for name, row in rows.items() if name not in names]
+    given.rows.write_text("".join(json.dumps(row) + "\n" for row in [*ordered, *others]))
     if given.summary:
         print("\n".join(line(row) for row in ordered))
     print(totals(ordered))
@@ -83,7 +86,7 @@ def compared(name: str, before: dict[str, Any], commit: str) -> dict[str, Any]:
         model, image = network(name)
     model.eval()
     whole = sum(parameter.numel() for parameter in model.parameters())
-    row: dict[str, Any] = {"name": name, "commit": commit.strip(), "imgsz": image.shape[-1], "params": whole}
+    row: dict[str, Any] = {"name": name, "commit": commit, "imgsz": image.shape[-1], "params": whole}
     try:
         same = before.get("imgsz") == image.shape[-1] and before.get("torch_macs")
         row["torch_macs"] = before["torch_macs"] if same else torch_macs(model, image)
@@ -146,7 +149,7 @@ def blind_macs(model: nn.Module, image: torch.Tensor) -> int:
     with without_gradients(model), sdpa_kernel(SDPBackend.MATH), counter:
         model(image)
     by_module = counter.get_flop_counts()
-    return sum(sum(by_module[f"{type(model).__name__}.{name}"].values()) for name in blind) // 2
+    return sum(sum(by_module.get(f"{type(model).__name__}.{name}", {}).values()) for name in blind) // 2
 
 
 @contextlib.contextmanager
