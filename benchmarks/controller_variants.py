@@ -98,8 +98,8 @@ class WithoutPrior(Surrogate):
         return super().predict(features, np.zeros_like(prior))
 
 
-def fit_without_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-    fitted = fit(features, np.zeros_like(prior), scores)
+def fit_without_prior(features: Floats, prior: Floats, scores: Floats, noise: Floats) -> Surrogate:
+    fitted = fit(features, np.zeros_like(prior), scores, noise)
     return WithoutPrior(fitted.process, fitted.slope, fitted.best, fitted.trained)
 
 
@@ -110,17 +110,17 @@ class ScoreAsPrior(Surrogate):
         return super().predict(features, features[:, 0])
 
 
-def fit_with_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+def fit_with_prior(features: Floats, prior: Floats, scores: Floats, noise: Floats) -> Surrogate:
     assert FEATURES[0] == "score"
-    fitted = fit(features, features[:, 0], scores)
+    fitted = fit(features, features[:, 0], scores, noise)
     return ScoreAsPrior(fitted.process, fitted.slope, fitted.best, fitted.trained)
 
 
-def fit_without_linear_kernel(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-    slope = fit(features, prior, scores).slope
+def fit_without_linear_kernel(features: Floats, prior: Floats, scores: Floats, noise: Floats) -> Surrogate:
+    slope = fit(features, prior, scores, noise).slope
     residuals = scores - slope * prior
-    kernel = most_likely(features, residuals, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS)
-    return Surrogate(condition(kernel, features, residuals), slope, float(scores.max()), len(scores))
+    kernel = most_likely(features, residuals, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS, noise)
+    return Surrogate(condition(kernel, features, residuals, noise), slope, float(scores.max()), len(scores))
 
 
 NEVER = 2**62

@@ -35,6 +35,7 @@ from gpnas.cli.bench import read_detector_benchmark
 from gpnas.files import append_line, read_lines, write_lines
 from gpnas.paths.features import FEATURES
 from gpnas.paths.score import detector_score
+from gpnas.search.surrogate import normal_scores
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
@@ -115,6 +116,10 @@ def show_noise(curves: dict[tuple[str, str, int], list[float]]) -> None:
         deviation = float(np.sqrt(np.mean((first - second) ** 2) / 2))
         rank = stats.spearmanr(first, second).statistic
         print(f"{len(pairs)} with two seeds: deviation {deviation:.4f} AP, Spearman of the two {rank:.3f}")
+        quarter = np.argsort(np.argsort(first + second)) * 4 // len(first)
+        for name, one, other in (("AP", first, second), ("normal scores of AP", normal_scores(first), normal_scores(second))):
+            parts = [np.sqrt(np.mean((one - other)[quarter == k] ** 2) / 2) for k in range(4)]
+            print(f"  deviation by quarters of AP, lowest first, in {name}: {', '.join(f'{part:.3f}' for part in parts)}")
 
 
 def show_predictors(data: str, curves: np.ndarray, rows: list[dict[str, Any]], scores: dict[str, dict[str, Any]]) -> None:
