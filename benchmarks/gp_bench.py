@@ -4,10 +4,11 @@
     python benchmarks/gp_bench.py build [--bccd ../shared/data/bccd] [--workers 2] [--device auto]
     python benchmarks/gp_bench.py compare [--found best.yaml] [--workers 2]   # our detectors, GELAN-T and YOLOv9-T on test
     python benchmarks/gp_bench.py longer [--workers 2]                        # the order of short and of longer trainings
+    python benchmarks/gp_bench.py rivals [--found best.yaml] [--workers 2]    # GELAN-T, YOLOv9-T and the best after 40 epochs
 
 `build` draws ten detectors for each of 20 spans of FLOPs from a seed, half of them from the whole space and half from its
 parts; GELAN-T and YOLOv9-T at three costs are added. It trains all on digit scenes, then some on blood cells, then some with
-a second seed. `build`, `compare` and `longer` can be stopped: what the files hold is not done again.
+a second seed. All commands but `show` can be stopped: what the files hold is not done again.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from gpnas.search.surrogate import normal_scores
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
-COMPARISON, LONGER = "comparison.jsonl", "longer.jsonl"
+COMPARISON, LONGER, RIVALS = "comparison.jsonl", "longer.jsonl", "rivals.jsonl"
 
 EPOCHS = {"digits": 8, "bccd": 18}
 """About as many images are seen on either data set, which have 480 and 205 train images."""
@@ -52,7 +53,10 @@ SEARCH_EPOCHS, FRESH_SEEDS, COMPARED_FLOPS = 100, (2, 3, 4, 5, 6), (60e6, 30e6)
 narrowed. The search's limit is the cost of the first GELAN-T."""
 
 LONGER_EPOCHS = 40
-"""Of `longer`, on digits: five times those of the table."""
+"""Of `longer` and `rivals`, on digits: five times those of the table."""
+
+RIVALS_TOP, RIVALS_LIKE, RIVALS_SEEDS = 5, 1.4, (7, 8)
+"""Of `rivals`: how many of the best detectors it trains, by which factor they may cost less than GELAN-T, and its seeds."""
 
 LIKE = 20
 """Detectors of neighbouring FLOPs that are compared with each other. The largest has about 1.25 times the smallest one's."""
@@ -235,12 +239,50 @@ def longer(out: Path, workers: int, device: str) -> None:
         print(f"{name:28}{kendall(values, short):12.3f}{kendall(values, long):15.3f}")
 
 
+def rivals(out: Path, workers: int, device: str, file: Path | None) -> None:
+    """Train GELAN-T, YOLOv9-T, the best of the table that cost about as much, and the one in `file`, for LONGER_EPOCHS with
+    fresh seeds. Print their AP on test beside the AP of the table's trainings."""
+    benchmark = read_detector_benchmark(out, "digits", catalogue=True)
+    rows = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "genotype"))}
+    known = {
+        name: max(
+            (row for row in rows.values() if row["origin"] == name and row["cost"]["flops"] <= COMPARED_FLOPS[0]),
+            key=lambda row: row["cost"]["flops"],
+        )
+        for name in ("gelan-t", "yolov9-t")
+    }
+    limit = known["gelan-t"]["cost"]["flops"]
+    means = {candidate.hash: float(ap) for candidate, ap in zip(benchmark.candidates, benchmark.mean_ap, strict=True)}
+    like = [row for row in rows.values() if row["origin"] in SPACES and limit / RIVALS_LIKE <= row["cost"]["flops"] <= limit]
+    best = sorted(like, key=lambda row: -means[row["hash"]])[:RIVALS_TOP]
+    compared = known | {f"rank {rank} of {len(like)}": row for rank, row in enumerate(best, start=1)}
+    if file:
+        compared["found by a search"] = read_detector(file)
+    wanted = [training(row, "digits", seed, LONGER_EPOCHS) for seed in RIVALS_SEEDS for row in compared.values()]
+    train_on_digits(out / RIVALS, train_for_test, wanted, workers, device)
+    lines = held(out / RIVALS, ("hash", "seed", "ap"))
+    aps = {name: [final_ap(line) for line in lines if line["hash"] == row["hash"]] for name, row in compared.items()}
+    variance = statistics.fmean(statistics.variance(values) for values in aps.values())
+    degrees = len(aps) * (len(RIVALS_SEEDS) - 1)
+    half = float(stats.t.ppf(0.975, degrees)) * float(np.sqrt(2 * variance / len(RIVALS_SEEDS)))
+    print(
+        f"test AP after {LONGER_EPOCHS} epochs, mean of {len(RIVALS_SEEDS)} seeds; deviation between seeds {variance**0.5:.3f}"
+    )
+    print(f"a difference of two means has a 95 % interval of +- {half:.3f} (pooled variance, {degrees} degrees of freedom)")
+    print(f"{'':20}{'hash':18}{'FLOPs':>8}  val AP, {EPOCHS['digits']} epochs  test AP, {LONGER_EPOCHS} epochs    less GELAN-T")
+    for name, row in compared.items():
+        mean = statistics.fmean(aps[name])
+        short = f"{means[row['hash']]:.3f}" if row["hash"] in means else ""
+        less = mean - statistics.fmean(aps["gelan-t"])
+        print(f"{name:20}{row['hash']:18}{row['cost']['flops'] / 1e6:7.0f}M{short:>18}{mean:20.3f}{less:+16.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build", "show", "compare", "longer"])
+    parser.add_argument("command", choices=["build", "show", "compare", "longer", "rivals"])
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the files")
     parser.add_argument("--bccd", help="build: COCO folder of the blood cells; without it digit scenes alone")
-    parser.add_argument("--found", type=Path, help="compare: best.yaml of a search on digits")
+    parser.add_argument("--found", type=Path, help="compare, rivals: best.yaml of a search on digits")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -252,6 +294,8 @@ def main() -> None:
             compare(out, workers, device, arguments.found)
         case "longer":
             longer(out, workers, device)
+        case "rivals":
+            rivals(out, workers, device, arguments.found)
         case "build":
             build(out, {"digits": "digits"} | ({"bccd": arguments.bccd} if arguments.bccd else {}), workers, device)
 
