@@ -7,8 +7,8 @@
    GELAN-T, with a head for the classes of the data.
 2. The rows: the winner; the best that the search found, if a baseline won; GELAN-T and YOLOv9-T narrowed to the winner's FLOPs,
    and to the limit if the winner uses less than 98 % of it (unless `--not-at-limit`); and the best of `--random` candidates.
-   These are drawn from the search's space with FLOPs like the winner's and trained by the same recipe with one seed; val chooses
-   among them.
+   These are drawn from the search's space with FLOPs like the winner's and trained by the same recipe with one seed; val
+   chooses among them.
 3. `gpnas train` trains each row from scratch for `--epochs` with fresh seeds, a thread each: what a user does next. Batches are
    of 8, as in a search: 8 epochs of 480 images are few steps.
 4. The table. Intervals are of 95 %: Student's t for means, Welch's t for differences. `minutes` are those of a core, of one
