@@ -10,7 +10,6 @@ the others.
 import argparse
 import functools
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,14 @@ from rich.console import Console
 from searches import curves_of, read_detectors
 
 from gpnas.bench.detector_benchmark import DetectorBenchmark
-from gpnas.bench.detector_strategies import controlled, ours, random_search, share_curves, without_paths
+from gpnas.bench.detector_strategies import (
+    controlled,
+    on_operation_counts,
+    ours,
+    random_search,
+    share_curves,
+    without_paths,
+)
 from gpnas.bench.strategies import Search, Strategy
 from gpnas.paths.features import FEATURES
 from gpnas.report.tables import shares_table
@@ -43,23 +49,7 @@ def with_encoding(benchmark: DetectorBenchmark, seed: int) -> Search:
 
 def with_operation_counts(benchmark: DetectorBenchmark, seed: int) -> Search:
     """The controller on the features and the operation counts."""
-    yield from controlled(benchmark, seed, joined(benchmark.features, operation_counts(benchmark)))
-
-
-def operation_counts_alone(benchmark: DetectorBenchmark, seed: int) -> Search:
-    """The controller on operation counts and live parameters, with the same prior."""
-    sizes = [{name: row[name] for name in ("live_params", "detector_score")} for row in benchmark.features]
-    yield from controlled(benchmark, seed, joined(operation_counts(benchmark), sizes))
-
-
-def operation_counts(benchmark: DetectorBenchmark) -> list[dict[str, float]]:
-    """How many operations of each kind, and layers of each kernel and stride, the graph of each row has."""
-    counts = [
-        Counter(f"{op.kind} {op.kernel} {op.stride}" if op.weighted else op.kind for op in candidate.graph.ops)
-        for candidate in benchmark.candidates
-    ]
-    kinds = sorted({kind for row in counts for kind in row})
-    return [{kind: float(row[kind]) for kind in kinds} for row in counts]
+    yield from controlled(benchmark, seed, joined(benchmark.features, benchmark.operation_counts()))
 
 
 def joined(first: Sequence[Mapping[str, float]], second: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
@@ -98,8 +88,8 @@ class WithoutPrior(Surrogate):
         return super().predict(features, np.zeros_like(prior))
 
 
-def fit_without_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-    fitted = fit(features, np.zeros_like(prior), scores)
+def fit_without_prior(features: Floats, prior: Floats, scores: Floats, noise: Floats) -> Surrogate:
+    fitted = fit(features, np.zeros_like(prior), scores, noise)
     return WithoutPrior(fitted.process, fitted.slope, fitted.best, fitted.trained)
 
 
@@ -110,17 +100,17 @@ class ScoreAsPrior(Surrogate):
         return super().predict(features, features[:, 0])
 
 
-def fit_with_prior(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+def fit_with_prior(features: Floats, prior: Floats, scores: Floats, noise: Floats) -> Surrogate:
     assert FEATURES[0] == "score"
-    fitted = fit(features, features[:, 0], scores)
+    fitted = fit(features, features[:, 0], scores, noise)
     return ScoreAsPrior(fitted.process, fitted.slope, fitted.best, fitted.trained)
 
 
-def fit_without_linear_kernel(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-    slope = fit(features, prior, scores).slope
+def fit_without_linear_kernel(features: Floats, prior: Floats, scores: Floats, noise: Floats) -> Surrogate:
+    slope = fit(features, prior, scores, noise).slope
     residuals = scores - slope * prior
-    kernel = most_likely(features, residuals, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS)
-    return Surrogate(condition(kernel, features, residuals), slope, float(scores.max()), len(scores))
+    kernel = most_likely(features, residuals, replace(start_kernel(features.shape[1]), linear=0.0), BOUNDS, noise)
+    return Surrogate(condition(kernel, features, residuals, noise), slope, float(scores.max()), len(scores))
 
 
 NEVER = 2**62
@@ -139,7 +129,7 @@ VARIANTS: dict[str, Strategy[DetectorBenchmark]] = {
     "no linear kernel": with_policy(Policy(fit=fit_without_linear_kernel)),
     "features and encoding": with_encoding,
     "features and operation counts": with_operation_counts,
-    "operation counts, same prior": operation_counts_alone,
+    "operation counts, same prior": on_operation_counts,
     "encoding alone": without_paths,
     "random": random_search,
 }

@@ -4,10 +4,11 @@
     python benchmarks/gp_bench.py build [--bccd ../shared/data/bccd] [--workers 2] [--device auto]
     python benchmarks/gp_bench.py compare [--found best.yaml] [--workers 2]   # our detectors, GELAN-T and YOLOv9-T on test
     python benchmarks/gp_bench.py longer [--workers 2]                        # the order of short and of longer trainings
+    python benchmarks/gp_bench.py rivals [--found best.yaml] [--workers 2]    # GELAN-T, YOLOv9-T and the best after 40 epochs
 
 `build` draws ten detectors for each of 20 spans of FLOPs from a seed, half of them from the whole space and half from its
 parts; GELAN-T and YOLOv9-T at three costs are added. It trains all on digit scenes, then some on blood cells, then some with
-a second seed. `build`, `compare` and `longer` can be stopped: what the files hold is not done again.
+a second seed. All commands but `show` can be stopped: what the files hold is not done again.
 """
 
 import argparse
@@ -35,10 +36,11 @@ from gpnas.cli.bench import read_detector_benchmark
 from gpnas.files import append_line, read_lines, write_lines
 from gpnas.paths.features import FEATURES
 from gpnas.paths.score import detector_score
+from gpnas.search.surrogate import normal_scores
 
 HERE = Path(__file__).parent / "gp-bench"
 DETECTORS, TRAININGS, SCORES = "detectors.jsonl", "trainings.jsonl", "zero_cost.jsonl"
-COMPARISON, LONGER = "comparison.jsonl", "longer.jsonl"
+COMPARISON, LONGER, RIVALS = "comparison.jsonl", "longer.jsonl", "rivals.jsonl"
 
 EPOCHS = {"digits": 8, "bccd": 18}
 """About as many images are seen on either data set, which have 480 and 205 train images."""
@@ -51,7 +53,10 @@ SEARCH_EPOCHS, FRESH_SEEDS, COMPARED_FLOPS = 100, (2, 3, 4, 5, 6), (60e6, 30e6)
 narrowed. The search's limit is the cost of the first GELAN-T."""
 
 LONGER_EPOCHS = 40
-"""Of `longer`, on digits: five times those of the table."""
+"""Of `longer` and `rivals`, on digits: five times those of the table."""
+
+RIVALS_TOP, RIVALS_LIKE, RIVALS_SEEDS = 5, 1.4, (7, 8)
+"""Of `rivals`: how many of the best detectors it trains, by which factor they may cost less than GELAN-T, and its seeds."""
 
 LIKE = 20
 """Detectors of neighbouring FLOPs that are compared with each other. The largest has about 1.25 times the smallest one's."""
@@ -103,7 +108,8 @@ def show(out: Path) -> None:
     for data in CLASSES:
         drawn = [name for name in rows if (name, data, 0) in curves and rows[name]["origin"] in SPACES]
         if len(drawn) >= 2 * LIKE:
-            show_predictors(data, np.array([curves[name, data, 0] for name in drawn]), [rows[name] for name in drawn], scores)
+            seeds = [[curves[name, data, seed] for seed in (0, 1) if (name, data, seed) in curves] for name in drawn]
+            show_predictors(data, seeds, [rows[name] for name in drawn], scores)
 
 
 def show_noise(curves: dict[tuple[str, str, int], list[float]]) -> None:
@@ -115,16 +121,24 @@ def show_noise(curves: dict[tuple[str, str, int], list[float]]) -> None:
         deviation = float(np.sqrt(np.mean((first - second) ** 2) / 2))
         rank = stats.spearmanr(first, second).statistic
         print(f"{len(pairs)} with two seeds: deviation {deviation:.4f} AP, Spearman of the two {rank:.3f}")
+        quarter = np.argsort(np.argsort(first + second)) * 4 // len(first)
+        for name, one, other in (("AP", first, second), ("normal scores of AP", normal_scores(first), normal_scores(second))):
+            parts = [np.sqrt(np.mean((one - other)[quarter == k] ** 2) / 2) for k in range(4)]
+            print(f"  deviation by quarters of AP, lowest first, in {name}: {', '.join(f'{part:.3f}' for part in parts)}")
 
 
-def show_predictors(data: str, curves: np.ndarray, rows: list[dict[str, Any]], scores: dict[str, dict[str, Any]]) -> None:
-    """curves: of shape (detectors, epochs), AP. rows: of detectors.jsonl. scores: rows of zero_cost.jsonl by hash."""
-    final, flops = curves[:, -1], np.array([row["cost"]["flops"] for row in rows])
+def show_predictors(
+    data: str, seeds: list[list[list[float]]], rows: list[dict[str, Any]], scores: dict[str, dict[str, Any]]
+) -> None:
+    """seeds: for each detector the AP after each epoch with each of its seeds. rows: of detectors.jsonl. scores: rows of
+    zero_cost.jsonl by hash. The AP of a detector is the mean of its seeds."""
+    final, flops = np.array([np.mean(curves, axis=0)[-1] for curves in seeds]), np.array([row["cost"]["flops"] for row in rows])
+    curves = np.array([own[0] for own in seeds])  # (detectors, epochs), of seed 0
     low, middle, high = np.quantile(final, (0, 0.5, 1))
     print(f"\n{data}: {len(rows)} drawn detectors, AP {low:.3f} to {high:.3f}, median {middle:.3f}")
-    settled = (f"{k + 1}: {stats.spearmanr(curves[:, k], final).statistic:.2f}" for k in range(curves.shape[1]))
+    settled = (f"{k + 1}: {stats.spearmanr(curves[:, k], curves[:, -1]).statistic:.2f}" for k in range(curves.shape[1]))
     print(f"Spearman of the AP after each epoch with the last, {', '.join(settled)}")
-    print(f"{'Kendall with AP':28}{'all':>8}{f'{LIKE} of like FLOPs':>20}")
+    print(f"{'Kendall with mean AP':28}{'all':>8}{f'{LIKE} of like FLOPs':>20}")
     for name in RANKED:
         values = np.array([predictor(name, row, scores[row["hash"]]) for row in rows])
         print(f"{name:28}{kendall(values, final):8.3f}{kendall_at_like_cost(values, final, flops):20.3f}")
@@ -230,12 +244,50 @@ def longer(out: Path, workers: int, device: str) -> None:
         print(f"{name:28}{kendall(values, short):12.3f}{kendall(values, long):15.3f}")
 
 
+def rivals(out: Path, workers: int, device: str, file: Path | None) -> None:
+    """Train GELAN-T, YOLOv9-T, the best of the table that cost about as much, and the one in `file`, for LONGER_EPOCHS with
+    fresh seeds. Print their AP on test beside the AP of the table's trainings."""
+    benchmark = read_detector_benchmark(out, "digits", catalogue=True)
+    rows = {row["hash"]: row for row in read_lines(out / DETECTORS, ("hash", "origin", "cost", "genotype"))}
+    known = {
+        name: max(
+            (row for row in rows.values() if row["origin"] == name and row["cost"]["flops"] <= COMPARED_FLOPS[0]),
+            key=lambda row: row["cost"]["flops"],
+        )
+        for name in ("gelan-t", "yolov9-t")
+    }
+    limit = known["gelan-t"]["cost"]["flops"]
+    means = {candidate.hash: float(ap) for candidate, ap in zip(benchmark.candidates, benchmark.mean_ap, strict=True)}
+    like = [row for row in rows.values() if row["origin"] in SPACES and limit / RIVALS_LIKE <= row["cost"]["flops"] <= limit]
+    best = sorted(like, key=lambda row: -means[row["hash"]])[:RIVALS_TOP]
+    compared = known | {f"rank {rank} of {len(like)}": row for rank, row in enumerate(best, start=1)}
+    if file:
+        compared["found by a search"] = read_detector(file)
+    wanted = [training(row, "digits", seed, LONGER_EPOCHS) for seed in RIVALS_SEEDS for row in compared.values()]
+    train_on_digits(out / RIVALS, train_for_test, wanted, workers, device)
+    lines = held(out / RIVALS, ("hash", "seed", "ap"))
+    aps = {name: [final_ap(line) for line in lines if line["hash"] == row["hash"]] for name, row in compared.items()}
+    variance = statistics.fmean(statistics.variance(values) for values in aps.values())
+    degrees = len(aps) * (len(RIVALS_SEEDS) - 1)
+    half = float(stats.t.ppf(0.975, degrees)) * float(np.sqrt(2 * variance / len(RIVALS_SEEDS)))
+    print(
+        f"test AP after {LONGER_EPOCHS} epochs, mean of {len(RIVALS_SEEDS)} seeds; deviation between seeds {variance**0.5:.3f}"
+    )
+    print(f"a difference of two means has a 95 % interval of +- {half:.3f} (pooled variance, {degrees} degrees of freedom)")
+    print(f"{'':20}{'hash':18}{'FLOPs':>8}  val AP, {EPOCHS['digits']} epochs  test AP, {LONGER_EPOCHS} epochs    less GELAN-T")
+    for name, row in compared.items():
+        mean = statistics.fmean(aps[name])
+        short = f"{means[row['hash']]:.3f}" if row["hash"] in means else ""
+        less = mean - statistics.fmean(aps["gelan-t"])
+        print(f"{name:20}{row['hash']:18}{row['cost']['flops'] / 1e6:7.0f}M{short:>18}{mean:20.3f}{less:+16.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["build", "show", "compare", "longer"])
+    parser.add_argument("command", choices=["build", "show", "compare", "longer", "rivals"])
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the files")
     parser.add_argument("--bccd", help="build: COCO folder of the blood cells; without it digit scenes alone")
-    parser.add_argument("--found", type=Path, help="compare: best.yaml of a search on digits")
+    parser.add_argument("--found", type=Path, help="compare, rivals: best.yaml of a search on digits")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
@@ -247,6 +299,8 @@ def main() -> None:
             compare(out, workers, device, arguments.found)
         case "longer":
             longer(out, workers, device)
+        case "rivals":
+            rivals(out, workers, device, arguments.found)
         case "build":
             build(out, {"digits": "digits"} | ({"bccd": arguments.bccd} if arguments.bccd else {}), workers, device)
 

@@ -127,6 +127,11 @@ def controller(game: Game, budget: int) -> list[int]:
     return sorted(seeds, key=rank)
 
 
+def spent(game: Game, budget: int) -> int:
+    """Epochs that our controller spends of the budget."""
+    return max((training.spent for training in game.trace if training.spent <= budget), default=0)
+
+
 def named(game: Game, budget: int, ranking: Ranking) -> int:
     """The first of the ranking."""
     return ranking(game, budget)[0]
@@ -140,12 +145,15 @@ def confirmed(game: Game, budget: int, ranking: Ranking, with_baseline: bool, sh
     """
     known = [game.baseline] if with_baseline else []
     extra = game.epochs if with_baseline and by_all else 0
-    room = share * budget - extra
-    chosen = choose([*ranking(game, int(budget * (1 - share))), *known], known, lambda row: float(game.epochs), room)
+    explored = int(budget * (1 - share))
+    # Our controller may end early: it has trained all that it would train. The confirmation then gets what is left.
+    left = budget - spent(game, explored) if ranking is controller else share * budget
+    room = left - extra
+    chosen = choose([*ranking(game, explored), *known], known, lambda row: float(game.epochs), room)
     if not chosen.trials:
         return ranking(game, budget)[0]
-    spent = len(chosen.trials) * chosen.seeds * game.epochs + extra
-    ranked = [row for row in ranking(game, budget - spent) if row not in known]
+    cost = len(chosen.trials) * chosen.seeds * game.epochs + extra
+    ranked = [row for row in ranking(game, budget - cost) if row not in known]
     rows = [*ranked[: len(chosen.trials) - len(known)], *known]
     fresh = game.curves[1 - by_all : 1 + chosen.seeds, rows, -1].mean(axis=0)
     return rows[int(fresh.argmax())]

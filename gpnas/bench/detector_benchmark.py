@@ -10,6 +10,7 @@ judged by the mean of all seeds, because one training says little: with another 
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -75,6 +76,15 @@ class DetectorBenchmark:
         return [
             {f"{label}={value}": float(str(choices.get(label)) == value) for label, value in values} for choices in self.choices
         ]
+
+    def operation_counts(self) -> list[dict[str, float]]:
+        """How many operations of each kind, and layers of each kernel and stride, the graph of each row has."""
+        counts = [
+            Counter(f"{op.kind} {op.kernel} {op.stride}" if op.weighted else op.kind for op in candidate.graph.ops)
+            for candidate in self.candidates
+        ]
+        kinds = sorted({kind for row in counts for kind in row})
+        return [{kind: float(row[kind]) for kind in kinds} for row in counts]
 
     def final_ap(self) -> AccuracyBenchmark:
         """The AP after full training with seed 0 as the only objective. Where a label has no effect, "None" is its value."""

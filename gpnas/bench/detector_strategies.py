@@ -24,7 +24,7 @@ from gpnas.search.ladder import EPOCH_GROWTH, Ladder
 from gpnas.search.limits import Limits
 from gpnas.search.plan import WAVE_SIZES
 from gpnas.search.surrogate import Floats
-from gpnas.search.trial import Candidate, Evaluation, Fidelity, TrialState
+from gpnas.search.trial import DETECTOR_SCORE, Candidate, Evaluation, Fidelity, TrialState
 
 SUBSET = 0.75
 """Share of the benchmark's rows on which one search runs."""
@@ -47,6 +47,13 @@ def with_two_workers(benchmark: DetectorBenchmark, seed: int) -> Search:
 def without_paths(benchmark: DetectorBenchmark, seed: int) -> Search:
     """The same controller with the one-hot encoding of the choices in place of the features."""
     yield from controlled(benchmark, seed, benchmark.encoding())
+
+
+def on_operation_counts(benchmark: DetectorBenchmark, seed: int) -> Search:
+    """The same controller on operation counts and live parameters in place of the gradient paths, with the same prior."""
+    kept = [{name: row[name] for name in ("live_params", DETECTOR_SCORE)} for row in benchmark.features]
+    counts = benchmark.operation_counts()
+    yield from controlled(benchmark, seed, [own | other for own, other in zip(counts, kept, strict=True)])
 
 
 def controlled(
@@ -117,6 +124,7 @@ STRATEGIES: dict[str, Strategy[DetectorBenchmark]] = {
     "ours": ours,
     "ours, two workers": with_two_workers,
     "ours without gradient paths": without_paths,
+    "ours on operation counts": on_operation_counts,
     "random": random_search,
     "regularised evolution": regularised_evolution,
 }

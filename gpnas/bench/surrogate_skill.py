@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, spearmanr
 
-from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
+from gpnas.bench.accuracy_benchmark import SURROGATE_FEATURES, AccuracyBenchmark
 from gpnas.search.surrogate import Floats, fit, normal_scores
 
 MOST_JUDGED = 4000
@@ -53,9 +53,12 @@ def encodings(benchmark: AccuracyBenchmark) -> dict[str, tuple[Floats, Floats]]:
     """(features, prior) of each surrogate that is compared, by name. A prior of zeros means none."""
     no_prior = np.zeros(len(benchmark.score))
     both = np.column_stack([benchmark.features, benchmark.encoding])
+    counts = _value_counts(benchmark)
+    live_params = benchmark.features[:, SURROGATE_FEATURES.index("live_params")]
     return {
         "one-hot encoding": (benchmark.encoding, no_prior),
-        "operation counts": (_value_counts(benchmark), no_prior),
+        "operation counts": (counts, no_prior),
+        "operation counts and live parameters": (np.column_stack([counts, live_params]), no_prior),
         "gradient paths": (benchmark.features, no_prior),
         "gradient paths, score as prior": (benchmark.features, benchmark.score),
         "gradient paths and encoding, score as prior": (both, benchmark.score),

@@ -231,13 +231,16 @@ def bench_front(
 
 @bench.command()
 def published() -> None:
-    """Kendall of every figure and of the score with the published box AP: the paper's ablation, YOLOv9, stopped gradients."""
+    """Parameters beside the integers that YOLOv9's code counts, and Kendall of every figure and of the score with the published
+    box AP: the paper's ablation, YOLOv9, stopped gradients."""
     from gpnas.paths.features import features
-    from gpnas.report.tables import open_console, published_table
+    from gpnas.report.tables import counted_table, open_console, published_table
     from search_spaces.architecture import build
     from search_spaces.blueprint import catalogue, open_catalogue
+    from search_spaces.counted import counted_forms
 
     entries = {name: open_catalogue(name) for name in catalogue()}
+    open_console().print(counted_table([form for entry in entries.values() for form in counted_forms(entry)]))
     ablations = dict.fromkeys(name for entry in entries.values() for name in (entry.published or {}).get("ablations", ()))
     for ablation in ablations:
         members = {n: e for n, e in entries.items() if ablation in (e.published or {}).get("ablations", ())}

@@ -59,10 +59,12 @@ class Op(NamedTuple):
     channels: int
     name: str
     kernel: int = 1
+    """product: how many products each element of the output sums."""
     stride: int = 1
     padding: int = 0
     groups: int = 1
-    """conv, conv_transpose: groups of a grouped layer. shuffle: groups whose channels are interleaved."""
+    """conv, conv_transpose: groups of a grouped layer. shuffle: groups whose channels are interleaved. mix: each output channel
+    of a group depends on all input channels of that group."""
     bias: bool = False
     norm: bool = False
     act: str = ""
@@ -81,7 +83,7 @@ class Op(NamedTuple):
     output_padding: tuple[int, int] = (0, 0)
     """conv_transpose: rows and columns added to the output."""
     size: tuple[int, int] = (0, 0)
-    """fit: rows and columns of the output, to which pixels are cut, repeated or padded."""
+    """fit, product: rows and columns of the output. A fit cuts, repeats, pads or rearranges pixels."""
     learned: int = 0
     """norm, gain, act, zero: number of learned parameters. Layers: parameters that only training has, besides weights and
     normalisation, as those of a weight normalisation; of a tied layer, all of its own, as a bias."""

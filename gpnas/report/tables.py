@@ -242,6 +242,18 @@ def skills_table(by_encoding: Mapping[str, Sequence[Skill]], sizes: Sequence[int
     return table
 
 
+def counted_table(rows: Sequence[tuple[str, str, int, int, int]]) -> Table:
+    """rows: network, form, our parameters, the constants that its authors' code counts as well, and the integer that it counts.
+
+    One row for each form of a network. An exact one is off by 0.
+    """
+    table = Table("parameters", "form", "ours", "DFL constants", "together", "published", "off by", box=None)
+    for name, form, ours, constants, published in rows:
+        counts = (f"{count:,}" for count in (ours, constants, ours + constants, published))
+        table.add_row(name, form, *counts, f"{ours + constants - published:,}")
+    return table
+
+
 _PUBLISHED_FIGURES = ("distinct_combinations", "combinations", "score", "parameters", "flops")
 
 

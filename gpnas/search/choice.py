@@ -28,13 +28,14 @@ SLOPE = 0.6
 near their Spearman on the first 100 detectors of GP-Bench (digits). There searches with .9 were as good, and those with .3 a
 little worse. Candidates without a detector score, such as cells, have no prior."""
 
-Fit = Callable[[Floats, Floats, Floats], Surrogate]
-"""Learns a surrogate from features, prior and scores, as `surrogate.fit` does."""
+Fit = Callable[[Floats, Floats, Floats, Floats], Surrogate]
+"""Learns a surrogate from features, prior, scores and relative noise, as `surrogate.fit` does."""
 
 
 def most_promising(
     proposals: Sequence[Proposal],
     trained: Sequence[tuple[Trial, float]],  # with the AP that each reached, comparable among those with and without a lender
+    relative_noise: Sequence[float],  # noise variance of each AP, in any unit
     running: Sequence[Trial],  # no AP yet: each counts as if it will reach the AP that is predicted for it
     *,
     large_macs: float,  # on one image; costs count from large_macs / SIZE_RANGE up
@@ -57,7 +58,7 @@ def most_promising(
     warm = np.array([trial.lender is not None for trial in trials])
     if warm.any():
         scores[warm] -= head_start(features[:n], warm, scores)
-    model = fit(features[:n], prior[:n], scores)
+    model = fit(features[:n], prior[:n], scores, np.array(relative_noise))
     if running:
         expected, _ = model.predict(features[n:m], prior[n:m])
         model = model.believing(features[n:m])

@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -359,6 +360,12 @@ class Controller:
                 aps |= dict(zip((p.id for p in order), sorted(aps[p.id] for p in order), strict=True))
         return aps
 
+    def _relative_noise(self, known: Sequence[Suggestion]) -> dict[int, float]:
+        """Noise variance of the AP of each trial in `_comparable_aps`, by id, in units of that of one training: the mean of two
+        seeds on its highest rung has half of it."""
+        trainings = Counter((s.trial.id, s.rung) for s in known if s.key in self._aps)
+        return {i: 1 / count for (i, _), count in sorted(trainings.items())}
+
     def _bred(self, aps: Mapping[int, float], rng: random.Random) -> list[Proposal]:
         """Children of the best 1/REDUCTION of the trials, and of the start."""
         finished = [Point(i, ap, self.trials[i].cost.macs) for i, ap in aps.items()]
@@ -376,9 +383,11 @@ class Controller:
         from gpnas.search.surrogate import fit
 
         failed = {s.trial.id for s in known if self.results[s.key].state is not TrialState.COMPLETE}
+        noise = self._relative_noise(known)
         return most_promising(
             pool,
             [(self.trials[i], ap) for i, ap in aps.items()],
+            [noise[i] for i in aps],
             [trial for trial in self.trials if trial.id not in aps and trial.id not in failed],
             large_macs=large_macs(self._pool.sampled or pool),
             for_best=self._is_for_best(len(self.trials)),

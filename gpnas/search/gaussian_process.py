@@ -3,9 +3,10 @@
     kernel = most_likely(features, values, start=Kernel(0.3, 5.0, 0.004, 0.1), bounds=bounds)
     mean, deviation = condition(kernel, features, values).predict(others)
 
-Prediction and likelihood are Algorithm 2.1 of GPML, the gradient of the likelihood is its equation 5.9. The numbers are those
-of scikit-learn's GaussianProcessRegressor with the same kernel and start, without its cost of building kernels by name: a
-search fits a small process hundreds of times.
+Prediction and likelihood are Algorithm 2.1 of GPML, the gradient of the likelihood is its equation 5.9. A value may be noisier
+than others: the variance of its noise is Kernel.noise times a given factor. With equal noise the numbers are those of
+scikit-learn's GaussianProcessRegressor with the same kernel and start, without its cost of building kernels by name: a search
+fits a small process hundreds of times.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Process:
     kernel: Kernel
     features: Floats  # (n, features)
     values: Floats  # (n,)
+    relative_noise: Floats  # (n,), noise variance of each value, in units of kernel.noise
     factor: Floats  # (n, n), lower triangular
     weights: Floats  # (n,)
 
@@ -106,13 +108,15 @@ def condition(
     kernel: Kernel,
     features: Floats,  # (n, features)
     values: Floats,  # (n,)
+    relative_noise: Floats | None = None,  # (n,), noise variance of each value, in units of kernel.noise; None: 1
 ) -> Process:
     """The process with these known values. GPML Algorithm 2.1, lines 2 and 3. Raises ValueError for what is not finite."""
     _check_finite(features, values)
+    noise = np.ones(len(values)) if relative_noise is None else relative_noise
     covariance = kernel.covariance(features, features)
-    covariance.flat[:: len(values) + 1] += kernel.noise + JITTER
+    covariance.flat[:: len(values) + 1] += kernel.noise * noise + JITTER
     factor = _cholesky(covariance)
-    return Process(kernel, features, values, factor, dpotrs(factor, values, lower=1)[0])
+    return Process(kernel, features, values, noise, factor, dpotrs(factor, values, lower=1)[0])
 
 
 def most_likely(
@@ -120,6 +124,7 @@ def most_likely(
     values: Floats,  # (n,)
     start: Kernel,
     bounds: Bounds,
+    relative_noise: Floats | None = None,  # (n,), as for `condition`
 ) -> Kernel:
     """The kernel that maximises the likelihood of the values: L-BFGS-B over the logarithms of its parameters, from `start`.
 
@@ -128,7 +133,7 @@ def most_likely(
     _check_finite(features, values)
     first = np.array([start.matern, start.length, start.linear, start.noise])
     free = np.flatnonzero(first)
-    likelihood = Likelihood(features, values)
+    likelihood = Likelihood(features, values, relative_noise)
     latest: dict[bytes, Floats] = {}  # the gradient where the loss was computed last: the optimiser asks for it next
 
     def loss(logarithms: Floats) -> float:
@@ -160,8 +165,10 @@ class Likelihood:
         self,
         features: Floats,  # (n, features)
         values: Floats,  # (n,)
+        relative_noise: Floats | None = None,  # (n,), as for `condition`
     ) -> None:
         self._values = values
+        self._noise = np.ones(len(values)) if relative_noise is None else relative_noise
         self._distances = math.sqrt(5) * cdist(features, features)
         self._thirds = self._distances**2 / 3
         self._products = features @ features.T
@@ -173,7 +180,7 @@ class Likelihood:
         self._set_matern_and_slope(length)
         covariance = np.multiply(self._matern, matern, out=self._covariance)
         covariance += np.multiply(self._products, linear, out=self._work)
-        covariance.ravel()[:: len(covariance) + 1] += noise + JITTER
+        covariance.ravel()[:: len(covariance) + 1] += noise * self._noise + JITTER
 
         factor = _cholesky(covariance)
         weights: Floats = dpotrs(factor, self._values, lower=1)[0]
@@ -192,7 +199,7 @@ class Likelihood:
             matern * float(np.vdot(inner, self._matern)) / 2,
             matern * float(np.vdot(inner, self._slope)) / 2,
             linear * float(np.vdot(inner, self._products)) / 2,
-            noise * float(weights @ weights - diagonal.sum()) / 2,
+            noise * float(self._noise @ (weights**2 - diagonal)) / 2,
         )
         return log_likelihood, np.array(gradient)
 

@@ -8,6 +8,9 @@ Each feature is replaced by its rank among the candidates, since only the order 
 are replaced by normal scores, so that outliers do not stretch the scale. A Gaussian process with a linear kernel plus a
 Matern 5/2 kernel, which has one length scale for all features, learns the normal scores (gaussian_process.py). A prior, such as
 the score among cells, is scaled to the measurements; the process then learns the residuals.
+
+The mean of two seeds counts as half as noisy as one training. Noise is the same at every level of accuracy, although AP itself
+varies more between seeds where it is high: between normal scores that difference is gone (`benchmarks/gp_bench.py show`).
 docs/surrogate.md compares other features and kernels.
 """
 
@@ -82,7 +85,8 @@ class Surrogate:
         (the "Kriging believer" of Ginsbourger et al. 2010). Choices then avoid twins of what is being trained."""
         known = self.process
         values = np.concatenate([known.values, known.mean(features)])
-        process = condition(known.kernel, np.vstack([known.features, features]), values)
+        noise = np.concatenate([known.relative_noise, np.ones(len(features))])
+        process = condition(known.kernel, np.vstack([known.features, features]), values, noise)
         return replace(self, process=process)
 
 
@@ -90,12 +94,14 @@ def fit(
     features: Floats,  # (n, features), from `ranks`
     prior: Floats,  # (n,), from `ranks`; zeros for no prior
     scores: Floats,  # (n,), `normal_scores` of the accuracies
+    relative_noise: Floats | None = None,  # (n,), noise variance of each score, up to a factor that is learnt; None: equal
 ) -> Surrogate:
     """Learn from trained candidates."""
     slope = float((prior @ scores + PRIOR_STRENGTH * PRIOR_SLOPE) / (prior @ prior + PRIOR_STRENGTH))
     residuals = scores - slope * prior
-    kernel = most_likely(features, residuals, start_kernel(features.shape[1]), BOUNDS)
-    return Surrogate(condition(kernel, features, residuals), slope, float(scores.max()), len(scores))
+    kernel = most_likely(features, residuals, start_kernel(features.shape[1]), BOUNDS, relative_noise)
+    process = condition(kernel, features, residuals, relative_noise)
+    return Surrogate(process, slope, float(scores.max()), len(scores))
 
 
 def head_start(

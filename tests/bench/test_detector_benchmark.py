@@ -105,6 +105,11 @@ def test_encoding_by_hand(benchmark: DetectorBenchmark) -> None:
     ]
 
 
+def test_operation_counts_by_hand(benchmark: DetectorBenchmark) -> None:
+    """Chains of one, two and three 3x3 layers, and a prediction layer."""
+    assert benchmark.operation_counts() == [{"conv 1 1": 1.0, "conv 3 1": float(depth), "image": 1.0} for depth in (1, 2, 3)]
+
+
 def test_the_final_ap_of_seed_0_is_the_only_objective(benchmark: DetectorBenchmark) -> None:
     final = benchmark.final_ap()
     assert final.choices == [("2", "csp", "None"), ("2", "elan", "0.5"), ("3", "csp", "None")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from gpnas.bench.detector_strategies import (
 )
 from gpnas.bench.strategies import POPULATION, Query, Search
 from gpnas.graph.cost import deployed_cost
-from gpnas.paths.features import features
+from gpnas.paths.features import FEATURES, features
 from gpnas.search.surrogate import Floats
 from gpnas.search.trial import Fidelity
 from search_spaces.tabular import TabularSpace
@@ -120,7 +121,7 @@ def test_every_seed_searches_three_quarters_of_the_rows_the_same_for_all_strateg
     assert [name for name in everything if name in seen[0]] == seen[0]  # in the benchmark's order
 
 
-VARIANTS = ("ours, two workers", "ours without gradient paths")
+VARIANTS = ("ours, two workers", "ours without gradient paths", "ours on operation counts")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in VARIANTS else n for n in STRATEGIES])
@@ -178,6 +179,22 @@ def test_evolution_samples_the_space_and_then_mutates(benchmark: DetectorBenchma
         assert parent in population
         # The best of three out of ten has at least two others, worse or equal, beside it.
         assert sum(benchmark.curves[0, row, -1] <= benchmark.curves[0, parent, -1] for row in population) >= 3
+
+
+def test_on_operation_counts_the_controller_reads_no_gradient_path(
+    benchmark: DetectorBenchmark, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[set[str]] = []
+
+    def controlled(benchmark: DetectorBenchmark, seed: int, rows: Sequence[Mapping[str, float]]) -> Search:
+        given.append({name for row in rows for name in row})
+        assert all(row["live_params"] == own["live_params"] for row, own in zip(rows, benchmark.features, strict=True))
+        yield Query(0, 1)
+
+    monkeypatch.setattr(detector_strategies, "controlled", controlled)
+    next(STRATEGIES["ours on operation counts"](benchmark, 0))
+    assert {"live_params", "detector_score", "conv 3 1"} <= given[0]
+    assert not given[0] & (set(FEATURES) - {"live_params", "detector_score"})
 
 
 def test_without_paths_the_controller_reads_the_encoding(benchmark: DetectorBenchmark) -> None:

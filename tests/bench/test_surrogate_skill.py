@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpnas.bench import surrogate_skill
-from gpnas.bench.accuracy_benchmark import AccuracyBenchmark, one_hot
+from gpnas.bench.accuracy_benchmark import SURROGATE_FEATURES, AccuracyBenchmark, one_hot
 from gpnas.bench.surrogate_skill import encodings, skill
 from gpnas.search.surrogate import normal_scores
 from tests.bench.test_cell_strategies import made_benchmark
@@ -71,12 +71,13 @@ def test_isomorphic_candidates_are_not_judged_and_at_most_so_many_are(monkeypatc
 
 def test_encodings_by_hand() -> None:
     choices = [("a", "b", "a"), ("b", "b", "a"), ("a", "c", "a"), ("b", "a", "b")]
-    features, score = np.arange(8.0).reshape(4, 2), np.array([3.0, 1, 4, 2])
+    features, score = np.random.default_rng(0).permuted(np.arange(80.0)).reshape(4, 20), np.array([3.0, 1, 4, 2])
     benchmark = AccuracyBenchmark(choices, features, one_hot(choices), score, np.zeros(4))
     by_name = encodings(benchmark)
     assert list(by_name) == [
         "one-hot encoding",
         "operation counts",
+        "operation counts and live parameters",
         "gradient paths",
         "gradient paths, score as prior",
         "gradient paths and encoding, score as prior",
@@ -90,11 +91,13 @@ def test_encodings_by_hand() -> None:
     assert counts[:, 0].tolist() == [1, -1, 1, -1]
     assert counts[:, 1] == pytest.approx((np.array([1, 2, 0, 2]) - 1.25) / 0.6875**0.5)
     assert counts[:, 2] == pytest.approx((np.array([0, 0, 1, 0]) - 0.25) / 0.1875**0.5)
+    live_params = features[:, SURROGATE_FEATURES.index("live_params")]
+    assert read["operation counts and live parameters"].tolist() == np.column_stack([counts, live_params]).tolist()
     priors = [prior.tolist() for _, prior in by_name.values()]
-    assert priors == [[0] * 4] * 3 + [score.tolist()] * 2
+    assert priors == [[0] * 4] * 4 + [score.tolist()] * 2
 
 
 def test_counts_that_are_the_same_for_all_are_left_out() -> None:
     choices = [("a", "b", "c"), ("b", "a", "c")]
-    benchmark = AccuracyBenchmark(choices, np.zeros((2, 1)), one_hot(choices), np.zeros(2), np.zeros(2))
+    benchmark = AccuracyBenchmark(choices, np.zeros((2, 20)), one_hot(choices), np.zeros(2), np.zeros(2))
     assert encodings(benchmark)["operation counts"][0].shape == (2, 0)

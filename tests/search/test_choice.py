@@ -48,9 +48,10 @@ class Fitted:
     def __init__(self) -> None:
         self.features: Any = None
         self.scores: Any = None
+        self.noise: Any = None
 
-    def __call__(self, features: Floats, prior: Floats, scores: Floats) -> Surrogate:
-        self.features, self.scores = features, scores.copy()
+    def __call__(self, features: Floats, prior: Floats, scores: Floats, relative_noise: Floats) -> Surrogate:
+        self.features, self.scores, self.noise = features, scores.copy(), relative_noise
         return Given(None, 0.0, 0.0, len(scores))  # type: ignore[arg-type]
 
 
@@ -62,7 +63,9 @@ def chosen(
     for_best: bool = False,
     fit: Fit | None = None,
 ) -> str:
-    return most_promising(proposals, trained, running, large_macs=LARGE, for_best=for_best, fit=fit or Fitted()).hash
+    noise = [0.5, *[1.0] * len(trained)][: len(trained)]
+    fitted = fit or Fitted()
+    return most_promising(proposals, trained, noise, running, large_macs=LARGE, for_best=for_best, fit=fitted).hash
 
 
 def test_for_the_best_accuracy_the_highest_prediction_is_chosen_whatever_it_costs() -> None:
@@ -108,7 +111,7 @@ def test_a_running_trial_is_believed() -> None:
             believed.append(features)
             return Given(None, 0.0, 0.0, 2)  # type: ignore[arg-type]
 
-    def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+    def fit(features: Floats, prior: Floats, scores: Floats, relative_noise: Floats) -> Surrogate:
         return Believing(None, 0.0, 0.0, 2)  # type: ignore[arg-type]
 
     chosen([a_proposal("a", 3.0, 128)], running=[a_trial(2, 7.0, 128)], fit=fit)
@@ -122,6 +125,7 @@ def test_the_surrogate_learns_ranks_and_normal_scores_of_the_trained() -> None:
     chosen([a_proposal("a", 0.5, 128), a_proposal("b", 9.0, 128)], fit=fit)
     assert fit.features[:, 0] == pytest.approx([(1 / 5 - 0.5) * 12**0.5, (3 / 5 - 0.5) * 12**0.5])
     assert fit.scores == pytest.approx(normal_scores(np.array([0.1, 0.3])))
+    assert fit.noise.tolist() == [0.5, 1.0]
 
 
 def test_the_head_start_is_taken_from_the_scores_of_the_warm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +160,7 @@ def test_gains_that_would_underflow_are_not_ties() -> None:
     class Sure(Given):
         deviation = 0.001
 
-    def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+    def fit(features: Floats, prior: Floats, scores: Floats, relative_noise: Floats) -> Surrogate:
         return Sure(None, 0.0, 0.0, 2)  # type: ignore[arg-type]
 
     proposals = [a_proposal("a", -3.0, 256), a_proposal("b", -2.0, 256), a_proposal("c", -1.0, 256)]
@@ -173,7 +177,7 @@ def test_the_detector_score_is_the_prior_where_candidates_have_one() -> None:
             given.append(prior)
             return features[:, 0], np.full(len(features), 0.5)
 
-    def fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+    def fit(features: Floats, prior: Floats, scores: Floats, relative_noise: Floats) -> Surrogate:
         given.append(prior)
         return Recording(None, 0.0, 0.0, 2)  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ import math
 import random
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,9 +32,9 @@ LIMIT = 1e8
 START = {"width": 20, "depth": 5}
 
 
-def quick_fit(features: Floats, prior: Floats, scores: Floats) -> Surrogate:
+def quick_fit(features: Floats, prior: Floats, scores: Floats, relative_noise: Floats) -> Surrogate:
     """`surrogate.fit` without the optimisation of the kernel's parameters, which takes nearly all of its time."""
-    process = condition(start_kernel(features.shape[1]), features, scores)
+    process = condition(start_kernel(features.shape[1]), features, scores, relative_noise)
     return Surrogate(process, 0.0, float(scores.max()), len(scores))
 
 
@@ -346,7 +347,10 @@ def test_the_choice_is_given_what_the_decision_knows(monkeypatch: pytest.MonkeyP
     """Of six first trials, one failed, four reached an AP and one is running when the next is chosen."""
     calls: list[tuple[Any, ...]] = []
 
-    def most_promising(proposals: Any, trained: Any, running: Any, *, large_macs: float, for_best: bool, fit: Any) -> Proposal:
+    def most_promising(
+        proposals: Any, trained: Any, noise: Any, running: Any, *, large_macs: float, for_best: bool, fit: Any
+    ) -> Proposal:
+        assert noise == [1.0] * len(trained)
         calls.append(([(t.id, ap) for t, ap in trained], [t.id for t in running], large_macs, for_best, fit))
         chosen: Proposal = proposals[0]
         return chosen
@@ -475,7 +479,8 @@ TWICE = Ladder((Fidelity(1, 32), Fidelity(2, 64), Fidelity(4, 96)), wave=6, seed
 
 
 def test_second_seeds_climb_to_the_second_rung_and_then_the_best_of_them_go_on() -> None:
-    """No second seed stays on the lowest rung, and none reaches the top. Who is on the top has two seeds on the second rung."""
+    """No second seed stays on the lowest rung, unless its trial is dropped, and none reaches the top. Who is on the top has two
+    seeds on the second rung."""
     controller = a_controller(ladder=TWICE, max_trials=30)
     order = []
     while suggestions := controller.ask():
@@ -483,7 +488,8 @@ def test_second_seeds_climb_to_the_second_rung_and_then_the_best_of_them_go_on()
         tell(controller, suggestions[0])
     second = {(i, rung) for i, rung, seed in order if seed == 1}
     assert {rung for _, rung in second} == {0, 1}
-    assert {i for i, rung in second if rung == 0} == {i for i, rung in second if rung == 1}
+    low, middle = ({i for i, rung in second if rung == k} for k in (0, 1))
+    assert middle and low - middle == low & controller._dropped - middle
     top = {i for i, rung, _ in order if rung == 2}
     assert top and top < {i for i, _ in second}
     for i in top:
@@ -516,6 +522,17 @@ def test_the_mean_of_two_seeds_ranks() -> None:
         tell(controller, suggestion, (0.05 if seed else 0.9) if i == 0 else 0.5 + 0.01 * i)
     assert (0, 1, 1) in controller.results and (0, 2, 0) not in controller.results
     assert controller.on_top()
+
+
+def test_the_mean_of_two_seeds_counts_as_half_as_noisy() -> None:
+    """Trial 1 has two seeds on its highest rung, trial 2 two on a lower one, trial 0 one everywhere."""
+    controller = a_controller(ladder=TWICE)
+    trials = {s.trial.id: s.trial for s in controller.ask()}
+    known = []
+    for i, rung, seed in [(1, 0, 0), (2, 0, 0), (0, 0, 0), (1, 1, 0), (2, 0, 1), (1, 0, 1), (2, 1, 0), (1, 1, 1)]:
+        known.append(Suggestion(trials[i], rung, replace(TWICE.fidelities[rung], seed=seed)))
+        controller.tell(known[-1], Evaluation(TrialState.COMPLETE, {"ap": 0.1 * (i + 1)}))
+    assert controller._relative_noise(known) == {0: 1.0, 1: 0.5, 2: 1.0}
 
 
 def blind_search(low: str) -> Controller:

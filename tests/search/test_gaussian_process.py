@@ -102,3 +102,43 @@ def test_what_is_not_finite_is_refused(bad: float, where: str) -> None:
         condition(start_kernel(2), features, values)
     with pytest.raises(ValueError, match="must be finite"):
         most_likely(features, values, start_kernel(2), BOUNDS)
+
+
+def test_the_mean_of_two_values_with_half_the_noise_says_what_both_say() -> None:
+    """Observing 0.4 and 1.0 at one place is the same as observing 0.7 there with half of the noise."""
+    kernel = Kernel(matern=0.8, length=1.5, linear=0.2, noise=0.3)
+    places = np.array([[0.2, -1.0], [1.1, 0.3], [-0.7, 0.9]])
+    both = condition(kernel, places[[0, 0, 1, 2]], np.array([0.4, 1.0, -0.5, 0.1]))
+    mean = condition(kernel, places, np.array([0.7, -0.5, 0.1]), np.array([0.5, 1.0, 1.0]))
+    others = RNG.uniform(-2, 2, (20, 2))
+    for one, other in zip(both.predict(others), mean.predict(others), strict=True):
+        assert one == pytest.approx(other, abs=1e-8)
+    alike = condition(kernel, places, np.array([0.7, -0.5, 0.1])).predict(others)
+    assert np.abs(alike[0] - mean.predict(others)[0]).max() > 0.01
+
+
+def test_the_gradient_with_unequal_noise_is_that_of_small_steps() -> None:
+    features, values = CASES["waves"]
+    relative = np.where(np.arange(40) % 3 == 0, 0.5, 2.0)
+    likelihood = Likelihood(features, values, relative)
+    logs = np.log([0.7, 1.3, 0.05, 0.2])
+    _, gradient = likelihood(*np.exp(logs))
+    for k in range(4):
+        step = np.zeros(4)
+        step[k] = 1e-5
+        above, below = (likelihood(*np.exp(logs + sign * step))[0] for sign in (1, -1))
+        assert gradient[k] == pytest.approx((above - below) / 2e-5, rel=1e-4)
+
+
+def test_the_likeliest_kernel_learns_whose_noise_is_large() -> None:
+    """Values at odd places have 25 times the noise variance. A process that knows it predicts the truth better."""
+    x = np.linspace(-1.7, 1.7, 60)[:, None]
+    relative = np.where(np.arange(60) % 2, 1.0, 0.04)
+    values = np.sin(2 * x[:, 0]) + np.random.default_rng(5).normal(0, 0.8 * np.sqrt(relative))
+    others = np.linspace(-1.6, 1.6, 33)[:, None]
+
+    def error(noise: Floats | None) -> float:
+        kernel = most_likely(x, values, start_kernel(1), BOUNDS, noise)
+        return float(np.sqrt(np.mean((condition(kernel, x, values, noise).mean(others) - np.sin(2 * others[:, 0])) ** 2)))
+
+    assert error(relative) < 0.7 * error(None)
