@@ -1,6 +1,6 @@
 """The training loop, for proxies of a few epochs and for full trainings.
 
-    train, val = load_bank(records, 320, device), load_split(val_records, 320, device)
+    train, val = open_bank(records, 320, device), load_split(val_records, 320, device)
     network = new_network(graph, classes=len(names), imgsz=320, seed=0)
     result = fit(network, train, val, names, Recipe(epochs=8, imgsz=320), report=print)
     result.metrics["ap"]                                     # of the averaged weights
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluators.data.bank import ImageBank
+from evaluators.data.bank import Bank
 from evaluators.data.batches import Batch, prefetched, train_batches
 from evaluators.detector.head import check_head, initialise_head
 from evaluators.judge import Split, judge
@@ -74,7 +74,7 @@ def new_network(graph: Graph, classes: int, imgsz: int, seed: int) -> Network:
 
 def fit(
     network: Network,
-    train: ImageBank,
+    train: Bank,
     val: Split | None,
     names: Sequence[str],
     recipe: Recipe,
@@ -92,8 +92,8 @@ def fit(
     """
     began = time.perf_counter()
     check_head(network.graph, len(names), recipe.imgsz)
-    network.to(train.pixels.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
+    network.to(train.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    set_norm_momentum(network, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
     state = _new_state(network, recipe)
     if resume_from is not None:
         state.load_state_dict(resume_from)
@@ -138,14 +138,14 @@ def _stops_early(state: TrainingState, patience: int) -> bool:
     return bool(patience and state.best_epoch and state.epoch - state.best_epoch >= patience)
 
 
-def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: ImageBank, recipe: Recipe) -> dict[str, float]:
+def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Bank, recipe: Recipe) -> dict[str, float]:
     """One pass over the images: mean losses, the last learning rate, and the share of time that steps waited for images."""
     sums, steps, images = np.zeros(len(Losses._fields)), 0, 0
     began, lr = time.perf_counter(), 0.0
     with contextlib.closing(_batches(state, train, recipe, gradients.group)) as made:
         batches = _TimedBatches(made)
         for batch in batches:
-            epochs = state.epoch + images / len(train.pixels)  # trained so far
+            epochs = state.epoch + images / len(train)  # trained so far
             lr = recipe.lr_at(epochs)
             _set_lr(state.optimizer, lr)
             losses = gradients.backward(batch, recipe.outputs_at(epochs, state.network.graph.outputs))
@@ -161,11 +161,11 @@ def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Im
     return {**means, "lr": lr, "waiting": batches.waited / (time.perf_counter() - began)}
 
 
-def _batches(state: TrainingState, train: ImageBank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
+def _batches(state: TrainingState, train: Bank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
     augmentation = recipe.augmentation_at(state.epoch)
     batches = train_batches(train, recipe.batch_size, augmentation, state.generator, group.share)
     # On a CPU a thread prepares the next batch. On a GPU batches are only queued, and the thread would compete for the lock.
-    return prefetched(batches) if train.pixels.device.type == "cpu" else batches
+    return prefetched(batches) if train.device.type == "cpu" else batches
 
 
 class _TimedBatches:

@@ -113,6 +113,7 @@ def train_in_full(
 
     result.json is written last: a folder that has it holds a complete training. Raises InputError.
     """
+    from evaluators.data.memory import streaming_note
     from evaluators.data.open import open_data
     from evaluators.data.problems import check_problems
     from evaluators.training.recipe import Recipe
@@ -140,6 +141,8 @@ def train_in_full(
     if is_leader:
         typer.echo(f"training {source} on {data.path} for {epochs} epochs at {size} px into {folder}")
         tell_problems(images)
+        if note := streaming_note(len(images.splits["train"]), size, place):
+            typer.echo(f"data: {note}")
 
     def tell(problem: Problem) -> None:
         check_problems(data.path, [problem], data.strict)
