@@ -71,11 +71,12 @@ def detect(
 
 
 def judge(
-    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
+    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto", fast: bool = False
 ) -> tuple[CocoEvaluation, list[Detections]]:
-    """How well the detections of `network` match the boxes of `split`, and the detections. names: of the classes."""
+    """How well the detections of `network` match the boxes of `split`, and the detections. names: of the classes. fast: see
+    `coco_evaluation`."""
     per_image = detect(network, split, len(names), precision=precision)
-    return coco_evaluation(split.records, names, per_image), per_image
+    return coco_evaluation(split.records, names, per_image, fast=fast), per_image
 
 
 def judge_split(

@@ -229,11 +229,12 @@ def draw_scaled(
     square: NDArray[np.uint8],  # (size, size, 3)
 ) -> None:
     """Scale an image into the top left corner of a square."""
-    height, width = scaled_size(*image.shape[:2], len(square))
-    if (height, width) != image.shape[:2]:
+    before = image.shape[:2]
+    height, width = scaled_size(before[0], before[1], len(square))
+    if (height, width) != before:
         # Averages over areas avoid aliasing in an image that shrinks, but show blocks in one that grows.
-        shrinks = len(square) < max(image.shape[:2])
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        way = cv2.INTER_AREA if len(square) < max(before) else cv2.INTER_LINEAR
+        image = cv2.resize(image, (width, height), interpolation=way)
     square[:height, :width] = image
 
 

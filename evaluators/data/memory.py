@@ -31,8 +31,8 @@ def streaming_note(images: int, size: int, device: str | torch.device, sharers: 
         return ""
     copies = f", in {sharers} processes," if sharers > 1 else ""
     return (
-        f"{images} images of {size} x {size} pixels take {bytes_of(images, size) / 2**30:.1f} GiB{copies} and would fill more than "
-        f"{SHARE:.0%} of the free memory; they are decoded from their files in every epoch"
+        f"{images} images of {size} x {size} pixels take {bytes_of(images, size) / 2**30:.1f} GiB{copies} and would fill more "
+        f"than {SHARE:.0%} of the free memory; they are decoded from their files in every epoch"
     )
 
 

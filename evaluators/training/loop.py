@@ -83,12 +83,14 @@ def fit(
     save: Callable[[TrainingState], None] | None = None,
     resume_from: Mapping[str, Any] | None = None,
     group: Group = ALONE,
+    fast_ap: bool = False,
 ) -> FitResult:
     """Train `network` in place on `train`, on the device where `train` lies; evaluate its averaged weights on `val`.
 
     names: of the classes. After each epoch `report` gets the row of that epoch, and `save` gets the state. resume_from: a
     `TrainingState.state_dict` to continue from. In a `group` every process calls this with the same arguments and the network
-    on its own device. Raises ValueError for a head that does not fit the data, TrainingDiverged, OutOfMemory.
+    on its own device. fast_ap: see `evaluators.detector.ap.coco_evaluation`. Raises ValueError for a head that does not fit the
+    data, TrainingDiverged, OutOfMemory.
     """
     began = time.perf_counter()
     check_head(network.graph, len(names), recipe.imgsz)
@@ -102,7 +104,7 @@ def fit(
         row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
         state.epoch += 1
         if val is not None and recipe.evaluates_after(state.epoch):
-            _evaluate(state, val, names, recipe.precision, group)
+            _evaluate(state, val, names, recipe.precision, group, fast_ap)
             row |= state.metrics
         row["seconds"] = time.perf_counter() - began
         state.history.append({"epoch": state.epoch, **row})
@@ -202,10 +204,10 @@ def _clip_gradients(optimizer: torch.optim.Optimizer, loss: float, step: str) ->
         nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)
 
 
-def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group) -> None:
+def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group, fast: bool) -> None:
     """Judge the averaged weights on `val`, in the leader, and tell the others."""
     if group.is_leader:
-        state.metrics = judge(state.average.network, val, names, precision=precision)[0].metrics
+        state.metrics = judge(state.average.network, val, names, precision=precision, fast=fast)[0].metrics
     state.metrics = group.broadcast(state.metrics)
     if state.metrics["ap"] > state.best:
         state.best, state.best_epoch = state.metrics["ap"], state.epoch

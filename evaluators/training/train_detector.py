@@ -120,7 +120,18 @@ def train_detector(
         elif group.is_leader:  # a kill after last.pt was written may have left results.csv an epoch behind
             write_history(out / "results.csv", history)
         train, val = _load_images(data, recipe.imgsz, device, group, tell)
-        result = fit(network, train, val, data.names, recipe, report=report, save=save, resume_from=resumed, group=group)
+        result = fit(
+            network,
+            train,
+            val,
+            data.names,
+            recipe,
+            report=report,
+            save=save,
+            resume_from=resumed,
+            group=group,
+            fast_ap=True,  # the best weights are judged by pycocotools below
+        )
         if not group.is_leader:
             return None
     load_weights(result.averaged, load_detector(best).weights, best)

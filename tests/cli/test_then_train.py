@@ -15,7 +15,7 @@ from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Report, T
 from search_spaces.architecture import read_architecture
 from tests.cli.conftest import Gpnas, Refused
 from tests.cli.pictures import write_coco
-from tests.cli.untrained import ContextWorkers, Untrained, search, searching, trials
+from tests.cli.untrained import ContextWorkers, Untrained, search, trials
 
 
 @pytest.fixture(scope="module")

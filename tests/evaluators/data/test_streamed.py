@@ -33,7 +33,7 @@ def files(folder: Path, count: int) -> list[Record]:
         height, width = [(40, 60), (64, 24), (48, 48)][i % 3]
         path = write_picture(folder / f"{i}.png", rng.integers(0, 256, (height, width, 3)).astype(np.uint8))
         corners = rng.uniform(0, [width / 2, height / 2], (i % 4, 2))
-        boxes = np.hstack([corners, corners + [width / 3, height / 4]]).astype(np.float32)
+        boxes = np.hstack([corners, corners + np.array([width / 3, height / 4])]).astype(np.float32)
         records.append(Record(i, width, height, boxes, rng.integers(0, 5, i % 4), path=path))
     return records
 
@@ -76,7 +76,7 @@ def test_both_banks_make_the_same_batches_to_the_last_bit(
 ) -> None:
     """Two epochs of 23 images, more than the window in one case and fewer in the other."""
     monkeypatch.setattr(batches, "MOSAIC_WINDOW", window)
-    banks = both(files(tmp_path, 23), monkeypatch)
+    banks: tuple[Bank, Bank] = both(files(tmp_path, 23), monkeypatch)
     generators = [seeded(4) for _ in banks]
     for _ in range(2):
         held, ours = (list(train_batches(b, 4, augmentation, g)) for b, g in zip(banks, generators, strict=True))
@@ -175,7 +175,12 @@ def test_an_image_that_is_damaged_later_ends_the_epoch_with_its_name(tmp_path: P
 def test_a_split_that_fits_is_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = files(tmp_path, 3)
     needed = 3 * SIZE * SIZE * 3
-    for free, sharers, expected in ((2 * needed, 1, True), (2 * needed - 1, 1, False), (4 * needed, 2, True), (4 * needed, 3, False)):
+    for free, sharers, expected in (
+        (2 * needed, 1, True),
+        (2 * needed - 1, 1, False),
+        (4 * needed, 2, True),
+        (4 * needed, 3, False),
+    ):
         monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
         assert fits(3, SIZE, "cpu", sharers) is expected
         assert isinstance(open_bank(records, SIZE, sharers=sharers), ImageBank) is expected
@@ -184,7 +189,9 @@ def test_a_split_that_fits_is_held_in_memory(tmp_path: Path, monkeypatch: pytest
     assert isinstance(open_bank(records, SIZE), ImageBank)
 
 
-def test_a_large_split_is_not_hashed_for_a_cache_that_would_not_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_split_is_not_hashed_for_a_cache_that_would_not_keep_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     records = files(tmp_path, 3)
     monkeypatch.setattr("evaluators.data.cache.MOST_BYTES", 2 * bytes_of(3, SIZE) - 1)
     monkeypatch.setattr("evaluators.data.bank.cached", None)
