@@ -25,6 +25,7 @@ from torch import nn
 from evaluators.data.bank import Bank
 from evaluators.data.batches import Batch, prefetched, train_batches
 from evaluators.detector.head import check_head, initialise_head
+from evaluators.detector.loss import LossSettings
 from evaluators.judge import Split, judge
 from evaluators.training.average import WeightAverage
 from evaluators.training.distributed import ALONE, Group
@@ -32,6 +33,7 @@ from evaluators.training.optimizer import check_views, new_optimizer, parameter_
 from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
+from evaluators.training.sync_norm import synchronise_norms
 from gpnas.errors import TrainingDiverged
 from gpnas.graph.graph import Graph
 from gpnas.graph.network import NORM_MOMENTUM, Network
@@ -99,7 +101,17 @@ def fit(
     state = _new_state(network, recipe)
     if resume_from is not None:
         state.load_state_dict(resume_from)
-    gradients = GradientAccumulator(group.wrap(network), state.optimizer, len(names), recipe.precision, group)
+    if recipe.synchronises(group.size):
+        synchronise_norms(network)
+    gradients = GradientAccumulator(
+        group.wrap(network),
+        state.optimizer,
+        len(names),
+        recipe.precision,
+        group,
+        settings=LossSettings(recipe.class_gain, recipe.alignment == "ciou"),
+        summed=recipe.summed_loss,
+    )
     while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
         row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
         state.epoch += 1
@@ -117,7 +129,7 @@ def fit(
 
 def _new_state(network: Network, recipe: Recipe) -> TrainingState:
     optimizer = new_optimizer(
-        network, recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        network, recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.scaled_weight_decay
     )
     # The average comes after the optimizer, which gives the network's parameters new memory.
     average = WeightAverage(network, recipe.ema_decay)

@@ -2,8 +2,8 @@
 
     train_detector(graph, genotype, data, Recipe(300, 640), Path("runs/full"), resume=False, report=print)
 
-The folder then holds splits.csv (the split of each image), results.csv (a row an epoch), last.pt (to resume from) and best.pt
-(the best averaged weights).
+The folder then holds splits.csv (the split of each image), recipe.yaml (the settings, to be used again), results.csv (a row an
+epoch), last.pt (to resume from) and best.pt (the best averaged weights).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from evaluators.training.distributed import Group, process_group
 from evaluators.training.history import write_history
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
+from evaluators.training.recipe_file import recipe_text
 from evaluators.training.state import TrainingState
 from gpnas.errors import DataError, InputError
 from gpnas.files import write_text
@@ -117,6 +118,7 @@ def train_detector(
             load_weights(network, resumed["model"], last)
         if group.is_leader and resumed is None:
             write_text(out / "splits.csv", splits_table(data))
+            write_text(out / "recipe.yaml", recipe_text(recipe))
         elif group.is_leader:  # a kill after last.pt was written may have left results.csv an epoch behind
             write_history(out / "results.csv", history)
         train, val = _load_images(data, recipe.imgsz, device, group, tell)
