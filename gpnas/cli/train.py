@@ -156,7 +156,7 @@ def train_in_full(
     if is_leader:
         typer.echo(f"training {source} on {data.path} for {epochs} epochs at {size} px into {folder}")
         tell_problems(images)
-        if note := streaming_note(len(images.splits["train"]), size, place):
+        if note := streaming_note(len(images.splits["train"]), size, place, int(os.environ.get("WORLD_SIZE", "1"))):
             typer.echo(f"data: {note}")
 
     def tell(problem: Problem) -> None:
