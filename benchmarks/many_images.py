@@ -80,10 +80,11 @@ def main() -> None:
     )
     print(f"resident before: {resident_gib():.2f} GiB (torch, and the records)")
     for attempt in ("first", "second"):
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         bank = open_bank(records, arguments.imgsz)
-        took = time.perf_counter() - began
+        took, busy = time.perf_counter() - began, time.process_time() - busy
         print(f"opened for the {attempt} time: {took:.1f} s, {type(bank).__name__}, resident {resident_gib():.2f} GiB")
+        print(f"  {busy:.1f} s of a core")
     if not isinstance(bank, StreamedBank):
         print("the images fit into memory; nothing is streamed")
         return
@@ -100,13 +101,14 @@ def main() -> None:
         prefetched(train_batches(bank, arguments.batch, Augmentation(), torch.Generator().manual_seed(0))),
         time.perf_counter(),
     )
-    images, largest = 0, 0.0
+    images, largest, busy = 0, 0.0, time.process_time()
     for batch in itertools.islice(made, arguments.steps):
         images += batch.full_size
         largest = max(largest, resident_gib())
-    took = time.perf_counter() - began
+    took, busy = time.perf_counter() - began, time.process_time() - busy
     made.close()
     print(f"{images} images in batches of {arguments.batch}, mosaics of the last {MOSAIC_WINDOW}: {images / took:.0f} a second")
+    print(f"  {1000 * busy / images:.1f} ms of a core an image")
     print(f"decoded {decoded}, {decoding_threads()} threads; resident {largest:.2f} GiB at most")
 
 

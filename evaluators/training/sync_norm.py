@@ -21,8 +21,8 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         wide = x.float()
         count = wide.new_full((1,), wide.numel() / wide.shape[1])
-        sums, total = _summed(torch.cat([wide.sum((0, 2, 3)), count])).split([wide.shape[1], 1])
-        mean = sums / total
+        joined = _summed(torch.cat([wide.sum((0, 2, 3)), count]))
+        mean, total = joined[:-1] / joined[-1], joined[-1]
         centred = wide - mean[:, None, None]
         variance = _summed(centred.square().sum((0, 2, 3))) / total
         with torch.no_grad():
@@ -30,7 +30,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             for running, now in ((self.running_mean, mean), (self.running_var, unbiased)):
                 assert running is not None and self.momentum is not None
                 running.lerp_(now, self.momentum)
-        factor = self.weight * (variance + self.eps).rsqrt()
+        factor: Tensor = self.weight * (variance + self.eps).rsqrt()
         return (centred * factor[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 

@@ -297,7 +297,7 @@ def test_the_optimizer_gets_the_weight_decay_of_the_batch_and_the_gradients_of_t
         seen.append(options["weight_decay"])
         return original(*arguments, **options)
 
-    original = evaluators.training.loop.new_optimizer
+    original = evaluators.training.optimizer.new_optimizer
     monkeypatch.setattr(evaluators.training.loop, "new_optimizer", new_optimizer)
     first_losses(optimizer="sgd", weight_decay=0.5, nominal_batch=64)
     assert seen == [0.5 * 8 / 64]

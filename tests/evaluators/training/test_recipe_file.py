@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_presets_are_known_by_name() -> None:
 
 def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     text = "lr: 5e-4\nweight_decay: 1\nsummed_loss: true\nplain_epochs: 4\naugmentation: {mixup: 0.25, scale: 0}\n"
-    changed = {"lr": 5e-4, "weight_decay": 1.0, "summed_loss": True, "plain_epochs": 4}
+    changed: dict[str, Any] = {"lr": 5e-4, "weight_decay": 1.0, "summed_loss": True, "plain_epochs": 4}
     assert recipe_of(tmp_path, text) == Recipe(3, 64, **changed, augmentation=Augmentation(mixup=0.25, scale=0.0))
     full = Recipe(3, 64, **PRESETS["full"])
     expected = replace(full, **changed, augmentation=replace(full.augmentation, mixup=0.25, scale=0.0))

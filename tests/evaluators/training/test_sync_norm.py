@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 
 import evaluators.training.sync_norm
 from evaluators.training.distributed import Group
@@ -55,7 +56,7 @@ def in_process(rank: int, folder: str) -> None:
 @pytest.mark.slow
 def test_two_processes_normalise_as_one_does_with_the_whole_batch(tmp_path: Path) -> None:
     """Shares of 2 and 3 images: outputs, gradients and running statistics."""
-    multiprocessing.spawn(in_process, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(in_process, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     whole = results(norm(), *inputs())
     for name in ("y", "x"):
