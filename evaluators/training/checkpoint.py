@@ -123,8 +123,8 @@ def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Reci
 
 def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a recipe. Those that did not exist when it was saved have their defaults, which do what was done then."""
-    defaults = asdict(Recipe(recipe["epochs"], recipe["imgsz"]))
-    return {**defaults, **recipe, "augmentation": {**defaults["augmentation"], **recipe["augmentation"]}}
+    defaults = asdict(Recipe(epochs=1, imgsz=1))
+    return {**defaults, **recipe, "augmentation": {**defaults["augmentation"], **recipe.get("augmentation", {})}}
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
