@@ -115,5 +115,5 @@ def test_a_training_that_began_before_presets_existed_is_resumed(tmp_path: Path)
     del old["augmentation"]["mixup"]
     save_checkpoint(path, {**DETECTOR, **dict.fromkeys(STATE_KEYS), "recipe": old})
     assert load_resumable(path, "g", ["cat", "dog"], recipe, "")["recipe"] == old
-    with pytest.raises(InputError, match="trained with class_gain 1.0, not 0.5"):
+    with pytest.raises(InputError, match=r"trained with class_gain 1\.0, not 0\.5"):
         load_resumable(path, "g", ["cat", "dog"], replace(recipe, class_gain=0.5), "")
