@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from evaluators.data.bank import ImageBank, load_bank
+from evaluators.data.bank import Bank
 from evaluators.data.batches import plain_batches
 from evaluators.data.records import DetectionData, Record
+from evaluators.data.streamed import open_bank
 from evaluators.detector.ap import CocoEvaluation, Detections, coco_evaluation
 from evaluators.detector.head import check_head, decode, non_max_suppression
 from evaluators.device import autocast, pick_device
@@ -38,12 +39,13 @@ class Split(NamedTuple):
     """A split of the data: the records of the images that can be read, and the images on a device."""
 
     records: Sequence[Record]
-    bank: ImageBank
+    bank: Bank
 
 
-def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device = "cpu") -> Split:
-    """imgsz: pixels. Raises DataError when too many images cannot be read."""
-    bank = load_bank(records, imgsz, device)
+def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device = "cpu", *, sharers: int = 1) -> Split:
+    """imgsz: pixels. sharers: processes that load as much at the same time. Raises DataError when too many images cannot be
+    read."""
+    bank = open_bank(records, imgsz, device, sharers=sharers)
     return Split(bank.records, bank)
 
 
@@ -59,7 +61,7 @@ def detect(
     sizes, scales = bank.sizes.tolist(), bank.scales.double().tolist()
     per_image: list[Detections] = []
     for images, part in plain_batches(bank, _BATCH):
-        with autocast(bank.pixels.device, precision):
+        with autocast(bank.device, precision):
             outputs = fused(images)
         boxes, scores = decode(outputs, strides, classes)
         per_image += non_max_suppression(boxes, scores, sizes[part], candidates=max(_CANDIDATES, 4 * most), most=most)
@@ -69,11 +71,12 @@ def detect(
 
 
 def judge(
-    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto"
+    network: Network, split: Split, names: Sequence[str], *, precision: str = "auto", fast: bool = False
 ) -> tuple[CocoEvaluation, list[Detections]]:
-    """How well the detections of `network` match the boxes of `split`, and the detections. names: of the classes."""
+    """How well the detections of `network` match the boxes of `split`, and the detections. names: of the classes. fast: see
+    `coco_evaluation`."""
     per_image = detect(network, split, len(names), precision=precision)
-    return coco_evaluation(split.records, names, per_image), per_image
+    return coco_evaluation(split.records, names, per_image, fast=fast), per_image
 
 
 def judge_split(

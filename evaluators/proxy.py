@@ -18,10 +18,11 @@ import cv2
 import torch
 
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import ImageBank, load_bank
+from evaluators.data.bank import Bank
 from evaluators.data.open import DataSource, open_data
 from evaluators.data.problems import Problem
-from evaluators.data.records import DetectionData, subset
+from evaluators.data.records import DetectionData, Record, at_most, subset
+from evaluators.data.streamed import open_bank
 from evaluators.device import pick_device
 from evaluators.judge import Split, load_split
 from evaluators.training.checkpoint import load_matching, read_checkpoint, save_checkpoint
@@ -48,6 +49,9 @@ from gpnas.search.trial import (
 PROXY_AUGMENTATION = Augmentation(mosaic=0.5)
 """Half of the images without mosaic: in few epochs networks learn faster from objects that are whole."""
 
+MOST_VAL_IMAGES = 1000
+"""Images of the val split on which a proxy is evaluated, once, after its training: the same ones for all."""
+
 _LOG = "log.csv"
 
 
@@ -56,7 +60,8 @@ class ProxyEvaluator:
     """Trains candidates on `data`.
 
     threads: of torch and of OpenCV, in the process that evaluates. batch_size: small, because a few epochs of a few hundred
-    images are few steps. precision: see `evaluators.device.pick_dtype`.
+    images are few steps. precision: see `evaluators.device.pick_dtype`. sharers: processes that evaluate at the same time on
+    this machine, which share its memory.
     """
 
     data: DataSource
@@ -65,9 +70,10 @@ class ProxyEvaluator:
     seed: int = 0
     batch_size: int = 8
     precision: str = "auto"
+    sharers: int = 1
 
     def evaluate(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> Evaluation:
-        """Train `candidate` up to `fidelity`; its AP is that of the averaged weights on the val split.
+        """Train `candidate` up to `fidelity`; its AP is that of the averaged weights on MOST_VAL_IMAGES of the val split.
 
         Leaves a checkpoint and log.csv in `trial_dir`. Raises ValueError when the network's head does not fit the data.
         """
@@ -107,8 +113,8 @@ class ProxyEvaluator:
             device=self.device,
             precision=self.precision,
         )
-        train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, device)
-        val = _val_split(self.data, fidelity.imgsz, device)
+        train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, device, self.sharers)
+        val = _val_split(self.data, fidelity.imgsz, device, self.sharers)
         log = _logger(trial_dir / _LOG, start, fidelity, report)
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats()
@@ -209,8 +215,13 @@ def _first_line(error: BaseException) -> str:
 def load_images(data: DetectionData, fidelity: Fidelity, seed: int) -> tuple[Problem, ...]:
     """Decode the images of a fidelity into the cache (cache.py), so that workers with the same seed need not; what is wrong
     with them. Raises DataError when too many are damaged."""
-    train, val = subset(data.splits["train"], fidelity.data_share, seed), data.splits["val"]
-    return load_bank(train, fidelity.imgsz).problems + load_bank(val, fidelity.imgsz).problems
+    splits = subset(data.splits["train"], fidelity.data_share, seed), judged_images(data)
+    return tuple(problem for records in splits for problem in open_bank(records, fidelity.imgsz).problems)
+
+
+def judged_images(data: DetectionData) -> tuple[Record, ...]:
+    """The images of the val split on which proxies are evaluated."""
+    return at_most(data.splits["val"], MOST_VAL_IMAGES)
 
 
 # A worker evaluates many candidates on the same images. Each process reads them once; nothing changes them.
@@ -222,10 +233,10 @@ def _data(source: DataSource) -> DetectionData:
 
 
 @functools.lru_cache(maxsize=3)
-def _train_bank(source: DataSource, imgsz: int, share: float, seed: int, device: str) -> ImageBank:
-    return load_bank(subset(_data(source).splits["train"], share, seed), imgsz, device)
+def _train_bank(source: DataSource, imgsz: int, share: float, seed: int, device: str, sharers: int) -> Bank:
+    return open_bank(subset(_data(source).splits["train"], share, seed), imgsz, device, sharers=sharers)
 
 
 @functools.lru_cache(maxsize=3)
-def _val_split(source: DataSource, imgsz: int, device: str) -> Split:
-    return load_split(_data(source).splits["val"], imgsz, device)
+def _val_split(source: DataSource, imgsz: int, device: str, sharers: int) -> Split:
+    return load_split(judged_images(_data(source)), imgsz, device, sharers=sharers)

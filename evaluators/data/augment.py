@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Augmentation:
     """How strongly training images are varied; with all values at zero they stay as they are.
 
-    mosaic: probability that an output shows four images. flip: probability that an image is mirrored.
+    mosaic: probability that an output shows four images. mixup: probability that such an output is blended with another one
+    of four images, and has the boxes of both (arXiv:1710.09412). flip: probability that an image is mirrored.
     scale: each output is scaled by a factor in 1 +- scale.
     translate: each output is shifted in either direction by up to this share of its size.
     hue: colours rotate in either direction by up to this share of a full turn.
@@ -24,9 +25,10 @@ class Augmentation:
     hue: float = 0.015
     saturation: float = 0.7
     value: float = 0.4
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("mosaic", "flip"):
+        for name in ("mosaic", "mixup", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, got {getattr(self, name)}")
         for name in ("scale", "translate", "hue", "saturation", "value"):

@@ -1,11 +1,13 @@
-"""The image bank: a split at one image size as bytes on a device, so that an epoch reads no file."""
+"""Banks: a split at one image size, ready for batches. `ImageBank` holds all images as bytes on a device, so that an epoch
+reads no file; streamed.py has the bank of a split that does not fit into memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -13,30 +15,87 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluators.data.cache import DecodedImages, cache_folder, cached
-from evaluators.data.images import DECODING_THREADS, Broken, readable_image
+from evaluators.data.cache import DecodedImages, cache_folder, cached, is_kept
+from evaluators.data.images import Broken, decoding_threads, readable_image
+from evaluators.data.memory import bytes_of, check_memory
 from evaluators.data.problems import Findings, Kind, Problem, check_problems
 from evaluators.data.records import Record
-from gpnas.errors import DataError, InputError
+from gpnas.errors import DataError
 
 GREY = 114
 """The value of all three channels where no image lies."""
 
 
-@dataclass
-class ImageBank:
-    """A split at one image size, on one device.
+class Served(NamedTuple):
+    """Where wanted images are."""
+
+    pixels: Tensor  # uint8 (any, size, size, 3), RGB, on the bank's device
+    places: Tensor  # int64, of the shape that was asked for: the first index into `pixels` of each image
+
+
+class Bank(Protocol):
+    """A split at one image size. Batches are made of it on `device`.
 
     Each image is scaled so that its long side has `size` pixels. It lies in the top left corner of a square; the rest is GREY.
+    The pixels are got by `served`; all else is there at once, on one device, which may be another one.
+
+        for pixels, places in bank.served([torch.tensor([3, 5]), torch.tensor([7, 0])]):
+            pixels[places]                              # images 3 and 5, then 7 and 0
     """
 
+    @property
+    def sizes(self) -> Tensor: ...  # int64 (images, 2), height and width of the scaled image
+    @property
+    def boxes(self) -> Tensor: ...  # float32 (images, most, 4), xyxy in scaled pixels, without crowds, zero padded
+    @property
+    def classes(self) -> Tensor: ...  # int64 (images, most), -1 where padded
+    @property
+    def scales(self) -> Tensor: ...  # float32 (images,), scaled pixels per original pixel
+    @property
+    def records(self) -> tuple[Record, ...]: ...  # of the images
+    @property
+    def problems(self) -> tuple[Problem, ...]: ...  # images that were left out: they cannot be read, or have another size
+    @property
+    def size(self) -> int: ...  # pixels
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def served(self, wanted: Iterable[Tensor], again: int = 0) -> Generator[Served, None, None]:
+        """The pixels of the images of each tensor of indices, which lies where `sizes` does. They may change when the next
+        is taken. again: images last wanted, of which some will be wanted again."""
+
+    def to(self, device: str | torch.device) -> Bank:
+        """The same bank for another device; itself where it is for that one already."""
+
+
+@dataclass
+class ImageBank:
+    """A bank that holds all of its images on one device."""
+
     pixels: Tensor  # uint8 (images, size, size, 3), RGB
-    sizes: Tensor  # int64 (images, 2), height and width of the scaled image
-    boxes: Tensor  # float32 (images, most, 4), xyxy in scaled pixels, without crowds, zero padded
-    classes: Tensor  # int64 (images, most), -1 where padded
-    scales: Tensor  # float32 (images,), scaled pixels per original pixel
-    records: tuple[Record, ...]  # of the images
-    problems: tuple[Problem, ...] = ()  # images that were left out, because they cannot be read or have another size
+    sizes: Tensor
+    boxes: Tensor
+    classes: Tensor
+    scales: Tensor
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def served(self, wanted: Iterable[Tensor], again: int = 0) -> Generator[Served, None, None]:
+        return (Served(self.pixels, indices) for indices in wanted)
 
     def to(self, device: str | torch.device) -> ImageBank:
         """The same bank on another device; itself where it lies there already."""
@@ -65,65 +124,69 @@ def load_bank(
         raise DataError("no images to load; give a split that has some")
     if size < 1:
         raise ValueError(f"size must be positive, got {size}")
-    check_memory(len(records), size, "cpu")
+    check_memory(len(records), size)
     files = [record.path for record in records if record.path is not None]
-    if len(files) == len(records):
+    # A split that the cache would not keep is not hashed either.
+    if len(files) == len(records) and is_kept(bytes_of(len(records), size)):
         shapes = [(record.width, record.height) for record in records]  # part of the cache's key: decoding checks them
         images = cached(cache_folder(), files, shapes, size, lambda: _decoded(records, size))
     else:
         images = _decoded(records, size)
-    problems = _problems(images, records)
-    if not accept_broken:
-        check_problems("the images", problems, strict=False)
-        if not len(images.kept):
-            raise DataError(f"no image can be used: {'. '.join(map(str, problems))}; restore the files")
-    records = tuple(records[i] for i in images.kept.tolist())
-    sizes = [(int(height), int(width)) for height, width in images.sizes]
-    scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)
-    boxes, classes = _padded(records, scales, sizes)
+    labels = new_labels(records, size, images.kept, images.broken, accept_broken=accept_broken)
     return ImageBank(
         pixels=torch.from_numpy(images.pixels).to(device),
-        sizes=torch.tensor(sizes, dtype=torch.int64, device=device),
-        boxes=torch.from_numpy(boxes).to(device),
-        classes=torch.from_numpy(classes).to(device),
-        scales=torch.from_numpy(scales).to(device),
+        sizes=labels.sizes.to(device),
+        boxes=labels.boxes.to(device),
+        classes=labels.classes.to(device),
+        scales=labels.scales.to(device),
+        records=labels.records,
+        problems=labels.problems,
+    )
+
+
+class Labels(NamedTuple):
+    """All of a bank but its pixels, on the CPU; `Bank` says what each is."""
+
+    sizes: Tensor
+    boxes: Tensor
+    classes: Tensor
+    scales: Tensor
+    records: tuple[Record, ...]
+    problems: tuple[Problem, ...]
+
+
+def new_labels(
+    records: Sequence[Record],
+    size: int,
+    kept: NDArray[np.int64],  # positions of the records whose images can be used
+    broken: NDArray[np.str_],  # (others, 3), as DecodedImages has them
+    *,
+    accept_broken: bool,
+) -> Labels:
+    """The labels of the images that can be used. Raises DataError as `load_bank` does."""
+    problems = _problems(broken, records)
+    if not accept_broken:
+        check_problems("the images", problems, strict=False)
+        if not len(kept):
+            raise DataError(f"no image can be used: {'. '.join(map(str, problems))}; restore the files")
+    records = tuple(records[i] for i in kept.tolist())
+    sizes = [scaled_size(r.height, r.width, size) for r in records]
+    scales = np.array([size / max(r.width, r.height) for r in records], dtype=np.float32)
+    boxes, classes = _padded(records, scales, sizes)
+    return Labels(
+        sizes=torch.tensor(sizes, dtype=torch.int64).view(-1, 2),
+        boxes=torch.from_numpy(boxes),
+        classes=torch.from_numpy(classes),
+        scales=torch.from_numpy(scales),
         records=records,
         problems=problems,
     )
 
 
-def check_memory(images: int, size: int, device: str | torch.device, copies: int = 1, option: str = "--imgsz") -> None:
-    """Raises InputError when `copies` of that many images at `size` pixels do not fit into the free memory of `device`.
-
-    option: of the command line, which sets the size.
-    """
-    needed, free = copies * images * size * size * 3, _free_bytes(torch.device(device))
-    if free is None or needed <= free:
-        return
-    fits = int((free / (3 * copies * images)) ** 0.5) // 32 * 32
-    remedy = f"{option} {fits} would fit" if fits else "use fewer images"
-    where = "memory" if torch.device(device).type == "cpu" else "the memory of the GPU"
-    raise InputError(
-        f"{option} {size}: {images} images of {size} x {size} pixels take {needed / 2**30:.1f} GiB of {where}, of which "
-        f"{free / 2**30:.1f} GiB are free; {remedy}"
-    )
-
-
-def _free_bytes(device: torch.device) -> int | None:
-    """Bytes that can be allocated on a device; None where the system does not tell (macOS and Windows, for a CPU)."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _problems(images: DecodedImages, records: Sequence[Record]) -> tuple[Problem, ...]:
+def _problems(broken: NDArray[np.str_], records: Sequence[Record]) -> tuple[Problem, ...]:
     """The problems of images that cannot be used."""
     found = Findings()
-    for position, kind, reason in images.broken.tolist():
+    for position, kind, reason in broken.tolist():
         found.add(Kind[kind], f"{records[int(position)].path} {reason}")
     return found.problems({"image": len(records)})
 
@@ -131,22 +194,23 @@ def _problems(images: DecodedImages, records: Sequence[Record]) -> tuple[Problem
 def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
     pixels = np.full((len(records), size, size, 3), GREY, dtype=np.uint8)
 
-    def place(i: int) -> tuple[int, int] | Broken:
+    def place(i: int) -> Broken | None:
         image = readable_image(records[i])
         if isinstance(image, Broken):
             return image
-        scaled = _scaled(image, size)
-        pixels[i, : scaled.shape[0], : scaled.shape[1]] = scaled
-        return scaled.shape[0], scaled.shape[1]
+        draw_scaled(image, pixels[i])
+        return None
 
-    with ThreadPoolExecutor(DECODING_THREADS) as pool:
-        placed = list(pool.map(place, range(len(records))))
-    kept = [i for i, result in enumerate(placed) if not isinstance(result, Broken)]
-    sizes = np.array([placed[i] for i in kept], dtype=np.int64).reshape(-1, 2)
-    broken = [(str(i), result.kind.name, result.reason) for i, result in enumerate(placed) if isinstance(result, Broken)]
-    if broken:
-        pixels = pixels[kept]
-    return DecodedImages(pixels, sizes, np.array(kept, dtype=np.int64), np.array(broken, dtype=np.str_).reshape(-1, 3))
+    with ThreadPoolExecutor(decoding_threads()) as pool:
+        kept, broken = sorted_out(list(pool.map(place, range(len(records)))))
+    return DecodedImages(pixels[kept] if len(broken) else pixels, kept, broken)
+
+
+def sorted_out(found: Sequence[Broken | None]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """`kept` and `broken` of DecodedImages, from what is wrong with each image."""
+    kept = [i for i, what in enumerate(found) if what is None]
+    broken = [(str(i), what.kind.name, what.reason) for i, what in enumerate(found) if what is not None]
+    return np.array(kept, dtype=np.int64), np.array(broken, dtype=np.str_).reshape(-1, 3)
 
 
 def as_images(pixels: Tensor) -> Tensor:
@@ -154,15 +218,24 @@ def as_images(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
-def _scaled(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
+def scaled_size(height: int, width: int, size: int) -> tuple[int, int]:
+    """Height and width of an image when its long side has `size` pixels."""
     scale = size / max(height, width)
-    if scale == 1:
-        return image
-    to = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Averages over areas avoid aliasing in an image that shrinks, but show blocks in one that grows.
-    scaled: NDArray[np.uint8] = cv2.resize(image, to, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return scaled
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def draw_scaled(
+    image: NDArray[np.uint8],  # (height, width, 3)
+    square: NDArray[np.uint8],  # (size, size, 3)
+) -> None:
+    """Scale an image into the top left corner of a square."""
+    before = image.shape[:2]
+    height, width = scaled_size(before[0], before[1], len(square))
+    if (height, width) != before:
+        # Averages over areas avoid aliasing in an image that shrinks, but show blocks in one that grows.
+        way = cv2.INTER_AREA if len(square) < max(before) else cv2.INTER_LINEAR
+        image = cv2.resize(image, (width, height), interpolation=way)
+    square[:height, :width] = image
 
 
 def _padded(

@@ -30,13 +30,11 @@ MOST_BYTES = 4 * 2**30
 class DecodedImages(NamedTuple):
     """The images of a split at one size, without those that cannot be used.
 
-    pixels: (images, size, size, 3). sizes: (images, 2), height and width of each. kept: (images,), their positions among the
-    files. broken: (files that cannot be used, 3), texts: the position among the files, the name of the kind of problem, and the
-    reason.
+    pixels: (images, size, size, 3). kept: (images,), their positions among the files. broken: (files that cannot be used, 3),
+    texts: the position among the files, the name of the kind of problem, and the reason.
     """
 
     pixels: NDArray[np.uint8]
-    sizes: NDArray[np.int64]
     kept: NDArray[np.int64]
     broken: NDArray[np.str_]
 
@@ -45,6 +43,11 @@ def cache_folder() -> Path:
     """`gpnas/images` in the user's cache folder (XDG base directory specification)."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "gpnas" / "images"
+
+
+def is_kept(size: int) -> bool:
+    """Whether the cache keeps a split of `size` bytes of pixels. One that is not kept need not be looked for."""
+    return size <= MOST_BYTES // 2
 
 
 def cached(
@@ -76,8 +79,6 @@ def cached(
 
 
 def _store(path: Path, images: DecodedImages) -> None:
-    if images.pixels.nbytes > MOST_BYTES // 2:
-        return
     with contextlib.suppress(OSError):  # on a full or read-only disk the next process decodes again
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(path.parent, MOST_BYTES - images.pixels.nbytes)

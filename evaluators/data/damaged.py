@@ -9,7 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from evaluators.data.images import DECODING_THREADS, Broken, readable_image
+from evaluators.data.images import Broken, decoding_threads, readable_image
 from evaluators.data.problems import Findings, Problem
 from evaluators.data.records import DetectionData, Record
 
@@ -27,7 +27,7 @@ def without_damaged(data: DetectionData) -> Readable:
     """Decode all images of a data set."""
     splits, problems = {}, {}
     for split, records in data.splits.items():
-        with ThreadPoolExecutor(DECODING_THREADS) as pool:
+        with ThreadPoolExecutor(decoding_threads()) as pool:
             broken = list(pool.map(_what_is_wrong, records))
         found = Findings()
         for record, what in zip(records, broken, strict=True):

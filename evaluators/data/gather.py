@@ -1,4 +1,4 @@
-"""The pixels of a layout on a GPU: four gathers from the bank pick those of a whole batch at once."""
+"""The pixels of a layout on a GPU: four gathers from a bank pick those of a whole batch at once."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluators.data.bank import GREY, ImageBank
+from evaluators.data.bank import GREY
 from evaluators.data.layout import Layout
 
 
-def gathered_images(bank: ImageBank, layout: Layout, colours: Tensor | None) -> Tensor:
-    """The outputs, float32 (batch, 3, size, size) in [0, 1]: bilinear within an image, GREY elsewhere, not rounded to bytes.
-
-    colours: (batch, 3, 3) of `draw_colour_matrices`, or None.
-    """
-    pixels = _sampled(bank, layout)
+def gathered_images(
+    pixels: Tensor,  # uint8 (images, size, size, 3)
+    layout: Layout,  # on the device of `pixels`; its tiles are indices into them
+    colours: Tensor | None,  # (batch, 3, 3) of `draw_colour_matrices`
+) -> Tensor:
+    """The outputs, float32 (batch, 3, size, size) in [0, 1]: bilinear within an image, GREY elsewhere, not rounded to bytes."""
+    sampled = _sampled(pixels, layout)
     if colours is not None:
-        pixels = torch.bmm(pixels.flatten(1, 2), colours.to(pixels.device)).clamp_(0, 1).view_as(pixels)
-    return pixels.permute(0, 3, 1, 2)
+        sampled = torch.bmm(sampled.flatten(1, 2), colours.to(sampled.device)).clamp_(0, 1).view_as(sampled)
+    return sampled.permute(0, 3, 1, 2)
 
 
-def _sampled(bank: ImageBank, layout: Layout) -> Tensor:
+def _sampled(images: Tensor, layout: Layout) -> Tensor:
     """float32 (batch, size, size, 3) in [0, 1], before the colour jitter.
 
     The source row of an output pixel depends on its row and on the side of the centre on which its column lies, not on the
     column itself; the same holds for the source column. Both are computed for lines of pixels, (batch, 2 sides, size), and
     combined for each pixel afterwards.
     """
-    batch, size = len(layout.tiles), bank.pixels.shape[1]
+    batch, size = len(layout.tiles), images.shape[1]
     right, above, below = 1, 0, 2  # in the numbers of the tiles
     v, u = _offsets(layout, 0, size), _offsets(layout, 1, size)
     tile_of_row = torch.where(v < 0, above, below)[:, None, :] + torch.arange(2, device=v.device)[:, None]
@@ -37,8 +38,8 @@ def _sampled(bank: ImageBank, layout: Layout) -> Tensor:
     rows = _source(v, layout, tile_of_row, axis=0)
     columns = _source(u, layout, tile_of_column, axis=1)
     first = layout.tiles.gather(1, tile_of_row.flatten(1)).view_as(tile_of_row) * size
-    # A bank of fewer than 2^31 pixels is indexed by 32 bits, which halves the memory traffic.
-    index = torch.int32 if bank.pixels.numel() // 3 < 2**31 else torch.int64
+    # Images of fewer than 2^31 pixels are indexed by 32 bits, which halves the memory traffic.
+    index = torch.int32 if images.numel() // 3 < 2**31 else torch.int64
     is_right, is_below = (u >= 0)[:, None, :], (v >= 0)[:, :, None]
 
     def by_row(values: Tensor) -> Tensor:  # (batch, 2, size) -> (batch, size, size)
@@ -49,7 +50,7 @@ def _sampled(bank: ImageBank, layout: Layout) -> Tensor:
 
     upper_row, lower_row = (by_row(((first + row) * size).to(index)) for row in rows.neighbours)
     left_column, right_column = (by_column(column.to(index)) for column in columns.neighbours)
-    flat = bank.pixels.view(-1, 3)
+    flat = images.view(-1, 3)
 
     def taken(row: Tensor, column: Tensor) -> Tensor:
         return flat.index_select(0, (row + column).view(-1)).float()

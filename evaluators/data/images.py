@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -38,9 +39,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 """In lower case: what OpenCV decodes. Of a file with several frames the first one is the image."""
 
-DECODING_THREADS = 2
-"""Threads that decode images at the same time."""
-
 HEADER_THREADS = 8
 """Threads that read headers at the same time: they wait for the disk."""
 
@@ -49,6 +47,11 @@ _TURNED_BY_EXIF = frozenset({"JPEG", "MPO", "PNG", "WEBP"})
 
 _QUARTER_TURNS = frozenset({5, 6, 7, 8})
 """Values of the EXIF tag Orientation that swap width and height (EXIF 2.3, 4.6.4 A)."""
+
+
+def decoding_threads() -> int:
+    """Threads that decode images at the same time: one for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def images_below(folder: Path) -> list[Path]:

@@ -14,13 +14,13 @@ numbered 2 * (1 if below the centre) + (1 if right of the centre): 0, 1 above, 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import ImageBank
+from evaluators.data.bank import Bank
 
 _LEAST_AREA = 0.1  # a box is dropped if less than this share of its area stays in view
 _LEAST_SIDE = 2.0  # or if one of its sides is shorter, in pixels
@@ -28,27 +28,36 @@ _LEAST_SIDE = 2.0  # or if one of its sides is shorter, in pixels
 
 @dataclass(frozen=True)
 class Layout:
-    """The tiles of each output. All tensors lie on the bank's device."""
+    """The tiles of each output. All tensors lie where the bank's labels do."""
 
-    tiles: Tensor  # int64 (batch, 4): the image of each tile, an index into the bank
+    tiles: Tensor  # int64 (batch, 4): the image of each tile, an index into the bank; that of the last where there is no tile
     sizes: Tensor  # int64 (batch, 4, 2): height and width of that image; 0 where there is no tile
     flips: Tensor  # bool (batch, 4): whether the image is mirrored
     centres: Tensor  # float32 (batch, 2): y and x of the centre, in output pixels
     scales: Tensor  # float32 (batch,): output pixels per image pixel
 
-    def part(self, outputs: slice) -> Layout:
+    def part(self, outputs: slice | Tensor) -> Layout:
         """The layout of some of the outputs."""
         return Layout(*(values[outputs] for values in vars(self).values()))
 
+    def followed_by(self, other: Layout) -> Layout:
+        """The outputs of both layouts."""
+        return Layout(*(torch.cat(both) for both in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def at(self, tiles: Tensor, device: torch.device) -> Layout:
+        """The same layout with other indices of its images, on a device."""
+        return Layout(*(values.to(device, non_blocking=True) for values in vars(replace(self, tiles=tiles)).values()))
+
 
 def draw_layout(
-    bank: ImageBank,
+    bank: Bank,
     chosen: Tensor,  # int64 (batch,), indices into the bank
     augmentation: Augmentation,
     generator: torch.Generator,
+    others: Tensor | None = None,  # int64 (any,), indices of the images that mosaics may add; None: all
 ) -> Layout:
     """One output for each chosen image, which lies below and right of the centre; a mosaic adds three random images."""
-    batch, size, device = len(chosen), bank.pixels.shape[1], bank.pixels.device
+    batch, size, device = len(chosen), bank.size, bank.sizes.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         drawn = torch.rand(shape, generator=generator, device=generator.device)
@@ -57,10 +66,10 @@ def draw_layout(
     scales = uniform(1 - augmentation.scale, 1 + augmentation.scale, batch)
     shift = uniform(-augmentation.translate, augmentation.translate, batch, 2) * size
     is_mosaic = uniform(0, 1, batch) < augmentation.mosaic
-    others = torch.randint(len(bank.pixels), (batch, 3), generator=generator, device=generator.device).to(device)
-    tiles = torch.cat([others, chosen[:, None]], dim=1)
+    added = draw_images(bank, (batch, 3), generator, others)
     # Without mosaic only the tile below and right of the centre is present.
     present = is_mosaic[:, None] | torch.tensor([False, False, False, True], device=device)
+    tiles = torch.where(present, torch.cat([added, chosen[:, None]], dim=1), chosen[:, None])
     flips = uniform(0, 1, batch, 4) < augmentation.flip
     # Vector from the output's middle to the centre, before scale and shift: random for a mosaic, else up and left by half
     # the size, so that the middle of the bank's square lies in the middle of the output.
@@ -69,13 +78,20 @@ def draw_layout(
     return Layout(tiles, bank.sizes[tiles] * present[..., None], flips, centres, scales)
 
 
-def moved_boxes(bank: ImageBank, layout: Layout) -> tuple[Tensor, Tensor]:
+def draw_images(bank: Bank, shape: tuple[int, ...], generator: torch.Generator, pool: Tensor | None) -> Tensor:
+    """Random images, int64 indices into the bank of that shape: of `pool`, (any,), or of all."""
+    count = len(bank) if pool is None else len(pool)
+    drawn = torch.randint(count, shape, generator=generator, device=generator.device).to(bank.sizes.device)
+    return drawn if pool is None else pool[drawn]
+
+
+def moved_boxes(bank: Bank, layout: Layout) -> tuple[Tensor, Tensor]:
     """The boxes of all tiles where they lie in their output, and their classes.
 
     Boxes are clipped to the output; those of which too little stays in view are dropped. Returns boxes, float32
     (batch, most, 4), and classes, int64 (batch, most), with padding to the right: zeros, and class -1. most is at least 1.
     """
-    batch, size, device = len(layout.tiles), bank.pixels.shape[1], bank.pixels.device
+    batch, size, device = len(layout.tiles), bank.size, bank.boxes.device
     height, width = layout.sizes[..., None, 0], layout.sizes[..., None, 1]  # (batch, 4, 1)
     x1, y1, x2, y2 = bank.boxes[layout.tiles].unbind(-1)  # (batch, 4, boxes of an image)
     flips = layout.flips[..., None]
@@ -94,10 +110,10 @@ def moved_boxes(bank: ImageBank, layout: Layout) -> tuple[Tensor, Tensor]:
     kept = (classes >= 0) & (width > 0) & (sides.amin(-1) >= _LEAST_SIDE)
     kept &= sides.prod(-1) >= _LEAST_AREA * areas.squeeze(-1)
     boxes = torch.stack([xs[..., 0], ys[..., 0], xs[..., 1], ys[..., 1]], dim=-1)
-    return _packed(boxes.flatten(1, 2), classes.flatten(1), kept.flatten(1))
+    return packed_boxes(boxes.flatten(1, 2), classes.flatten(1), kept.flatten(1))
 
 
-def _packed(
+def packed_boxes(
     boxes: Tensor,  # (batch, n, 4)
     classes: Tensor,  # (batch, n)
     kept: Tensor,  # bool (batch, n)

@@ -106,6 +106,18 @@ def subset(records: Sequence[Record], share: float, seed: int) -> tuple[Record, 
     return tuple(records[i] for i in sorted(chosen.tolist()))
 
 
+def at_most(records: Sequence[Record], count: int) -> tuple[Record, ...]:
+    """All records, or a random choice of `count`, in their order and always the same. Of those with boxes and of those without,
+    it has the same share as all have; at least one with boxes, if any has."""
+    if len(records) <= count:
+        return tuple(records)
+    order = np.random.default_rng(0).permutation(len(records)).tolist()
+    labelled = [i for i in order if not records[i].crowd.all()]
+    empty = [i for i in order if records[i].crowd.all()]
+    with_boxes = max(round(count * len(labelled) / len(records)), min(1, len(labelled)), count - len(empty))
+    return tuple(records[i] for i in sorted(labelled[:with_boxes] + empty[: count - with_boxes]))
+
+
 def splits_table(data: DetectionData) -> str:
     """CSV that says which image is in which split: columns `split` and `image`, a path or an id."""
     text = io.StringIO()

@@ -23,7 +23,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from evaluators.data.cache import cache_folder
-from evaluators.data.images import DECODING_THREADS
+from evaluators.data.images import decoding_threads
 from gpnas.files import replacing
 
 MOST_BITS = 7
@@ -106,7 +106,7 @@ def difference_hashes(paths: Sequence[Path]) -> Hashes:
         hashes: Hashes = np.load(stored, allow_pickle=False)
         if hashes.shape == (len(paths), _PIECES):
             return hashes
-    with ThreadPoolExecutor(DECODING_THREADS) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         hashes = np.array(list(pool.map(_hash, paths)), dtype=np.uint16).reshape(-1, _PIECES)
     with contextlib.suppress(OSError):  # where the cache cannot be written, the next process decodes again
         stored.parent.mkdir(parents=True, exist_ok=True)

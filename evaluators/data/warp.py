@@ -13,17 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.bank import GREY, ImageBank, as_images
+from evaluators.data.bank import GREY, as_images
 from evaluators.data.layout import Layout
 
 
-def warped_images(bank: ImageBank, layout: Layout, colours: Tensor | None) -> Tensor:
-    """The outputs, float32 (batch, 3, size, size) in [0, 1]: bilinear within an image, GREY elsewhere.
-
-    colours: (batch, 3, 3) of `draw_colour_matrices`, or None. The bank lies on the CPU.
-    """
-    batch, size = len(layout.tiles), bank.pixels.shape[1]
-    source, outputs = bank.pixels.numpy(), np.full((batch, size, size, 3), GREY, dtype=np.uint8)
+def warped_images(
+    pixels: Tensor,  # uint8 (images, size, size, 3), on the CPU
+    layout: Layout,  # its tiles are indices into `pixels`
+    colours: Tensor | None,  # (batch, 3, 3) of `draw_colour_matrices`
+) -> Tensor:
+    """The outputs, float32 (batch, 3, size, size) in [0, 1]: bilinear within an image, GREY elsewhere."""
+    batch, size = len(layout.tiles), pixels.shape[1]
+    source, outputs = pixels.numpy(), np.full((batch, size, size, 3), GREY, dtype=np.uint8)
     lists = (values.tolist() for values in (layout.tiles, layout.sizes, layout.flips, layout.centres, layout.scales))
     for output, tiles, sizes, flips, (cy, cx), scale in zip(outputs, *lists, strict=True):
         for number, (tile, (height, width), flip) in enumerate(zip(tiles, sizes, flips, strict=True)):

@@ -11,6 +11,7 @@ cell against boxes that have other anchors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,10 @@ TOPK = 10
 
 _LEAST_IOU = 1e-3  # a lower IoU counts as this: t stays a normal float32, and every box gets a target above 0
 _MOST_PAIRS = 2**24  # of a box and an anchor, in memory at once: about ten tensors of 64 MiB
+
+
+Overlaps = Callable[[Tensor, Tensor], Tensor]
+"""A function like `pairwise_iou`: how far each pair of boxes overlaps, from 0 to 1."""
 
 
 class Assignment(NamedTuple):
@@ -40,26 +45,30 @@ def assign(
     cells: Anchors,
     boxes: Tensor,  # (batch, most, 4), xyxy in input pixels
     classes: Tensor,  # int64 (batch, most), -1 where padded
+    overlaps: Overlaps | None = None,  # `pairwise_iou` where it is left out
 ) -> Assignment:
     """Assign each anchor a box or none."""
+    overlaps = overlaps or pairwise_iou
     # All pairs of a box and an anchor may not fit into memory (many boxes, large images): a few images at a time.
     step = max(1, _MOST_PAIRS // max(1, boxes.shape[1] * predicted.shape[1]))
     if step >= len(boxes):
-        return _assigned(scores, predicted, cells, boxes, classes)
+        return _assigned(scores, predicted, cells, boxes, classes, overlaps)
     parts = [
-        _assigned(scores[i : i + step], predicted[i : i + step], cells, boxes[i : i + step], classes[i : i + step])
+        _assigned(scores[i : i + step], predicted[i : i + step], cells, boxes[i : i + step], classes[i : i + step], overlaps)
         for i in range(0, len(boxes), step)
     ]
     return Assignment(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def _assigned(scores: Tensor, predicted: Tensor, cells: Anchors, boxes: Tensor, classes: Tensor) -> Assignment:
+def _assigned(
+    scores: Tensor, predicted: Tensor, cells: Anchors, boxes: Tensor, classes: Tensor, overlaps: Overlaps
+) -> Assignment:
     batch, count = predicted.shape[:2]
     if not boxes.shape[1]:
         nothing = torch.zeros((batch, count), dtype=torch.int64, device=boxes.device)
         return Assignment(nothing.bool(), nothing, nothing.float())
     allowed, alone = _allowed(cells, boxes, classes >= 0)
-    overlap = pairwise_iou(boxes, predicted)  # (batch, most, anchors)
+    overlap = overlaps(boxes, predicted)  # (batch, most, anchors)
     of_class = classes.clamp(min=0)[..., None].expand(-1, -1, count)
     alignment = scores.transpose(1, 2).gather(1, of_class).sqrt_()
     alignment *= overlap.clamp(min=_LEAST_IOU).pow_(3).square_()

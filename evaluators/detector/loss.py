@@ -26,6 +26,16 @@ BOX_GAIN, CLASS_GAIN, DISTRIBUTION_GAIN = 7.5, 1.0, 1.5
 """Recipes for long trainings usually have a class gain of 0.5. It is higher here: short trainings learn classes last."""
 
 
+class LossSettings(NamedTuple):
+    """class_gain: of the class scores. complete: whether anchors are assigned by complete IoU in place of IoU."""
+
+    class_gain: float = CLASS_GAIN
+    complete: bool = False
+
+
+PLAIN_LOSS = LossSettings()
+
+
 class LossParts(NamedTuple):
     """The parts of a loss, scalars that are multiplied by their gains; `total` is their sum."""
 
@@ -44,6 +54,7 @@ def network_loss(
     boxes: Tensor,  # (batch, most, 4), xyxy in input pixels
     labels: Tensor,  # int64 (batch, most), -1 where padded
     classes: int,
+    settings: LossSettings = PLAIN_LOSS,
 ) -> LossParts:
     """The weighted sum of the losses of a network's detectors, main and auxiliary.
 
@@ -56,7 +67,8 @@ def network_loss(
     losses = []
     for (_, weight), group in groupby(sorted(range(len(plan)), key=detector), key=detector):
         members = list(group)
-        parts = detection_loss([outputs[i] for i in members], [plan[i].stride for i in members], boxes, labels, classes)
+        strides = [plan[i].stride for i in members]
+        parts = detection_loss([outputs[i] for i in members], strides, boxes, labels, classes, settings)
         losses.append([weight * part for part in parts])
     return LossParts(*(torch.stack(column).sum() for column in zip(*losses, strict=True)))
 
@@ -67,13 +79,15 @@ def detection_loss(
     boxes: Tensor,  # (batch, most, 4), xyxy in input pixels
     labels: Tensor,  # int64 (batch, most), -1 where padded
     classes: int,
+    settings: LossSettings = PLAIN_LOSS,
 ) -> LossParts:
     """The loss of one detector."""
     with torch.autocast(outputs[0].device.type, enabled=False):
         cells = anchors(outputs, strides)
         flat = flattened(outputs)  # (batch, anchors, 4 * reg_max + classes)
         bins = reg_max(flat.shape[-1], classes)
-        return _loss(torch.unflatten(flat[..., : 4 * bins], -1, (4, bins)), flat[..., 4 * bins :], cells, boxes, labels)
+        sides = torch.unflatten(flat[..., : 4 * bins], -1, (4, bins))
+        return _loss(sides, flat[..., 4 * bins :], cells, boxes, labels, settings)
 
 
 def _loss(
@@ -82,10 +96,12 @@ def _loss(
     cells: Anchors,
     boxes: Tensor,
     labels: Tensor,
+    settings: LossSettings,
 ) -> LossParts:
     with torch.no_grad():
         predicted = boxes_around(cells.points, cells.strides, expected_distances(sides.log_softmax(-1)))
-        assignment = assign(logits.sigmoid(), predicted, cells, boxes, labels)
+        overlaps = pairwise_ciou if settings.complete else None
+        assignment = assign(logits.sigmoid(), predicted, cells, boxes, labels, overlaps)
     image, anchor = assignment.foreground.nonzero(as_tuple=True)  # (n,): n anchors learn a box
     box = assignment.box[image, anchor]
     weight = assignment.score[image, anchor]
@@ -100,32 +116,44 @@ def _loss(
     distances = torch.cat([points - target[:, :2], target[:, 2:] - points], dim=1) / strides[:, None]
     return LossParts(
         BOX_GAIN * ((1 - overlap) * weight).sum() / total,
-        CLASS_GAIN * cross_entropy / total,
+        settings.class_gain * cross_entropy / total,
         DISTRIBUTION_GAIN * (distribution_focal_loss(logs, distances).mean(1) * weight).sum() / total,
     )
 
 
 def ciou(
-    boxes: Tensor,  # (n, 4), xyxy
-    targets: Tensor,  # (n, 4), xyxy
+    boxes: Tensor,  # (..., 4), xyxy
+    targets: Tensor,  # (..., 4), xyxy
     eps: float = 1e-7,
 ) -> Tensor:
-    """Complete IoU of each box with its target: (n,), at most 1 (arXiv:2005.03572, section III-C).
+    """Complete IoU of each box with its target: (...), at most 1 (arXiv:2005.03572, section III-C).
 
     IoU - (distance of the centres)^2 / (diagonal of the box around both)^2 - alpha * v, where v compares aspect ratios.
     """
-    w, h = (boxes[:, 2:] - boxes[:, :2]).unbind(1)
-    tw, th = (targets[:, 2:] - targets[:, :2]).unbind(1)
-    shared = (torch.minimum(boxes[:, 2:], targets[:, 2:]) - torch.maximum(boxes[:, :2], targets[:, :2])).clamp(min=0).prod(1)
+    w, h = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
+    tw, th = (targets[..., 2:] - targets[..., :2]).unbind(-1)
+    shared = (
+        (torch.minimum(boxes[..., 2:], targets[..., 2:]) - torch.maximum(boxes[..., :2], targets[..., :2]))
+        .clamp(min=0)
+        .prod(-1)
+    )
     iou = shared / (w * h + tw * th - shared + eps)
-    hull = torch.maximum(boxes[:, 2:], targets[:, 2:]) - torch.minimum(boxes[:, :2], targets[:, :2])
-    apart = (boxes[:, :2] + boxes[:, 2:] - targets[:, :2] - targets[:, 2:]) / 2
-    distance = apart.square().sum(1) / (hull.square().sum(1) + eps)
+    hull = torch.maximum(boxes[..., 2:], targets[..., 2:]) - torch.minimum(boxes[..., :2], targets[..., :2])
+    apart = (boxes[..., :2] + boxes[..., 2:] - targets[..., :2] - targets[..., 2:]) / 2
+    distance = apart.square().sum(-1) / (hull.square().sum(-1) + eps)
     # atan2(w, h) is atan(w / h), but its gradient is finite for empty boxes too.
     v = 4 / math.pi**2 * (torch.atan2(tw, th + eps) - torch.atan2(w, h + eps)).square()
     with torch.no_grad():
         alpha = v / (1 - iou + v + eps)
     return iou - distance - alpha * v
+
+
+def pairwise_ciou(
+    boxes: Tensor,  # (batch, n, 4), xyxy
+    others: Tensor,  # (batch, m, 4), xyxy
+) -> Tensor:
+    """Complete IoU of each pair, (batch, n, m), where it is positive; else 0."""
+    return ciou(others[:, None], boxes[:, :, None]).clamp_(min=0)
 
 
 def distribution_focal_loss(

@@ -114,11 +114,17 @@ def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Reci
         asked = " ".join(f"--{option} {content[option]}" for option in ("split", "val") if content.get(option))
         remedy = f"give {asked}, as before" if asked else "give the same data, and no --split or --val"
         raise InputError(f"{path} was trained on other images, or on others of these; {remedy}, or train in another folder")
-    trained_with = content["recipe"]
+    trained_with = _with_defaults(content["recipe"])
     for key, value in asdict(recipe).items():
-        if key not in ("device", "precision") and trained_with.get(key) != value:
-            raise InputError(f"{path} was trained with {key} {trained_with.get(key)}, not {value}; resume with the same")
+        if key not in ("device", "precision") and trained_with[key] != value:
+            raise InputError(f"{path} was trained with {key} {trained_with[key]}, not {value}; resume with the same")
     return content
+
+
+def _with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a recipe. Those that did not exist when it was saved have their defaults, which do what was done then."""
+    defaults = asdict(Recipe(epochs=1, imgsz=1))
+    return {**defaults, **recipe, "augmentation": {**defaults["augmentation"], **recipe.get("augmentation", {})}}
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

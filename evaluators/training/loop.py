@@ -1,6 +1,6 @@
 """The training loop, for proxies of a few epochs and for full trainings.
 
-    train, val = load_bank(records, 320, device), load_split(val_records, 320, device)
+    train, val = open_bank(records, 320, device), load_split(val_records, 320, device)
     network = new_network(graph, classes=len(names), imgsz=320, seed=0)
     result = fit(network, train, val, names, Recipe(epochs=8, imgsz=320), report=print)
     result.metrics["ap"]                                     # of the averaged weights
@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from evaluators.data.bank import ImageBank
+from evaluators.data.bank import Bank
 from evaluators.data.batches import Batch, prefetched, train_batches
 from evaluators.detector.head import check_head, initialise_head
+from evaluators.detector.loss import LossSettings
 from evaluators.judge import Split, judge
 from evaluators.training.average import WeightAverage
 from evaluators.training.distributed import ALONE, Group
@@ -32,6 +33,7 @@ from evaluators.training.optimizer import check_views, new_optimizer, parameter_
 from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
+from evaluators.training.sync_norm import synchronise_norms
 from gpnas.errors import TrainingDiverged
 from gpnas.graph.graph import Graph
 from gpnas.graph.network import NORM_MOMENTUM, Network
@@ -74,7 +76,7 @@ def new_network(graph: Graph, classes: int, imgsz: int, seed: int) -> Network:
 
 def fit(
     network: Network,
-    train: ImageBank,
+    train: Bank,
     val: Split | None,
     names: Sequence[str],
     recipe: Recipe,
@@ -83,26 +85,38 @@ def fit(
     save: Callable[[TrainingState], None] | None = None,
     resume_from: Mapping[str, Any] | None = None,
     group: Group = ALONE,
+    fast_ap: bool = False,
 ) -> FitResult:
     """Train `network` in place on `train`, on the device where `train` lies; evaluate its averaged weights on `val`.
 
     names: of the classes. After each epoch `report` gets the row of that epoch, and `save` gets the state. resume_from: a
     `TrainingState.state_dict` to continue from. In a `group` every process calls this with the same arguments and the network
-    on its own device. Raises ValueError for a head that does not fit the data, TrainingDiverged, OutOfMemory.
+    on its own device. fast_ap: see `evaluators.detector.ap.coco_evaluation`. Raises ValueError for a head that does not fit the
+    data, TrainingDiverged, OutOfMemory.
     """
     began = time.perf_counter()
     check_head(network.graph, len(names), recipe.imgsz)
-    network.to(train.pixels.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    set_norm_momentum(network, recipe.epochs * math.ceil(len(train.pixels) / recipe.batch_size))
+    network.to(train.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    set_norm_momentum(network, recipe.epochs * math.ceil(len(train) / recipe.batch_size))
     state = _new_state(network, recipe)
     if resume_from is not None:
         state.load_state_dict(resume_from)
-    gradients = GradientAccumulator(group.wrap(network), state.optimizer, len(names), recipe.precision, group)
+    if recipe.synchronises(group.size):
+        synchronise_norms(network)
+    gradients = GradientAccumulator(
+        group.wrap(network),
+        state.optimizer,
+        len(names),
+        recipe.precision,
+        group,
+        settings=LossSettings(recipe.class_gain, recipe.alignment == "ciou"),
+        summed=recipe.summed_loss,
+    )
     while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
         row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
         state.epoch += 1
         if val is not None and recipe.evaluates_after(state.epoch):
-            _evaluate(state, val, names, recipe.precision, group)
+            _evaluate(state, val, names, recipe.precision, group, fast_ap)
             row |= state.metrics
         row["seconds"] = time.perf_counter() - began
         state.history.append({"epoch": state.epoch, **row})
@@ -115,7 +129,7 @@ def fit(
 
 def _new_state(network: Network, recipe: Recipe) -> TrainingState:
     optimizer = new_optimizer(
-        network, recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        network, recipe.optimizer, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.scaled_weight_decay
     )
     # The average comes after the optimizer, which gives the network's parameters new memory.
     average = WeightAverage(network, recipe.ema_decay)
@@ -138,14 +152,14 @@ def _stops_early(state: TrainingState, patience: int) -> bool:
     return bool(patience and state.best_epoch and state.epoch - state.best_epoch >= patience)
 
 
-def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: ImageBank, recipe: Recipe) -> dict[str, float]:
+def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Bank, recipe: Recipe) -> dict[str, float]:
     """One pass over the images: mean losses, the last learning rate, and the share of time that steps waited for images."""
     sums, steps, images = np.zeros(len(Losses._fields)), 0, 0
     began, lr = time.perf_counter(), 0.0
     with contextlib.closing(_batches(state, train, recipe, gradients.group)) as made:
         batches = _TimedBatches(made)
         for batch in batches:
-            epochs = state.epoch + images / len(train.pixels)  # trained so far
+            epochs = state.epoch + images / len(train)  # trained so far
             lr = recipe.lr_at(epochs)
             _set_lr(state.optimizer, lr)
             losses = gradients.backward(batch, recipe.outputs_at(epochs, state.network.graph.outputs))
@@ -161,11 +175,11 @@ def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Im
     return {**means, "lr": lr, "waiting": batches.waited / (time.perf_counter() - began)}
 
 
-def _batches(state: TrainingState, train: ImageBank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
+def _batches(state: TrainingState, train: Bank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
     augmentation = recipe.augmentation_at(state.epoch)
     batches = train_batches(train, recipe.batch_size, augmentation, state.generator, group.share)
     # On a CPU a thread prepares the next batch. On a GPU batches are only queued, and the thread would compete for the lock.
-    return prefetched(batches) if train.pixels.device.type == "cpu" else batches
+    return prefetched(batches) if train.device.type == "cpu" else batches
 
 
 class _TimedBatches:
@@ -202,10 +216,10 @@ def _clip_gradients(optimizer: torch.optim.Optimizer, loss: float, step: str) ->
         nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)
 
 
-def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group) -> None:
+def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group, fast: bool) -> None:
     """Judge the averaged weights on `val`, in the leader, and tell the others."""
     if group.is_leader:
-        state.metrics = judge(state.average.network, val, names, precision=precision)[0].metrics
+        state.metrics = judge(state.average.network, val, names, precision=precision, fast=fast)[0].metrics
     state.metrics = group.broadcast(state.metrics)
     if state.metrics["ap"] > state.best:
         state.best, state.best_epoch = state.metrics["ap"], state.epoch

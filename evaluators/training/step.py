@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from evaluators.data.batches import Batch
-from evaluators.detector.loss import network_loss
+from evaluators.detector.loss import PLAIN_LOSS, LossSettings, network_loss
 from evaluators.device import autocast
 from evaluators.training.distributed import ALONE, Group, without_averaging
 from gpnas.errors import OutOfMemory, is_out_of_memory
@@ -34,6 +34,7 @@ class Losses(NamedTuple):
 @dataclass
 class GradientAccumulator:
     """Computes gradients of batches. network: as `Group.wrap` returns it. pieces: how many pieces a batch is cut into.
+    settings: of the loss. summed: see `Recipe`.
 
     Where memory runs out `pieces` grows, and stays so for the batches that follow.
     """
@@ -44,6 +45,8 @@ class GradientAccumulator:
     precision: str
     group: Group = ALONE
     pieces: int = 1
+    settings: LossSettings = PLAIN_LOSS
+    summed: bool = False
 
     def backward(self, batch: Batch, outputs: Sequence[Output]) -> Losses:
         """Set the parameters' gradients to those of the loss of `batch`. outputs: with the weights of their losses.
@@ -77,7 +80,10 @@ class GradientAccumulator:
             with without_averaging(self.network) if i + 1 < pieces else contextlib.nullcontext():
                 with autocast(images.device, self.precision):
                     predictions = self.network(images)
-                parts = network_loss(predictions, outputs, boxes, labels, self.classes)
-                torch.autograd.backward(parts.total * (share * self.group.size))  # the group averages over its processes
+                parts = network_loss(predictions, outputs, boxes, labels, self.classes, self.settings)
+                factor = batch.full_size if self.summed else 1
+                torch.autograd.backward(
+                    parts.total * (factor * share * self.group.size)
+                )  # the group averages over its processes
             total += share * torch.stack([parts.total, *parts]).detach()
         return Losses(*(float(value) for value in self.group.sum(total).cpu()))

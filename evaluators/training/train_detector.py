@@ -2,8 +2,8 @@
 
     train_detector(graph, genotype, data, Recipe(300, 640), Path("runs/full"), resume=False, report=print)
 
-The folder then holds splits.csv (the split of each image), results.csv (a row an epoch), last.pt (to resume from) and best.pt
-(the best averaged weights).
+The folder then holds splits.csv (the split of each image), recipe.yaml (the settings, to be used again), results.csv (a row an
+epoch), last.pt (to resume from) and best.pt (the best averaged weights).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from evaluators.data.bank import ImageBank, check_memory, load_bank
+from evaluators.data.bank import Bank
 from evaluators.data.problems import Problem
 from evaluators.data.records import DetectionData, Record, digest, splits_table
+from evaluators.data.streamed import open_bank
 from evaluators.detector.ap import CocoEvaluation, Detections
 from evaluators.device import pick_device
 from evaluators.judge import Split, check_network, judge, load_split
@@ -29,10 +30,11 @@ from evaluators.training.checkpoint import (
     load_weights,
     save_checkpoint,
 )
-from evaluators.training.distributed import process_group
+from evaluators.training.distributed import Group, process_group
 from evaluators.training.history import write_history
 from evaluators.training.loop import fit, new_network
 from evaluators.training.recipe import Recipe, for_data
+from evaluators.training.recipe_file import recipe_text
 from evaluators.training.state import TrainingState
 from gpnas.errors import DataError, InputError
 from gpnas.files import write_text
@@ -116,14 +118,29 @@ def train_detector(
             load_weights(network, resumed["model"], last)
         if group.is_leader and resumed is None:
             write_text(out / "splits.csv", splits_table(data))
+            write_text(out / "recipe.yaml", recipe_text(recipe))
         elif group.is_leader:  # a kill after last.pt was written may have left results.csv an epoch behind
             write_history(out / "results.csv", history)
-        train, val, judged = _load_images(data, recipe.imgsz, device, is_leader=group.is_leader, tell=tell)
-        result = fit(network, train, val, data.names, recipe, report=report, save=save, resume_from=resumed, group=group)
+        train, val = _load_images(data, recipe.imgsz, device, group, tell)
+        result = fit(
+            network,
+            train,
+            val,
+            data.names,
+            recipe,
+            report=report,
+            save=save,
+            resume_from=resumed,
+            group=group,
+            fast_ap=True,  # the best weights are judged by pycocotools below
+        )
         if not group.is_leader:
             return None
     load_weights(result.averaged, load_detector(best).weights, best)
-    judged = Split(judged.records, judged.bank.to(device))
+    judged = val
+    if "test" in data.splits:
+        del train, val, judged  # their memory is free for the test split
+        judged = load_split(data.splits["test"], recipe.imgsz, device)
     evaluation, detections = judge(result.averaged, judged, data.names, precision=recipe.precision)
     seconds = time.perf_counter() - began
     return TrainedDetector(
@@ -140,20 +157,32 @@ def train_detector(
 
 
 def _load_images(
-    data: DetectionData, imgsz: int, device: torch.device, *, is_leader: bool, tell: Callable[[Problem], None]
-) -> tuple[ImageBank, Split, Split]:
-    """The train and the val split on `device`, and the split that is judged in the end: test, on the CPU, or val.
+    data: DetectionData, imgsz: int, device: torch.device, group: Group, tell: Callable[[Problem], None]
+) -> tuple[Bank, Split]:
+    """The train and the val split for `device`.
 
-    Only the first process of a group loads the test split and calls `tell`. Raises DataError for splits that cannot be used.
+    The leader of a group loads first, so that the others find what it leaves in the cache. It also decodes the test split, and
+    calls `tell`. Raises DataError for splits that cannot be used.
     """
-    check_memory(sum(len(records) for records in data.splits.values()), imgsz, device)
-    train, val = load_bank(data.splits["train"], imgsz, device), load_split(data.splits["val"], imgsz, device)
-    loaded = {"train": Split(train.records, train), "val": val}
-    if is_leader and "test" in data.splits:
-        loaded["test"] = load_split(data.splits["test"], imgsz)
+    if not group.is_leader:
+        group.broadcast(None)
+    train = open_bank(data.splits["train"], imgsz, device, sharers=group.size)
+    loaded = {"train": Split(train.records, train), "val": load_split(data.splits["val"], imgsz, device, sharers=group.size)}
     for name, split in loaded.items():
-        if all(record.crowd.all() for record in split.records):
-            raise DataError(f"{data.source}: no image of the split '{name}' that can be read has a box; restore its images")
-        for problem in split.bank.problems if is_leader else ():
-            tell(problem)
-    return train, val, loaded.get("test", val)
+        _check_split(data, name, split, tell if group.is_leader else _tell_nobody)
+    if group.is_leader:
+        if "test" in data.splits:
+            _check_split(data, "test", load_split(data.splits["test"], imgsz), tell)
+        group.broadcast(None)
+    return train, loaded["val"]
+
+
+def _check_split(data: DetectionData, name: str, split: Split, tell: Callable[[Problem], None]) -> None:
+    if all(record.crowd.all() for record in split.records):
+        raise DataError(f"{data.source}: no image of the split '{name}' that can be read has a box; restore its images")
+    for problem in split.bank.problems:
+        tell(problem)
+
+
+def _tell_nobody(problem: Problem) -> None:
+    """The other processes of a group find the same problems as the leader."""

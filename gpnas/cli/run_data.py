@@ -20,15 +20,19 @@ if TYPE_CHECKING:
 def load_images(settings: RunSettings, images: DetectionData) -> None:
     """Decode the images of the lowest rung into the cache, from which the workers read them, and tell what is wrong with them.
 
-    Raises InputError, before the search starts, when too many are damaged or when the images do not fit into memory.
+    Raises InputError, before the search starts, when too many are damaged.
     """
-    from evaluators.data.bank import check_memory
+    from evaluators.data.memory import streaming_note
     from evaluators.data.problems import check_problems
-    from evaluators.proxy import load_images
+    from evaluators.proxy import judged_images, load_images
 
     highest = settings.ladder.fidelities[-1]
-    count = round(len(images.splits["train"]) * highest.data_share) + len(images.splits["val"])
-    check_memory(count, highest.imgsz, settings.device, copies=settings.slots, option="--proxy-imgsz")
+    count = round(len(images.splits["train"]) * highest.data_share)
+    if note := streaming_note(count, highest.imgsz, settings.device, settings.slots):
+        typer.echo(f"data: {note}")
+    val, judged = len(images.splits["val"]), len(judged_images(images))
+    if judged < val:
+        typer.echo(f"data: proxies are evaluated on the same {judged} of the {val} val images")
     problems = load_images(images, settings.ladder.fidelities[0], settings.seed)
     check_problems(settings.data.source, problems, settings.data.strict)
     for problem in problems:

@@ -43,7 +43,6 @@ from gpnas.cli.sizes import LevelsOption, ProxySize, check_sizes, room_within, s
 from gpnas.cli.sources import for_classes, narrowed, read_source, render_yaml, space_around, start_source
 from gpnas.cli.then_train import (
     ThenTrain,
-    check_then_train,
     only_training_is_left,
     train_best,
     trained_lines,
@@ -119,7 +118,6 @@ def search(
     source = DataSource(data, split, val, strict)
     images = open_data(source)
     tell_problems(images)
-    check_then_train(then_train, images, imgsz, place)
     classes = len(images.names)
     architecture = narrowed(for_classes(read_source(start), classes), start, limits, imgsz) if start else None
     sizes = sizes_for(levels, proxy_imgsz, images, imgsz, architecture, room_within(space, classes, limits, imgsz))
@@ -336,6 +334,7 @@ def _evaluator(settings: RunSettings) -> ProxyEvaluator:
         threads=threads_per_worker(settings.slots),
         batch_size=PROXY_BATCH,
         seed=settings.seed,
+        sharers=settings.slots,
     )
 
 

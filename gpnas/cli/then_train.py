@@ -22,7 +22,6 @@ from gpnas.errors import InputError
 
 if TYPE_CHECKING:
     from evaluators.data.open import DataSource
-    from evaluators.data.records import DetectionData
     from gpnas.run.journal import Journal
     from gpnas.run.settings import RunSettings
     from gpnas.run.trained import TrainingResult
@@ -46,14 +45,6 @@ ThenTrain = Annotated[
         metavar="EPOCHS",
     ),
 ]
-
-
-def check_then_train(epochs: int | None, images: DetectionData, imgsz: int, device: str) -> None:
-    """Raises InputError, before the search, when the images would not fit into memory for the training after it."""
-    from evaluators.data.bank import check_memory
-
-    if epochs is not None:
-        check_memory(sum(map(len, images.splits.values())), imgsz, device)
 
 
 def only_training_is_left(journal: Journal, settings: RunSettings) -> bool:

@@ -40,12 +40,16 @@ if TYPE_CHECKING:
     from evaluators.data.problems import Problem
     from evaluators.data.records import DetectionData
     from evaluators.training.checkpoint import DetectorCheckpoint
+    from evaluators.training.recipe import Recipe
     from evaluators.training.train_detector import TrainedDetector
     from gpnas.graph.graph import Graph
     from gpnas.graph.network import Network
 
 BATCH = "16"
 """Images a step, where `--batch` does not say otherwise."""
+
+RECIPE = "short"
+"""The recipe, where `--recipe` does not say otherwise."""
 
 SAMPLES = 12
 """Images that the report of a training shows."""
@@ -61,6 +65,9 @@ def train(
     epochs: int = 300,
     imgsz: ImageSize = None,
     batch: Annotated[str, typer.Option(help="images a step over all processes, or auto: as the GPU's memory allows")] = BATCH,
+    recipe: Annotated[str, typer.Option(help="short, full (YOLOv9's), or a YAML file with settings of the training")] = RECIPE,
+    lr: Annotated[float | None, typer.Option(help="the highest learning rate (default: that of --recipe)")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="adamw or sgd (default: that of --recipe)")] = None,
     out: Out = None,
     seed: int = 0,
     device: Device = "auto",
@@ -87,6 +94,9 @@ def train(
         epochs=epochs,
         imgsz=imgsz,
         batch=batch,
+        recipe=recipe,
+        lr=lr,
+        optimizer=optimizer,
         seed=seed,
         device=device,
         patience=patience,
@@ -103,6 +113,9 @@ def train_in_full(
     epochs: int,
     imgsz: int | None = None,
     batch: str = BATCH,
+    recipe: str = RECIPE,
+    lr: float | None = None,
+    optimizer: str | None = None,
     seed: int = 0,
     device: str = "auto",
     patience: int = 0,
@@ -113,9 +126,9 @@ def train_in_full(
 
     result.json is written last: a folder that has it holds a complete training. Raises InputError.
     """
+    from evaluators.data.memory import streaming_note
     from evaluators.data.open import open_data
     from evaluators.data.problems import check_problems
-    from evaluators.training.recipe import Recipe
     from evaluators.training.train_detector import train_detector
     from gpnas.run.trained import TrainingResult, write_result
     from gpnas.units import clock
@@ -127,7 +140,10 @@ def train_in_full(
     network = candidate(for_classes(architecture, len(images.names)))
     check_imgsz(size)
     place = resolved_device(device)
-    recipe = Recipe(
+    settings = _recipe(
+        recipe,
+        lr,
+        optimizer,
         epochs=epochs,
         imgsz=size,
         batch_size=_batch_size(batch, network.graph, len(images.names), size, place),
@@ -140,6 +156,8 @@ def train_in_full(
     if is_leader:
         typer.echo(f"training {source} on {data.path} for {epochs} epochs at {size} px into {folder}")
         tell_problems(images)
+        if note := streaming_note(len(images.splits["train"]), size, place, int(os.environ.get("WORLD_SIZE", "1"))):
+            typer.echo(f"data: {note}")
 
     def tell(problem: Problem) -> None:
         check_problems(data.path, [problem], data.strict)
@@ -149,7 +167,7 @@ def train_in_full(
         network.graph,
         network.genotype,
         images,
-        recipe,
+        settings,
         folder,
         resume=resume,
         report=_epoch_line(),
@@ -176,6 +194,22 @@ def train_in_full(
     typer.echo(f"best epoch {done.best_epoch} of {done.epochs}, after {clock(done.seconds)}")
     typer.echo(f"{done.split}: {metrics_text(done.evaluation.metrics)}")
     typer.echo(f"results: {folder}/best.pt, {folder}/results.csv, {folder}/report.html")
+
+
+def _recipe(spec: str, lr: float | None, optimizer: str | None, **of_this_training: Any) -> Recipe:
+    """The recipe that `--recipe`, `--lr` and `--optimizer` mean. Raises InputError."""
+    from evaluators.training.recipe import Recipe
+    from evaluators.training.recipe_file import read_recipe
+
+    values = {**read_recipe(spec), **of_this_training}
+    for option, value in (("lr", lr), ("optimizer", optimizer)):
+        if value is not None:
+            values[option] = value
+            try:
+                Recipe(**values)
+            except ValueError as error:
+                raise InputError(f"--{option} {value}: {error}") from None
+    return Recipe(**values)
 
 
 def _batch_size(batch: str, graph: Graph, classes: int, imgsz: int, device: str) -> int:

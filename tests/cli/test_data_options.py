@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import re
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evaluators.data import bank
+from evaluators.data import memory, streamed
 from evaluators.data.open import open_data
 from evaluators.data.records import splits_table
 from tests.cli.conftest import Gpnas, Refused
@@ -129,16 +130,20 @@ def test_another_folder_may_be_val(gpnas: Gpnas, architecture: Path, tmp_path: P
     assert [row.split(",")[0] for row in rows[1:]] == ["train"] * 6 + ["val"] * 14
 
 
-def test_images_beyond_memory_are_refused_with_a_size_that_fits(
-    refused: Refused, architecture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_images_beyond_memory_are_streamed_and_the_training_is_the_same(
+    gpnas: Gpnas, architecture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """8 images of 64 x 64 x 3 bytes are 98,304 bytes; at 32 pixels they are a quarter of that."""
-    data = write_coco(tmp_path / "data")
-    monkeypatch.setattr(bank, "_free_bytes", lambda device: 98_303)
-    message = refused("train", architecture, "--data", data, *COMMON, "--out", tmp_path / "run")
-    assert "--imgsz 64: 8 images of 64 x 64 pixels take 0.0 GiB of memory" in message and "--imgsz 32 would fit" in message
-    monkeypatch.setattr(bank, "_free_bytes", lambda device: 100)
-    assert "use fewer images" in refused("train", architecture, "--data", data, *COMMON, "--out", tmp_path / "run")
+    """The 4 training images take 4 x 64 x 64 x 3 = 49,152 bytes, of which half of the free memory holds all but one byte."""
+    data, rows = write_coco(tmp_path / "data"), []
+    for name, free in (("held", 98_304), ("streamed", 98_303)):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        monkeypatch.setattr(streamed, "free_bytes", lambda device, free=free: free)
+        code, out, err = gpnas("train", architecture, "--data", data, *COMMON, "--out", tmp_path / name)
+        assert code == 0, err
+        assert ("they are decoded from their files in every epoch" in out) == (name == "streamed")
+        [row] = csv.DictReader((tmp_path / name / "results.csv").read_text().splitlines())
+        rows.append({key: value for key, value in row.items() if key not in ("seconds", "waiting")})
+    assert rows[0] == rows[1] and "ap" in rows[0]
 
 
 def test_a_search_divides_its_data_the_same_when_it_is_resumed(

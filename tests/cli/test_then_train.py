@@ -15,7 +15,7 @@ from gpnas.search.trial import Candidate, Cause, Evaluation, Fidelity, Report, T
 from search_spaces.architecture import read_architecture
 from tests.cli.conftest import Gpnas, Refused
 from tests.cli.pictures import write_coco
-from tests.cli.untrained import ContextWorkers, Untrained, search, searching, trials
+from tests.cli.untrained import ContextWorkers, Untrained, search, trials
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +55,6 @@ def losses(folder: Path) -> list[tuple[str, str, str]]:
 def test_epochs_that_are_none_are_refused(refused: Refused, tmp_path: Path, epochs: str) -> None:
     told = refused("search", "--budget", "1m", "--out", tmp_path / "run", "--then-train", epochs)
     assert told == f"gpnas: --then-train {epochs}: must be a number of epochs, at least 1; leave it out to train nothing\n"
-
-
-def test_images_that_do_not_fit_into_memory_are_refused_before_the_search(
-    refused: Refused, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("evaluators.data.bank._free_bytes", lambda device: 8 * 64 * 64 * 3 - 1)
-    told = refused(*searching(tmp_path / "run", "--budget", "1m", "--data", data, "--then-train", "3"))
-    assert "--imgsz 64: 8 images of 64 x 64 pixels take" in told
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_is_trained_as_gpnas_train_would_and_the_search_is_the_same(

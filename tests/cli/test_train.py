@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -42,6 +43,9 @@ def test_a_missing_checkpoint(refused: Refused, tmp_path: Path) -> None:
         (["--batch", "many"], "--batch many: must be auto or a number of at least 1"),
         (["--imgsz", "65"], "--imgsz 65: must be a positive multiple of 32; try 64"),
         (["--resume"], "--resume: name the folder of the training with --out"),
+        (["--lr", "0"], "--lr 0.0: lr must be positive, got 0.0"),
+        (["--optimizer", "adam"], "--optimizer adam: optimizer must be one of adamw, sgd, got 'adam'"),
+        (["--recipe", "ful"], "--recipe ful: give short, full or the path of a YAML file"),
     ],
 )
 def test_options_of_a_training_are_checked(
@@ -136,3 +140,15 @@ def test_a_trained_detector_is_measured_as_coco_does_and_finds_its_objects(
     assert all(box["class"] == "bar" and box["score"] >= 0.1 for row in hits for box in row["boxes"])
     drawn = cv2.imread(str(tmp_path / "seen" / f"{Path(hits[0]['file']).name}.jpg"))
     assert drawn.shape == (64, 64, 3) and (drawn.std(axis=2) > 20).any()  # colours on a grey image
+
+
+def test_a_recipe_is_kept_and_can_be_given_again(gpnas: Gpnas, architecture: Path, data: Path, tmp_path: Path) -> None:
+    train(gpnas, architecture, data, tmp_path / "full", 1, "--recipe", "full", "--lr", "0.02")
+    kept = yaml.safe_load((tmp_path / "full/recipe.yaml").read_text())
+    assert (kept["lr"], kept["optimizer"], kept["augmentation"]["mixup"]) == (0.02, "sgd", 0.15)
+    (tmp_path / "my.yaml").write_text("lr: 0.02\npreset: full\n")
+    for name, recipe in (("again", tmp_path / "full/recipe.yaml"), ("mine", tmp_path / "my.yaml")):
+        train(gpnas, architecture, data, tmp_path / name, 1, "--recipe", recipe)
+        assert (tmp_path / name / "recipe.yaml").read_text() == (tmp_path / "full/recipe.yaml").read_text()
+    train(gpnas, architecture, data, tmp_path / "short", 1, "--optimizer", "sgd")
+    assert yaml.safe_load((tmp_path / "short/recipe.yaml").read_text())["optimizer"] == "sgd"

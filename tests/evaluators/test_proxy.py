@@ -13,10 +13,11 @@ import pytest
 import torch
 
 import evaluators.proxy
+import evaluators.training.loop
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import ImageBank
 from evaluators.data.open import DataSource, open_data
-from evaluators.judge import judge_split
+from evaluators.judge import judge, judge_split
 from evaluators.proxy import ProxyEvaluator
 from evaluators.training.loop import FitResult, fit, new_network
 from evaluators.training.recipe import Recipe
@@ -101,6 +102,26 @@ def test_its_metrics_are_those_of_the_averaged_weights_on_val(spec: str, tmp_pat
     assert MEMORY_BYTES not in result.metrics  # a CPU has no memory of its own
 
 
+def test_it_is_evaluated_once_on_so_many_images_of_val_and_always_the_same(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+
+    def judged(network: Any, split: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append([record.image_id for record in split.records])
+        assert not options.get("fast")  # the AP of a trial is reported
+        return judge(network, split, *arguments, **options)
+
+    monkeypatch.setattr(evaluators.training.loop, "judge", judged)
+    monkeypatch.setattr(evaluators.proxy, "MOST_VAL_IMAGES", 2)
+    for name in ("a", "b"):
+        evaluators.proxy._val_split.cache_clear()
+        (tmp_path / name).mkdir()
+        proxy(spec).evaluate(SMALL, Fidelity(2, 32), tmp_path / name, ignore)
+    evaluators.proxy._val_split.cache_clear()
+    assert len(seen) == 2 and seen[0] == seen[1] and len(set(seen[0])) == 2
+
+
 def test_the_recipe_is_short_and_its_seed_depends_on_candidate_and_fidelity(
     spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +144,7 @@ def test_the_defaults_are_those_of_the_published_searches() -> None:
     evaluator = ProxyEvaluator(DataSource("digits"))
     assert (evaluator.threads, evaluator.seed, evaluator.batch_size) == (1, 0, 8)
     assert (evaluator.device, evaluator.precision) == ("auto", "auto")
+    assert evaluators.proxy.MOST_VAL_IMAGES == 1000
 
 
 def test_it_is_the_same_again_and_after_pickling_and_another_with_another_seed(spec: str, tmp_path: Path) -> None:

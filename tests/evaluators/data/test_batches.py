@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,18 @@ import torch
 
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import as_images, load_bank
-from evaluators.data.batches import WHOLE_BATCH, Batch, BatchShare, plain_batches, prefetched, train_batches
+from evaluators.data.batches import (
+    WHOLE_BATCH,
+    Batch,
+    BatchShare,
+    draw_plan,
+    made,
+    plain_batches,
+    prefetched,
+    train_batches,
+)
 from evaluators.data.records import Record
-from tests.evaluators.data.painted import NONE, SIZE, painted_bank, seeded
+from tests.evaluators.data.painted import GEOMETRY, NONE, SIZE, painted_bank, seeded
 
 
 def test_an_epoch_shows_every_image_once_in_an_order_of_its_own() -> None:
@@ -100,6 +110,50 @@ def test_plain_batches_are_the_images_in_order() -> None:
     batches = list(plain_batches(bank, 4))
     assert [part for _, part in batches] == [slice(0, 4), slice(4, 6)]
     assert torch.equal(torch.cat([images for images, _ in batches]), as_images(bank.pixels))
+
+
+def test_a_blended_output_shows_two_mosaics_and_has_the_boxes_of_both() -> None:
+    bank, blended = painted_bank(), 0
+    for seed in range(6):
+        plan = draw_plan(bank, torch.arange(6), Augmentation(mixup=0.5, **GEOMETRY), seeded(seed))
+        [(pixels, places)] = bank.served([plan.layout.tiles])
+        batch = made(bank, plan, pixels, places)
+        apart = replace(plan, blended=plan.blended[:0], weights=plan.weights[:0])
+        parts = made(bank, apart, pixels, places)
+        assert len(parts.images) == 6 + len(plan.blended) and len(batch.images) == 6
+        for i in range(6):
+            second = (plan.blended == i).nonzero().flatten().tolist()
+            labels = parts.classes[i][parts.classes[i] >= 0].tolist()
+            expected, boxes = parts.images[i], parts.boxes[i][: len(labels)]
+            if second:
+                weight, k = float(plan.weights[second[0]]), 6 + second[0]
+                expected = weight * parts.images[i] + (1 - weight) * parts.images[k]
+                more = parts.classes[k][parts.classes[k] >= 0].tolist()
+                labels, boxes = labels + more, torch.cat([boxes, parts.boxes[k][: len(more)]])
+                blended += 1
+            torch.testing.assert_close(batch.images[i], expected)
+            assert batch.classes[i][batch.classes[i] >= 0].tolist() == labels
+            assert torch.equal(batch.boxes[i][: len(labels)], boxes)
+    assert 9 <= blended <= 27  # of 36, at even odds
+
+
+def test_the_weights_of_blends_are_distributed_as_beta_32_32() -> None:
+    bank = painted_bank()
+    plan = draw_plan(bank, torch.zeros(4000, dtype=torch.int64), Augmentation(mixup=1.0), seeded(0))
+    assert len(plan.blended) == 4000
+    deviation = (32 * 32 / (64**2 * 65)) ** 0.5  # of Beta(32, 32), 0.062
+    assert float(plan.weights.mean()) == pytest.approx(0.5, abs=4 * deviation / 4000**0.5)
+    assert float(plan.weights.std()) == pytest.approx(deviation, rel=0.05)
+
+
+def test_only_mosaics_are_blended_and_without_mixup_nothing_more_is_drawn() -> None:
+    bank, chosen = painted_bank(), torch.zeros(200, dtype=torch.int64)
+    plan = draw_plan(bank, chosen, Augmentation(mosaic=0.5, mixup=1.0), seeded(0))
+    assert torch.equal(plan.blended, (plan.layout.sizes[:200, 0, 0] > 0).nonzero().flatten()) and 50 < len(plan.blended) < 150
+    without, generator = seeded(3), seeded(3)
+    draw_plan(bank, chosen, Augmentation(mosaic=0.0, mixup=1.0), without)
+    draw_plan(bank, chosen, Augmentation(mosaic=0.0), generator)
+    assert torch.equal(without.get_state(), generator.get_state())
 
 
 def test_a_batch_size_of_nothing_is_refused() -> None:

@@ -109,7 +109,7 @@ def test_a_wrong_size_is_found_though_the_pixels_are_stored(tmp_path: Path) -> N
 
 
 def test_the_least_recently_used_entries_are_deleted_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "MOST_BYTES", 3 * 32 * 32 * 3 + 6000)
+    monkeypatch.setattr(cache, "MOST_BYTES", 3 * 32 * 32 * 3 + 5000)
     for i in range(4):
         load_bank([record(tmp_path, 10 * i, i)], 32)
         for path in cache_folder().glob("*.npz"):

@@ -33,7 +33,7 @@ def views(render: Renderer, mosaic: float) -> list[View]:
         bank = painted_bank(painted=label)
         for seed in range(15):
             layout = draw_layout(bank, chosen, augmentation, seeded(seed))
-            images, (boxes, classes) = render(bank, layout, None), moved_boxes(bank, layout)
+            images, (boxes, classes) = render(bank.pixels, layout, None), moved_boxes(bank, layout)
             shown = ((layout.tiles == label // 2) & (layout.sizes[..., 0] > 0)).sum(1)
             for k in torch.nonzero(shown == 1).flatten().tolist():
                 x1, y1, x2, y2 = bank.boxes[label // 2, label % 2].tolist()

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluators.data.open import open_data
-from evaluators.data.records import DetectionData, Record, digest, subset
+from evaluators.data.records import DetectionData, Record, at_most, digest, subset
 from tests.evaluators.data.small_data import (
     HEIGHT,
     WIDTH,
@@ -71,3 +71,20 @@ def test_a_digest_sees_pixels_in_memory() -> None:
     other[3, 3, 0] ^= 1
     assert digest(data(picture())) == digest(data(picture()))
     assert digest(data(picture())) != digest(data(other))
+
+
+def test_a_choice_of_records_keeps_the_share_of_those_with_boxes_and_their_order() -> None:
+    records = [record(picture(), [[0, 0, 5, 4]] if i % 4 == 0 else [], image_id=i) for i in range(40)]
+    chosen = at_most(records, 12)
+    ids = [r.image_id for r in chosen]
+    assert len(ids) == 12 and ids == sorted(ids) and ids != list(range(12))
+    assert sum(len(r.boxes) for r in chosen) == 3
+    assert [r.image_id for r in at_most(records, 12)] == ids
+    assert at_most(records, 40) == tuple(records)
+
+
+@pytest.mark.parametrize(("labelled", "count", "with_boxes"), [(1, 10, 1), (0, 10, 0), (39, 10, 10), (40, 10, 10), (2, 1, 1)])
+def test_a_choice_of_records_has_a_box_if_any_has(labelled: int, count: int, with_boxes: int) -> None:
+    records = [record(picture(), [[0, 0, 5, 4]] if i < labelled else [], image_id=i) for i in range(40)]
+    chosen = at_most(records, count)
+    assert len(chosen) == count and sum(len(r.boxes) for r in chosen) == with_boxes

@@ -62,7 +62,7 @@ def test_both_ways_make_the_same_pixels_but_for_rounding() -> None:
     for seed in range(10):
         layout = draw_layout(bank, chosen, Augmentation(), seeded(seed))
         colours = draw_colour_matrices(6, Augmentation(), seeded(seed + 100))
-        warped, gathered = (render(bank, layout, colours) for render in (warped_images, gathered_images))
+        warped, gathered = (render(bank.pixels, layout, colours) for render in (warped_images, gathered_images))
         assert gathered.is_contiguous(memory_format=torch.channels_last)
         apart = (warped - gathered).abs().amax(1) * 255
         assert (apart > 3).float().mean() < 1e-3  # where rounding decides on which side of an image's edge a pixel lies

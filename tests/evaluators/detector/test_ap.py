@@ -4,6 +4,7 @@ against pycocotools used directly."""
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from evaluators.data.records import Record
-from evaluators.detector.ap import coco_evaluation, coco_results
+from evaluators.detector.ap import CocoEvaluation, coco_evaluation, coco_results
 from gpnas.errors import DataError
 
 NAMES = ("cat", "dog")
@@ -225,3 +226,37 @@ def test_records_without_boxes_cannot_judge(records: list[Record]) -> None:
 def test_detections_that_cannot_be_are_refused(detections: list[NDArray[np.float64]], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         coco_evaluation([record([LARGE])], NAMES, detections)
+
+
+def assert_close(ours: CocoEvaluation, theirs: CocoEvaluation) -> None:
+    assert ours.metrics == pytest.approx(theirs.metrics, abs=1e-6)
+    assert list(ours.per_class) == list(theirs.per_class)
+    for name, ap in theirs.per_class.items():
+        assert ours.per_class[name] == pytest.approx(ap, abs=1e-6)
+        assert ours.precision_curves[name] == pytest.approx(theirs.precision_curves[name], abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_fast_evaluation_agrees_to_a_millionth(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hotcoco")
+    records, detections = random_split(np.random.default_rng(seed))
+    names = ("a", "b", "c", "absent")
+    cases = [
+        (records, detections),
+        (records, [rows() for _ in records]),
+        (records[:1] * 3, detections[:1] * 3),
+        ([record([LARGE, SMALL], crowd=[True, False])], [rows((LARGE, 0.5, 0), (SMALL, 0.5, 0), (MEDIUM, 0.5, 1))]),
+    ]
+    cases = [case for case in cases if not all(r.crowd.all() for r in case[0])]
+    slow = [coco_evaluation(r, names, d) for r, d in cases]
+    monkeypatch.setattr("pycocotools.cocoeval.COCOeval", None)  # from here on only hotcoco can evaluate
+    for (split, found), expected in zip(cases, slow, strict=True):
+        assert_close(coco_evaluation(split, names, found, fast=True), expected)
+    assert len(cases) >= 3
+
+
+def test_without_the_extra_the_fast_evaluation_is_that_of_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hotcoco", None)  # importing it fails
+    records, detections = random_split(np.random.default_rng(7))
+    names = ("a", "b", "c", "d")
+    assert coco_evaluation(records, names, detections, fast=True) == coco_evaluation(records, names, detections)

@@ -8,7 +8,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from evaluators.detector.head import decode, non_max_suppression
-from evaluators.detector.loss import LossParts, ciou, detection_loss, distribution_focal_loss, network_loss
+from evaluators.detector.loss import (
+    LossParts,
+    LossSettings,
+    ciou,
+    detection_loss,
+    distribution_focal_loss,
+    network_loss,
+    pairwise_ciou,
+)
 from gpnas.graph.graph import Branch, Output
 
 BINS, CLASSES = 4, 3
@@ -177,3 +185,37 @@ def test_auxiliary_outputs_are_a_detector_of_their_own_with_a_weight() -> None:
     for i, part in enumerate(both):
         of_main, of_auxiliary = (detection_loss(leaves, [8, 16], *SOME, CLASSES)[i] for leaves in (main, auxiliary))
         torch.testing.assert_close(part, of_main + 0.25 * of_auxiliary)
+
+
+def test_the_class_gain_multiplies_the_loss_of_classes_alone() -> None:
+    plain = detection_loss(outputs(), [8, 16], *SOME, CLASSES)
+    half = detection_loss(outputs(), [8, 16], *SOME, CLASSES, LossSettings(class_gain=0.5))
+    torch.testing.assert_close(torch.stack(half), torch.stack(plain) * torch.tensor([1, 0.5, 1]))
+
+
+def test_complete_iou_of_pairs_is_that_of_each_pair_and_never_negative() -> None:
+    corners = torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(0)) * 6
+    boxes = torch.cat([corners, corners + torch.tensor([5.0, 3.0])], dim=-1)
+    others = boxes[:, :3] + torch.tensor([1.0, -2.0, 3.0, 0.5])
+    pairs = pairwise_ciou(boxes, others)
+    assert pairs.shape == (2, 5, 3)
+    for b in range(2):
+        for i in range(5):
+            for j in range(3):
+                value = ciou(others[b, j : j + 1], boxes[b, i : i + 1]).item()
+                assert pairs[b, i, j].item() == pytest.approx(max(value, 0), abs=1e-6)
+    assert (pairs == 0).any() and (pairs > 0.1).any()
+
+
+def test_anchors_are_assigned_by_complete_iou_where_the_recipe_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def watched(boxes: Tensor, predicted: Tensor) -> Tensor:
+        calls.append(1)
+        return pairwise_ciou(boxes, predicted)
+
+    monkeypatch.setattr("evaluators.detector.loss.pairwise_ciou", watched)
+    plain = detection_loss(outputs(), [8, 16], *SOME, CLASSES)
+    assert not calls
+    complete = detection_loss(outputs(), [8, 16], *SOME, CLASSES, LossSettings(complete=True))
+    assert calls and float(complete.total.detach()) != float(plain.total.detach())

@@ -1,3 +1,4 @@
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from evaluators.training.checkpoint import (
     load_detector,
     load_matching,
     load_matching_from,
+    load_resumable,
     load_weights,
     read_checkpoint,
     save_checkpoint,
 )
 from evaluators.training.recipe import Recipe
+from evaluators.training.state import STATE_KEYS
 from gpnas.errors import InputError
 from gpnas.graph.network import Network
 from tests.small_detector import small_graph
@@ -101,3 +104,16 @@ def test_weights_of_another_network_are_refused_with_both_sizes() -> None:
     message = rf"the weights of best.pt \({sizes[0]} parameters\) do not fit this network \({sizes[1]} parameters\)"
     with pytest.raises(InputError, match=message):
         load_weights(ours, theirs.state_dict(), Path("best.pt"))
+
+
+def test_a_training_that_began_before_presets_existed_is_resumed(tmp_path: Path) -> None:
+    """What a recipe could not say then was done as its default says now."""
+    path, recipe = tmp_path / "last.pt", Recipe(3, 64)
+    old = asdict(recipe)
+    for key in ("schedule", "summed_loss", "nominal_batch", "class_gain", "alignment", "sync_norm_below"):
+        del old[key]
+    del old["augmentation"]["mixup"]
+    save_checkpoint(path, {**DETECTOR, **dict.fromkeys(STATE_KEYS), "recipe": old})
+    assert load_resumable(path, "g", ["cat", "dog"], recipe, "")["recipe"] == old
+    with pytest.raises(InputError, match=r"trained with class_gain 1\.0, not 0\.5"):
+        load_resumable(path, "g", ["cat", "dog"], replace(recipe, class_gain=0.5), "")

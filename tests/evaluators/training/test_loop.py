@@ -274,3 +274,40 @@ def test_a_training_that_is_complete_does_nothing_when_it_is_resumed() -> None:
     network, again = trained(QUICK, val=rectangles(2), resume_from=states[-1].state_dict(), report=pytest.fail)
     assert (again.metrics, again.epochs, again.best_epoch) == (first.metrics, first.epochs, first.best_epoch)
     assert equal(network.state_dict(), states[-1].network.state_dict())
+
+
+def first_losses(**changes: Any) -> dict[str, float]:
+    rows: list[dict[str, Any]] = []
+    recipe = replace(QUICK, epochs=1, batch_size=8, eval_every=0, augmentation=PLAIN, **changes)
+    trained(recipe, small_graph(8), report=rows.append)
+    return rows[0]
+
+
+def test_the_loss_is_as_the_recipe_says() -> None:
+    """One step: the losses of the untrained network."""
+    plain, half, complete = first_losses(), first_losses(class_gain=0.5), first_losses(alignment="ciou")
+    assert half["classes"] == pytest.approx(plain["classes"] / 2) and half["box"] == plain["box"]
+    assert complete["classes"] != plain["classes"]
+
+
+def test_the_optimizer_gets_the_weight_decay_of_the_batch_and_the_gradients_of_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def new_optimizer(*arguments: Any, **options: Any) -> Any:
+        seen.append(options["weight_decay"])
+        return original(*arguments, **options)
+
+    original = evaluators.training.optimizer.new_optimizer
+    monkeypatch.setattr(evaluators.training.loop, "new_optimizer", new_optimizer)
+    first_losses(optimizer="sgd", weight_decay=0.5, nominal_batch=64)
+    assert seen == [0.5 * 8 / 64]
+
+    class Watched(GradientAccumulator):
+        def backward(self, batch: Batch, outputs: Sequence[Output]) -> Losses:
+            seen.append(self.summed)
+            return super().backward(batch, outputs)
+
+    monkeypatch.setattr(evaluators.training.loop, "GradientAccumulator", Watched)
+    first_losses(summed_loss=True)
+    first_losses()
+    assert seen[1:] == [0.05, True, 0.05, False]

@@ -5,7 +5,7 @@ import pytest
 
 from evaluators.data.augment import Augmentation
 from evaluators.training.optimizer import FACTORIES
-from evaluators.training.recipe import OPTIMIZERS, Recipe, for_data
+from evaluators.training.recipe import OPTIMIZERS, PRESETS, Recipe, for_data
 from gpnas.graph.graph import Branch
 from tests.small_detector import rectangle_data, small_graph
 
@@ -21,10 +21,16 @@ def test_the_defaults_are_those_of_the_published_numbers() -> None:
         "optimizer": "adamw",
         "lr": 0.004,
         "final_lr": 0.02,
+        "schedule": "cosine",
+        "summed_loss": False,
         "momentum": 0.9,
         "weight_decay": 0.05,
+        "nominal_batch": 0,
         "warmup_epochs": 3.0,
         "ema_decay": 0.9998,
+        "class_gain": 1.0,
+        "alignment": "iou",
+        "sync_norm_below": 0,
         "augmentation": asdict(Augmentation()),
         "plain_epochs": 10,
         "auxiliary_end": 1.0,
@@ -51,6 +57,36 @@ def test_the_warmup_of_a_short_training_is_a_tenth_of_it() -> None:
     assert recipe.lr_at(0.5) == pytest.approx(0.525)
     assert recipe.lr_at(1) == pytest.approx(1.0)
     assert recipe.lr_at(1.5) < 1.0
+
+
+def test_along_a_line_the_learning_rate_falls_with_all_epochs() -> None:
+    recipe = Recipe(100, 64, lr=2.0, final_lr=0.1, warmup_epochs=5, schedule="linear")
+    assert recipe.lr_at(0) == pytest.approx(0.1)  # 5 %
+    assert recipe.lr_at(2) == pytest.approx(2 * (0.05 + 0.95 * 2 / 5) * (1 - 0.9 * 0.02))
+    assert recipe.lr_at(5) == pytest.approx(2 * (1 - 0.9 * 0.05))
+    assert recipe.lr_at(40) == pytest.approx(2 * 0.64)
+    assert recipe.lr_at(100) == pytest.approx(0.2)
+
+
+def test_the_preset_for_full_trainings_has_the_published_values() -> None:
+    """github.com/WongKinYiu/yolov9: data/hyps/hyp.scratch-high.yaml, the options of train_dual.py and its README."""
+    recipe = Recipe(500, 640, 128, **PRESETS["full"])
+    assert (recipe.optimizer, recipe.lr, recipe.momentum, recipe.weight_decay) == ("sgd", 0.01, 0.937, 5e-4)
+    assert recipe.lr_at(250) == pytest.approx(0.01 * (0.5 * 0.99 + 0.01)) and recipe.lr_at(500) == pytest.approx(1e-4)
+    assert recipe.scaled_weight_decay == pytest.approx(1e-3)  # 128 / 64
+    assert replace(recipe, batch_size=16).scaled_weight_decay == pytest.approx(1.25e-4)
+    varied = recipe.augmentation
+    assert (varied.scale, varied.mosaic, varied.mixup, varied.flip, varied.translate) == (0.9, 1.0, 0.15, 0.5, 0.1)
+    assert (varied.hue, varied.saturation, varied.value) == (0.015, 0.7, 0.4)
+    assert (recipe.class_gain, recipe.alignment, recipe.summed_loss) == (0.5, "ciou", True)
+    assert [recipe.augmentation_at(epoch).mosaic for epoch in (484, 485, 499)] == [1, 0, 0]
+    assert Recipe(3, 64, **PRESETS["short"]) == RECIPE
+
+
+def test_normalisation_is_shared_where_a_device_has_few_images() -> None:
+    recipe = Recipe(1, 64, 64, sync_norm_below=16)
+    assert [recipe.synchronises(devices) for devices in (1, 2, 4, 5, 8)] == [False, False, False, True, True]
+    assert not Recipe(1, 64, 64).synchronises(8)
 
 
 def test_auxiliary_losses_fade_linearly_where_the_recipe_says_so() -> None:
@@ -98,6 +134,12 @@ def test_every_optimizer_of_the_recipe_exists() -> None:
         ("lr", float("nan"), "lr must be positive, got nan"),
         ("auxiliary_end", 1.5, r"auxiliary_end must lie in \[0, 1\], got 1.5"),
         ("auxiliary_end", -0.5, r"auxiliary_end must lie in \[0, 1\], got -0.5"),
+        ("class_gain", 0.0, "class_gain must be positive, got 0.0"),
+        ("final_lr", 1.5, r"final_lr must lie in \[0, 1\], got 1.5"),
+        ("momentum", float("nan"), r"momentum must lie in \[0, 1\], got nan"),
+        ("weight_decay", -1.0, "weight_decay must be at least 0, got -1.0"),
+        ("schedule", "step", "schedule must be one of cosine, linear, got 'step'"),
+        ("alignment", "giou", "alignment must be one of iou, ciou, got 'giou'"),
         ("optimizer", "adam", "optimizer must be one of adamw, sgd, got 'adam'"),
         ("precision", "fp16", "precision must be one of auto, bf16, fp32, got 'fp16'"),
     ],

@@ -149,3 +149,13 @@ def test_exactly_so_many_pieces_where_it_is_asked() -> None:
     assert network.tried == [2, 1, 1]
     with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
         accumulator(network).backward_in(1, a_batch(5), network.graph.outputs)
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_the_gradients_of_a_summed_loss_are_those_of_the_loss_times_the_images(pieces: int) -> None:
+    batch = a_batch(5)
+    networks = [new_network(small_graph(8, auxiliary=0.25), 3, 64, 0) for _ in range(2)]
+    plain, summed = (accumulator(network, pieces=pieces) for network in networks)
+    summed.summed = True
+    assert plain.backward(batch, networks[0].graph.outputs) == summed.backward(batch, networks[1].graph.outputs)
+    assert_close(gradients_of(networks[1]), [5 * gradient for gradient in gradients_of(networks[0])])
