@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from evaluators.data.bank import ImageBank, load_bank
-from evaluators.data.batches import plain_batches
+from evaluators.data.bank import ImageBank, as_images, load_bank
 from evaluators.data.records import DetectionData, Record
 from evaluators.detector.ap import CocoEvaluation, Detections, coco_evaluation
 from evaluators.detector.head import check_head, decode, non_max_suppression
-from evaluators.device import autocast, pick_device
+from evaluators.device import autocast, in_pieces, pick_device
 from gpnas.errors import InputError
 from gpnas.graph.graph import Branch, Graph
 from gpnas.graph.network import Network
@@ -51,18 +50,25 @@ def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device
 def detect(
     network: Network, split: Split, classes: int, *, precision: str = "auto", most: int = COCO_DETECTIONS
 ) -> list[Detections]:
-    """The detections in each image of a split that lies on the network's device: the best first, `most` an image at most."""
+    """The detections in each image of a split that lies on the network's device: the best first, `most` an image at most.
+
+    _BATCH images are judged at a time, fewer where memory is short. Raises OutOfMemory where not even one fits."""
     fused = network if network.is_fused else network.fused()
     fused.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     bank = split.bank
     strides = [out.stride for out in fused.graph.outputs if out.branch == Branch.MAIN]
     sizes, scales = bank.sizes.tolist(), bank.scales.double().tolist()
     per_image: list[Detections] = []
-    for images, part in plain_batches(bank, _BATCH):
-        with autocast(bank.pixels.device, precision):
-            outputs = fused(images)
+    device, size = bank.pixels.device, bank.pixels.shape[1]
+
+    def detected(part: slice) -> list[Detections]:
+        with autocast(device, precision):
+            outputs = fused(as_images(bank.pixels[part]))
         boxes, scores = decode(outputs, strides, classes)
-        per_image += non_max_suppression(boxes, scores, sizes[part], candidates=max(_CANDIDATES, 4 * most), most=most)
+        return non_max_suppression(boxes, scores, sizes[part], candidates=max(_CANDIDATES, 4 * most), most=most)
+
+    for found, _ in in_pieces(len(bank.pixels), _BATCH, detected, device, f"images of {size} pixels"):
+        per_image += found
     for rows, scale, record in zip(per_image, scales, split.records, strict=True):
         rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)  # pixels of the original image
     return per_image

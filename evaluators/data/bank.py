@@ -25,7 +25,7 @@ GREY = 114
 
 @dataclass
 class ImageBank:
-    """A split at one image size, on one device.
+    """A split at one image size: the pixels on one device, everything else on the CPU, where batches are laid out.
 
     Each image is scaled so that its long side has `size` pixels. It lies in the top left corner of a square; the rest is GREY.
     """
@@ -39,23 +39,16 @@ class ImageBank:
     problems: tuple[Problem, ...] = ()  # images that were left out, because they cannot be read or have another size
 
     def to(self, device: str | torch.device) -> ImageBank:
-        """The same bank on another device; itself where it lies there already."""
+        """The same bank with its pixels on another device; itself where they lie there already."""
         if self.pixels.device == torch.device(device):
             return self
-        return replace(
-            self,
-            pixels=self.pixels.to(device),
-            sizes=self.sizes.to(device),
-            boxes=self.boxes.to(device),
-            classes=self.classes.to(device),
-            scales=self.scales.to(device),
-        )
+        return replace(self, pixels=self.pixels.to(device))
 
 
 def load_bank(
     records: Sequence[Record], size: int, device: str | torch.device = "cpu", *, accept_broken: bool = False
 ) -> ImageBank:
-    """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels and put on `device`.
+    """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels; their pixels on `device`.
 
     Images that are damaged or not of their record's size are left out. Raises DataError if there are no records, or too many
     such images (problems.py) unless any number of them is to be accepted; InputError for images that do not fit into memory;
@@ -83,10 +76,10 @@ def load_bank(
     boxes, classes = _padded(records, scales, sizes)
     return ImageBank(
         pixels=torch.from_numpy(images.pixels).to(device),
-        sizes=torch.tensor(sizes, dtype=torch.int64, device=device),
-        boxes=torch.from_numpy(boxes).to(device),
-        classes=torch.from_numpy(classes).to(device),
-        scales=torch.from_numpy(scales).to(device),
+        sizes=torch.tensor(sizes, dtype=torch.int64),
+        boxes=torch.from_numpy(boxes),
+        classes=torch.from_numpy(classes),
+        scales=torch.from_numpy(scales),
         records=records,
         problems=problems,
     )

@@ -1,6 +1,6 @@
-"""Batches of images from an ImageBank: augmented and shuffled for training, unchanged and in order for evaluation.
+"""Batches of images from an ImageBank, augmented and shuffled for training.
 
-    for batch in prefetched(train_batches(bank, 16, Augmentation(), torch.Generator().manual_seed(0))):
+    for batch in train_batches(bank, 16, Augmentation(), torch.Generator().manual_seed(0), ahead=True):
         batch.images, batch.boxes, batch.classes
 
 All random numbers come from one generator in a fixed order: the same seed gives the same epoch.
@@ -8,21 +8,26 @@ All random numbers come from one generator in a fixed order: the same seed gives
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, fields
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import ImageBank, as_images
+from evaluators.data.bank import ImageBank
 from evaluators.data.colours import draw_colour_matrices
 from evaluators.data.gather import gathered_images
 from evaluators.data.layout import Layout, draw_layout, moved_boxes
+from evaluators.data.parcel import Parcel, packed, unpacked
 from evaluators.data.warp import warped_images
+
+
+Item = TypeVar("Item")
 
 
 class BatchShare(NamedTuple):
@@ -50,37 +55,76 @@ class Batch:
     full_size: int  # number of images in the batch, over all processes
 
 
+class BatchPlan(NamedTuple):
+    """A process's share of one batch before its pixels are made, worked out on the CPU.
+
+    parcel: the tensors of its layout, boxes, classes and, unless colours stay as they are, colour matrices.
+    """
+
+    parcel: Parcel
+    full_size: int  # number of images in the batch, over all processes
+
+
 def train_batches(
     bank: ImageBank,
     batch_size: int,
     augmentation: Augmentation,
     generator: torch.Generator,
     share: BatchShare = WHOLE_BATCH,
+    *,
+    ahead: bool = False,
 ) -> Generator[Batch, None, None]:
     """One epoch, shuffled: every image leads one output.
 
     A process gets its `share` of each batch; all processes draw the same numbers. Batch normalisation
     cannot learn from one image, so a last batch with fewer than two images for each process is left out, unless it is full or
-    the only one. Raises ValueError for a batch_size below 1.
+    the only one. ahead: a thread prepares the next batch, on a CPU with its pixels; on a GPU the pixels are only queued, and the
+    thread would compete for Python's lock. Raises ValueError for a batch_size below 1, OutOfMemory.
     """
+    plans = _planned(bank, batch_size, augmentation, generator, share)
+    if not ahead:
+        return _made(bank, plans)
+    return prefetched(_made(bank, plans)) if bank.pixels.device.type == "cpu" else _made(bank, prefetched(plans))
+
+
+def _planned(
+    bank: ImageBank, batch_size: int, augmentation: Augmentation, generator: torch.Generator, share: BatchShare
+) -> Generator[BatchPlan, None, None]:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     count = len(bank.pixels)
-    order = torch.randperm(count, generator=generator, device=generator.device).to(bank.pixels.device)
+    order = torch.randperm(count, generator=generator, device=generator.device).cpu()
     for start in range(0, count, batch_size):
         chosen = order[start : start + batch_size]
         if start and len(chosen) < min(2 * share.size, batch_size):
             return
-        yield augmented(bank, chosen, augmentation, generator, share)
+        yield _plan(bank, chosen, augmentation, generator, share)
 
 
-def plain_batches(bank: ImageBank, batch_size: int) -> Iterator[tuple[Tensor, slice]]:
-    """The bank's images in order, unchanged: float32 (batch, 3, size, size), and their indices in the bank."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    for start in range(0, len(bank.pixels), batch_size):
-        part = slice(start, min(start + batch_size, len(bank.pixels)))
-        yield as_images(bank.pixels[part]), part
+def _plan(
+    bank: ImageBank, chosen: Tensor, augmentation: Augmentation, generator: torch.Generator, share: BatchShare
+) -> BatchPlan:
+    mine = share.of(len(chosen))
+    layout = draw_layout(bank, chosen, augmentation, generator).part(mine)
+    colours = draw_colour_matrices(len(chosen), augmentation, generator)
+    tensors = [*vars(layout).values(), *moved_boxes(bank, layout), *([] if colours is None else [colours[mine]])]
+    return BatchPlan(packed(tensors, pin=bank.pixels.device.type == "cuda"), len(chosen))
+
+
+def _made(bank: ImageBank, plans: Generator[BatchPlan, None, None]) -> Generator[Batch, None, None]:
+    with contextlib.closing(plans):
+        for plan in plans:
+            yield _rendered(bank, plan)
+
+
+def _rendered(bank: ImageBank, plan: BatchPlan) -> Batch:
+    tensors = unpacked(plan.parcel, bank.pixels.device)
+    layout, (boxes, classes, *colours) = Layout(*tensors[:_OF_LAYOUT]), tensors[_OF_LAYOUT:]
+    images = renderer_for(bank.pixels.device)(bank, layout, colours[0] if colours else None)
+    return Batch(images, boxes, classes, plan.full_size)
+
+
+_OF_LAYOUT = len(fields(Layout))
 
 
 def augmented(
@@ -91,13 +135,7 @@ def augmented(
     share: BatchShare = WHOLE_BATCH,
 ) -> Batch:
     """One output for each chosen image. Numbers are drawn for the whole batch; only the outputs of `share` are made."""
-    mine = share.of(len(chosen))
-    layout = draw_layout(bank, chosen, augmentation, generator).part(mine)
-    colours = draw_colour_matrices(len(chosen), augmentation, generator)
-    render = renderer_for(bank.pixels.device)
-    images = render(bank, layout, None if colours is None else colours[mine])
-    boxes, classes = moved_boxes(bank, layout)
-    return Batch(images, boxes, classes, len(chosen))
+    return _rendered(bank, _plan(bank, chosen, augmentation, generator, share))
 
 
 Renderer = Callable[[ImageBank, Layout, Tensor | None], Tensor]
@@ -108,16 +146,16 @@ def renderer_for(device: torch.device) -> Renderer:
     return warped_images if device.type == "cpu" else gathered_images
 
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    """The same batches in the same order; a thread makes each one while the one before it is used.
+def prefetched(batches: Iterator[Item]) -> Generator[Item, None, None]:
+    """The same batches (or plans) in the same order; a thread makes each one while the one before it is used.
 
     OpenCV and torch release Python's lock. An error in the thread is raised here. A consumer that stops early (`close`) ends
     the thread.
     """
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=1)
     ended = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> None:
+    def put(item: Item | BaseException | None) -> None:
         while not ended.is_set():
             try:
                 ready.put(item, timeout=0.1)

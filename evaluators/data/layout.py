@@ -28,7 +28,7 @@ _LEAST_SIDE = 2.0  # or if one of its sides is shorter, in pixels
 
 @dataclass(frozen=True)
 class Layout:
-    """The tiles of each output. All tensors lie on the bank's device."""
+    """The tiles of each output. Drawn on the CPU."""
 
     tiles: Tensor  # int64 (batch, 4): the image of each tile, an index into the bank
     sizes: Tensor  # int64 (batch, 4, 2): height and width of that image; 0 where there is no tile
@@ -48,7 +48,7 @@ def draw_layout(
     generator: torch.Generator,
 ) -> Layout:
     """One output for each chosen image, which lies below and right of the centre; a mosaic adds three random images."""
-    batch, size, device = len(chosen), bank.pixels.shape[1], bank.pixels.device
+    batch, size, device = len(chosen), bank.pixels.shape[1], chosen.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         drawn = torch.rand(shape, generator=generator, device=generator.device)
@@ -75,7 +75,7 @@ def moved_boxes(bank: ImageBank, layout: Layout) -> tuple[Tensor, Tensor]:
     Boxes are clipped to the output; those of which too little stays in view are dropped. Returns boxes, float32
     (batch, most, 4), and classes, int64 (batch, most), with padding to the right: zeros, and class -1. most is at least 1.
     """
-    batch, size, device = len(layout.tiles), bank.pixels.shape[1], bank.pixels.device
+    batch, size, device = len(layout.tiles), bank.pixels.shape[1], layout.tiles.device
     height, width = layout.sizes[..., None, 0], layout.sizes[..., None, 1]  # (batch, 4, 1)
     x1, y1, x2, y2 = bank.boxes[layout.tiles].unbind(-1)  # (batch, 4, boxes of an image)
     flips = layout.flips[..., None]

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from evaluators.data.bank import ImageBank
-from evaluators.data.batches import Batch, prefetched, train_batches
+from evaluators.data.batches import Batch, train_batches
 from evaluators.detector.head import check_head, initialise_head
 from evaluators.judge import Split, judge
 from evaluators.training.average import WeightAverage
@@ -140,7 +141,7 @@ def _stops_early(state: TrainingState, patience: int) -> bool:
 
 def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: ImageBank, recipe: Recipe) -> dict[str, float]:
     """One pass over the images: mean losses, the last learning rate, and the share of time that steps waited for images."""
-    sums, steps, images = np.zeros(len(Losses._fields)), 0, 0
+    readings, steps, images = Readings(), 0, 0
     began, lr = time.perf_counter(), 0.0
     with contextlib.closing(_batches(state, train, recipe, gradients.group)) as made:
         batches = _TimedBatches(made)
@@ -148,24 +149,70 @@ def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Im
             epochs = state.epoch + images / len(train.pixels)  # trained so far
             lr = recipe.lr_at(epochs)
             _set_lr(state.optimizer, lr)
-            losses = gradients.backward(batch, recipe.outputs_at(epochs, state.network.graph.outputs))
+            values = training_step(state, gradients, batch, recipe.outputs_at(epochs, state.network.graph.outputs))
             if not steps:
                 check_views(state.network, state.optimizer)
-            _clip_gradients(state.optimizer, losses.loss, f"epoch {state.epoch + 1}, step {steps + 1}")
-            state.optimizer.step()
-            state.average.update()
-            sums += losses
             steps += 1
             images += batch.full_size
-    means = dict(zip(Losses._fields, (sums / steps).tolist(), strict=True))
+            readings.add(values, f"epoch {state.epoch + 1}, step {steps}", lr)
+    means = dict(zip(Losses._fields, (readings.sums() / steps).tolist(), strict=True))
     return {**means, "lr": lr, "waiting": batches.waited / (time.perf_counter() - began)}
+
+
+def training_step(state: TrainingState, gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
+    """One step: gradients, clipping, the optimizer, the average. outputs: of the graph, with the weights of their losses.
+
+    Returns the `Losses` and the norm of the gradients before clipping, float32 (5,), on the device. Nothing here waits for the
+    device: a test traces it without values, and `benchmarks/gpu.py` looks for waits on a GPU.
+    """
+    losses = gradients.backward(batch, outputs)
+    vectors = parameter_vectors(state.optimizer)
+    norm = nn.utils.get_total_norm([vector.grad for vector in vectors if vector.grad is not None])
+    nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)  # multiplies by 1 where the norm is less
+    state.optimizer.step()
+    state.average.update()
+    return torch.cat([losses, norm[None]])
+
+
+class Readings:
+    """The numbers of an epoch's steps, each read from the device while the next step is queued, so that the device never waits
+    for the reader."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(len(Losses._fields))
+        self._waiting: tuple[Tensor, torch.Event | None, str, float] | None = None
+
+    def add(self, values: Tensor, step: str, lr: float) -> None:
+        """values: of `training_step`. step, lr: its name and learning rate. Raises TrainingDiverged for the step before it."""
+        before, event = self._waiting, None
+        copy = values.to("cpu", non_blocking=True)
+        if values.device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(values.device))
+        self._waiting = copy, event, step, lr
+        self._read(before)
+
+    def sums(self) -> NDArray[np.float64]:
+        """The sums of the losses over all steps. Raises TrainingDiverged for the last step."""
+        self._read(self._waiting)
+        self._waiting = None
+        return self._sums
+
+    def _read(self, waiting: tuple[Tensor, torch.Event | None, str, float] | None) -> None:
+        if waiting is None:
+            return
+        values, event, step, lr = waiting
+        if event is not None:
+            event.synchronize()
+        *losses, norm = values.tolist()
+        if not math.isfinite(losses[0]) or losses[0] > MAX_LOSS or not math.isfinite(norm):
+            raise TrainingDiverged(f"{step}: loss {losses[0]:g}, gradient norm {norm:g} at learning rate {lr:g}")
+        self._sums += losses
 
 
 def _batches(state: TrainingState, train: ImageBank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
     augmentation = recipe.augmentation_at(state.epoch)
-    batches = train_batches(train, recipe.batch_size, augmentation, state.generator, group.share)
-    # On a CPU a thread prepares the next batch. On a GPU batches are only queued, and the thread would compete for the lock.
-    return prefetched(batches) if train.pixels.device.type == "cpu" else batches
+    return train_batches(train, recipe.batch_size, augmentation, state.generator, group.share, ahead=True)
 
 
 class _TimedBatches:
@@ -188,18 +235,6 @@ class _TimedBatches:
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
-
-
-def _clip_gradients(optimizer: torch.optim.Optimizer, loss: float, step: str) -> None:
-    """Scale the gradients down to MAX_GRADIENT_NORM. Raises TrainingDiverged, which names the step."""
-    vectors = parameter_vectors(optimizer)
-    norm = nn.utils.get_total_norm([vector.grad for vector in vectors if vector.grad is not None])
-    length = float(norm)
-    if not math.isfinite(loss) or loss > MAX_LOSS or not math.isfinite(length):
-        lr = optimizer.param_groups[0]["lr"]
-        raise TrainingDiverged(f"{step}: loss {loss:g}, gradient norm {length:g} at learning rate {lr:g}")
-    if length > MAX_GRADIENT_NORM:
-        nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)
 
 
 def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group) -> None:

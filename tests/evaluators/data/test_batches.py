@@ -8,10 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from evaluators.data import batches, gather
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import as_images, load_bank
-from evaluators.data.batches import WHOLE_BATCH, Batch, BatchShare, plain_batches, prefetched, train_batches
+from evaluators.data.bank import ImageBank, load_bank
+from evaluators.data.batches import WHOLE_BATCH, Batch, BatchShare, prefetched, train_batches
+from evaluators.data.layout import Layout
 from evaluators.data.records import Record
 from tests.evaluators.data.painted import NONE, SIZE, painted_bank, seeded
 
@@ -95,24 +98,15 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
     assert labels == [row[row >= 0].tolist() for row in whole.classes]
 
 
-def test_plain_batches_are_the_images_in_order() -> None:
-    bank = painted_bank()
-    batches = list(plain_batches(bank, 4))
-    assert [part for _, part in batches] == [slice(0, 4), slice(4, 6)]
-    assert torch.equal(torch.cat([images for images, _ in batches]), as_images(bank.pixels))
-
-
 def test_a_batch_size_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         next(train_batches(painted_bank(), 0, NONE, seeded(0)))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        next(plain_batches(painted_bank(), 0))
 
 
 def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
     bank = painted_bank()
     plain = list(train_batches(bank, 2, Augmentation(), seeded(3)))
-    made = list(prefetched(train_batches(bank, 2, Augmentation(), seeded(3))))
+    made = list(train_batches(bank, 2, Augmentation(), seeded(3), ahead=True))
     assert len(plain) == len(made) > 1
     assert all(torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes) for a, b in zip(plain, made, strict=True))
 
@@ -127,8 +121,30 @@ def test_what_making_a_batch_raises_is_raised_where_it_is_used() -> None:
 
 
 def test_a_consumer_that_stops_early_ends_the_thread() -> None:
-    made = prefetched(train_batches(painted_bank(), 1, Augmentation(), torch.Generator()))
+    made = train_batches(painted_bank(), 1, Augmentation(), torch.Generator(), ahead=True)
     next(made)
     assert any(thread.name == "augmentation" for thread in threading.enumerate())
     made.close()
     assert not any(thread.name == "augmentation" for thread in threading.enumerate())
+
+
+def test_images_that_do_not_fit_into_memory_together_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: at most MOST_PIXELS at once, and half as many after memory ran out."""
+    bank, pieces = painted_bank(), []
+    whole = next(train_batches(bank, 6, Augmentation(), seeded(2)))
+    sampled = gather._sampled
+
+    def short_of_memory(bank: ImageBank, layout: Layout) -> Tensor:
+        pieces.append(len(layout.tiles))
+        if len(layout.tiles) > 2:
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+        return sampled(bank, layout)
+
+    monkeypatch.setattr(batches, "renderer_for", lambda device: gather.gathered_images)
+    expected = next(train_batches(bank, 6, Augmentation(), seeded(2)))
+    monkeypatch.setattr(gather, "MOST_PIXELS", 5 * SIZE**2)
+    monkeypatch.setattr(gather, "_sampled", short_of_memory)
+    made = next(train_batches(bank, 6, Augmentation(), seeded(2)))
+    assert pieces == [5, 2, 2, 2]
+    assert torch.equal(made.images, expected.images) and torch.equal(made.boxes, whole.boxes)
+    assert made.images.is_contiguous(memory_format=torch.channels_last)
