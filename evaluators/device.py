@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -70,4 +71,18 @@ def _attempt(work: Callable[[slice], Result], part: slice, what: str) -> tuple[R
 def free_cache(device: torch.device) -> None:
     """Give memory that no tensor uses any more back to the GPU, for other processes and for tensors of other sizes."""
     if device.type == "cuda":
+        gc.collect()  # what belongs to reference cycles
         torch.cuda.empty_cache()
+
+
+def forget_peak(device: torch.device) -> None:
+    """Measure the peak of a GPU's memory from here on, without what is only kept for later."""
+    if device.type == "cuda":
+        free_cache(device)
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """The most bytes of a GPU that this process has reserved since `forget_peak`; None on a CPU. Reserved, not allocated: what
+    torch keeps for later is not there for other processes."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None

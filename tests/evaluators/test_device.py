@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evaluators.device import autocast, in_pieces, pick_device, pick_dtype
+from evaluators.device import autocast, forget_peak, free_cache, in_pieces, peak_bytes, pick_device, pick_dtype
 from gpnas.errors import OutOfMemory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -85,3 +85,17 @@ def test_one_member_that_does_not_fit_is_out_of_memory_and_other_errors_are_rais
     with pytest.raises(RuntimeError, match="size mismatch"):
         list(in_pieces(4, 4, work, CPU, "images"))
     assert work.tried == [(0, 4)]
+
+
+def test_memory_is_that_of_the_device_that_is_used_and_counts_what_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("empty_cache", "reset_peak_memory_stats", "max_memory_reserved"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args, name=name: calls.append(f"{name} {args}") or 77)
+    second = torch.device("cuda", 1)
+    forget_peak(second)
+    assert peak_bytes(second) == 77
+    assert calls == ["empty_cache ()", f"reset_peak_memory_stats {(second,)}", f"max_memory_reserved {(second,)}"]
+    calls.clear()
+    forget_peak(CPU)
+    free_cache(CPU)
+    assert peak_bytes(CPU) is None and not calls
