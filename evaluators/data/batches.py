@@ -26,7 +26,6 @@ from evaluators.data.layout import Layout, draw_layout, moved_boxes
 from evaluators.data.parcel import Parcel, packed, unpacked
 from evaluators.data.warp import warped_images
 
-
 Item = TypeVar("Item")
 
 
@@ -78,8 +77,8 @@ def train_batches(
 
     A process gets its `share` of each batch; all processes draw the same numbers. Batch normalisation
     cannot learn from one image, so a last batch with fewer than two images for each process is left out, unless it is full or
-    the only one. ahead: a thread prepares the next batch, on a CPU with its pixels; on a GPU the pixels are only queued, and the
-    thread would compete for Python's lock. Raises ValueError for a batch_size below 1, OutOfMemory.
+    the only one. ahead: a thread prepares the next batch, on a CPU with its pixels. On a GPU the pixels are only queued, by
+    this thread, so that the two do not compete for Python's lock. Raises ValueError for a batch_size below 1, OutOfMemory.
     """
     plans = _planned(bank, batch_size, augmentation, generator, share)
     if not ahead:

@@ -83,8 +83,8 @@ def _loss(
     boxes: Tensor,
     labels: Tensor,
 ) -> LossParts:
-    """Over all anchors; those that learn no box have weight 0. No shape depends on the assignment: to pick the anchors that learn
-    one, a step would have to wait until the GPU tells how many there are."""
+    """Over all anchors; those that learn no box have weight 0. No shape depends on the assignment: to pick the anchors that
+    learn one, a step would have to wait until the GPU tells how many there are."""
     logs = sides.log_softmax(-1)
     predicted = boxes_around(cells.points, cells.strides, expected_distances(logs))
     assignment = assign(logits.detach().sigmoid(), predicted.detach(), cells, boxes, labels)

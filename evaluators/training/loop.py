@@ -34,7 +34,7 @@ from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
 from gpnas.errors import TrainingDiverged
-from gpnas.graph.graph import Graph
+from gpnas.graph.graph import Graph, Output
 from gpnas.graph.network import NORM_MOMENTUM, Network
 from gpnas.search.trial import Report
 

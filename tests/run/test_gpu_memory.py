@@ -58,7 +58,12 @@ def test_images_and_workspaces_are_a_base_and_no_multiple() -> None:
         # Nearly the same size: spread 0.02, prior 0.1 * 1.1^2 = 0.121; the first slope counts most.
         ([1.0, 1.2], 3.0, 2.5, (5.5 - 0.534 / 0.141, 0.534 / 0.141)),
         # Spread 50, prior 0.1 * 4.25^2 = 1.80625, of eight measurements: slope close to the true one.
-        ([1.75, 1.75, 1.75, 1.75, 6.75, 6.75, 6.75, 6.75], 3.0, 2.5, (3 + 1.75 * (2.5 - 132.225 / 51.80625), 132.225 / 51.80625)),
+        (
+            [1.75, 1.75, 1.75, 1.75, 6.75, 6.75, 6.75, 6.75],
+            3.0,
+            2.5,
+            (3 + 1.75 * (2.5 - 132.225 / 51.80625), 132.225 / 51.80625),
+        ),
     ],
 )
 def test_base_and_slope_are_fitted_apart(sizes: list[float], base: float, slope: float, found: tuple[float, float]) -> None:
