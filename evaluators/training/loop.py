@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from evaluators.training.optimizer import check_views, new_optimizer, parameter_
 from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
-from gpnas.errors import TrainingDiverged
+from gpnas.errors import OutOfMemory, TrainingDiverged, is_out_of_memory
 from gpnas.graph.graph import Graph, Output
 from gpnas.graph.network import NORM_MOMENTUM, Network
 from gpnas.search.trial import Report
@@ -99,19 +100,32 @@ def fit(
     if resume_from is not None:
         state.load_state_dict(resume_from)
     gradients = GradientAccumulator(group.wrap(network), state.optimizer, len(names), recipe.precision, group)
-    while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
-        row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
-        state.epoch += 1
-        if val is not None and recipe.evaluates_after(state.epoch):
-            _evaluate(state, val, names, recipe.precision, group)
-            row |= state.metrics
-        row["seconds"] = time.perf_counter() - began
-        state.history.append({"epoch": state.epoch, **row})
-        if group.is_leader:
-            if save is not None:
-                save(state)
-            report({"epoch": state.epoch, "epochs": recipe.epochs, **row})
+    with _told_in_one_line(recipe.imgsz):
+        while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
+            row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
+            state.epoch += 1
+            if val is not None and recipe.evaluates_after(state.epoch):
+                _evaluate(state, val, names, recipe.precision, group)
+                row |= state.metrics
+            row["seconds"] = time.perf_counter() - began
+            state.history.append({"epoch": state.epoch, **row})
+            if group.is_leader:
+                if save is not None:
+                    save(state)
+                report({"epoch": state.epoch, "epochs": recipe.epochs, **row})
     return FitResult(state.metrics, state.epoch, state.best_epoch, time.perf_counter() - began, state.average.network)
+
+
+@contextlib.contextmanager
+def _told_in_one_line(imgsz: int) -> Iterator[None]:
+    """What libraries raise where memory runs out and no smaller pieces help, as OutOfMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, cv2.error) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OutOfMemory(f"a training at {imgsz} pixels ran out of memory ({reason}); use a smaller batch") from error
 
 
 def _new_state(network: Network, recipe: Recipe) -> TrainingState:
@@ -180,7 +194,7 @@ class Readings:
 
     def __init__(self) -> None:
         self._sums = np.zeros(len(Losses._fields))
-        self._waiting: tuple[Tensor, torch.Event | None, str, float] | None = None
+        self._waiting: tuple[Tensor, torch.cuda.Event | None, str, float] | None = None
 
     def add(self, values: Tensor, step: str, lr: float) -> None:
         """values: of `training_step`. step, lr: its name and learning rate. Raises TrainingDiverged for the step before it."""
@@ -198,7 +212,7 @@ class Readings:
         self._waiting = None
         return self._sums
 
-    def _read(self, waiting: tuple[Tensor, torch.Event | None, str, float] | None) -> None:
+    def _read(self, waiting: tuple[Tensor, torch.cuda.Event | None, str, float] | None) -> None:
         if waiting is None:
             return
         values, event, step, lr = waiting

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -89,8 +91,16 @@ def test_one_member_that_does_not_fit_is_out_of_memory_and_other_errors_are_rais
 
 def test_memory_is_that_of_the_device_that_is_used_and_counts_what_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
+
+    def record(name: str) -> Callable[..., int]:
+        def call(*args: object) -> int:
+            calls.append(f"{name} {args}")
+            return 77
+
+        return call
+
     for name in ("empty_cache", "reset_peak_memory_stats", "max_memory_reserved"):
-        monkeypatch.setattr(torch.cuda, name, lambda *args, name=name: calls.append(f"{name} {args}") or 77)
+        monkeypatch.setattr(torch.cuda, name, record(name))
     second = torch.device("cuda", 1)
     forget_peak(second)
     assert peak_bytes(second) == 77

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -81,16 +81,14 @@ def test_a_group_has_the_shares_of_all_together_but_no_more_than_the_largest_bat
     assert batch_of_group(share, processes) == batch
 
 
-class Told(NamedTuple):
-    """A process of a group of three, whose leader says 8."""
+class Told:
+    """A process of a group of three, whose leader says 8. said: what this one would say."""
 
-    rank: int
-    size: int = 3
-    said: list[int] = []  # noqa: RUF012  # of the leader, by what it measured
+    size = 3
 
-    @property
-    def is_leader(self) -> bool:
-        return self.rank == 0
+    def __init__(self, rank: int) -> None:
+        self.is_leader = rank == 0
+        self.said: list[int] = []
 
     def broadcast(self, value: int) -> int:
         self.said.append(value)
@@ -102,14 +100,19 @@ def test_the_first_process_measures_its_gpu_beside_the_images_and_the_others_hea
     monkeypatch: pytest.MonkeyPatch, rank: int, measured: int
 ) -> None:
     """With the memory of a GPU played: 500 bytes of images, and a training of 1000 bytes and 100 for each further image."""
-    device, looked, now = torch.device("cuda", 1), [], 0
+    device, now = torch.device("cuda", 1), 0
+    looked: list[Any] = []
 
-    def backward(gradients: Any, pieces: int, batch: Any, outputs: Any) -> None:
+    def backward(pieces: int, batch: Any, outputs: Any) -> None:
         nonlocal now
         now = 500 + 1000 + 100 * (batch - 2)
 
     def look(name: str, value: Callable[[], Any]) -> None:
-        monkeypatch.setattr(torch.cuda, name, lambda *of: looked.append(of) or value())
+        def call(*of: Any) -> Any:
+            looked.append(of)
+            return value()
+
+        monkeypatch.setattr(torch.cuda, name, call)
 
     look("memory_allocated", lambda: 500)
     look("max_memory_allocated", lambda: now)
@@ -117,9 +120,9 @@ def test_the_first_process_measures_its_gpu_beside_the_images_and_the_others_hea
     look("reset_peak_memory_stats", lambda: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(evaluators.training.batch_size, "new_accumulator", lambda *rest: accumulators)
-    accumulators = SimpleNamespace(backward_in=lambda *rest: backward(None, *rest))
+    accumulators = SimpleNamespace(backward_in=backward)
     monkeypatch.setattr(evaluators.training.batch_size, "noise_batch", lambda images, imgsz, device: images)
-    process: Any = Told(rank, said=[])
+    process: Any = Told(rank)
     assert automatic_batch(small_graph(8), 3, 64, device, group=process) == 24  # three times what the leader says
     assert process.said == [measured]
     assert set(looked) == ({(device,)} if rank == 0 else set())

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import evaluators.training.average
 import evaluators.training.loop
 import evaluators.training.optimizer
 from evaluators.data.bank import load_bank
@@ -19,7 +20,7 @@ from evaluators.training.loop import fit, new_network, set_norm_momentum
 from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
-from gpnas.errors import TrainingDiverged
+from gpnas.errors import OutOfMemory, TrainingDiverged
 from gpnas.graph.graph import Branch, Output
 from gpnas.graph.network import Network
 from tests.evaluators.training.short_training import PLAIN, QUICK, equal, ignore, trained
@@ -162,15 +163,22 @@ def test_a_loss_that_is_not_finite_ends_the_training(value: float) -> None:
         fit(network, load_bank(rectangles(4), 64), None, NAMES, QUICK, report=ignore)
 
 
-def test_a_loss_that_explodes_ends_the_training_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([1e5, 3.0, 7.0, 100001.0, 5.0, 5.0])  # the last steps of an epoch and others
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [([1e5, 3.0, 7.0, 100001.0, 5.0], "epoch 2, step 2"), ([1e5, 3.0, 100001.0, 100002.0], "epoch 2, step 1")],
+)
+def test_a_loss_that_explodes_ends_the_training_and_is_that_of_its_step(
+    monkeypatch: pytest.MonkeyPatch, values: list[float], step: str
+) -> None:
+    """The last step of an epoch, and one whose numbers are read after the next step."""
+    losses = iter(values)
     backward = GradientAccumulator.backward
 
     def exploding(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
         return torch.cat([torch.tensor([next(losses)]), backward(gradients, batch, outputs)[1:]])
 
     monkeypatch.setattr(GradientAccumulator, "backward", exploding)
-    with pytest.raises(TrainingDiverged, match="epoch 2, step 2: loss 100001,"):
+    with pytest.raises(TrainingDiverged, match=f"{step}: loss 100001,"):
         trained(QUICK)
 
 
@@ -186,6 +194,17 @@ def test_a_gradient_that_is_not_finite_ends_the_training(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(GradientAccumulator, "backward", overflowing)
     with pytest.raises(TrainingDiverged, match=r"epoch 1, step 1: loss .*, gradient norm inf"):
+        trained(QUICK)
+
+
+def test_memory_that_runs_out_where_no_pieces_help_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+
+    monkeypatch.setattr(evaluators.training.average.WeightAverage, "update", full)
+    with pytest.raises(
+        OutOfMemory, match=r"a training at 64 pixels ran out of memory \(CUDA .* 2.00 GiB.\); use a smaller batch"
+    ):
         trained(QUICK)
 
 
