@@ -146,7 +146,7 @@ def correct(setting: Setting) -> None:
     batch = next(train_batches(bank, 8, Augmentation(), generator))
     graph = graph_of("yolov9-t", 0.5)
     losses, gradients = _gradients(graph, batch, cpu, "fp32", size)
-    for precision, near, parallel in (("fp32", 1e-3, 0.999), ("bf16", 0.05, 0.9)):
+    for precision, near, parallel in (("fp32", 0.01, 0.99), ("bf16", 0.05, 0.9)):
         other, theirs = _gradients(graph, batch, setting.device, precision, size)
         off = ((other - losses).abs() / losses.abs()).max().item()
         cosine = torch.nn.functional.cosine_similarity(theirs, gradients, dim=0).item()
@@ -196,7 +196,7 @@ def watched(places: Counter[str]) -> Iterator[None]:
     """Count, by the innermost places in our code, what torch says of calls that wait for the GPU."""
 
     def note(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
-        if "synchroniz" not in str(message):
+        if "called a synchronizing" not in str(message):  # torch also says that this mode is a prototype
             return
         ours = [f for f in traceback.extract_stack() if "/evaluators/" in f.filename or "/gpnas/" in f.filename]
         inside = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(ours[-3:]))

@@ -201,8 +201,8 @@ class Readings:
         before, event = self._waiting, None
         copy = values.to("cpu", non_blocking=True)
         if values.device.type == "cuda":
-            event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(values.device))
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(values.device))  # type: ignore[no-untyped-call]
         self._waiting = copy, event, step, lr
         self._read(before)
 
@@ -217,7 +217,7 @@ class Readings:
             return
         values, event, step, lr = waiting
         if event is not None:
-            event.synchronize()
+            event.synchronize()  # type: ignore[no-untyped-call]
         *losses, norm = values.tolist()
         if not math.isfinite(losses[0]) or losses[0] > MAX_LOSS or not math.isfinite(norm):
             raise TrainingDiverged(f"{step}: loss {losses[0]:g}, gradient norm {norm:g} at learning rate {lr:g}")

@@ -150,7 +150,9 @@ class Network(nn.Module):
         for i, last_used in plan.steps:
             if i in plan.splits:
                 sizes, slices = plan.splits[i]
-                for j, part in zip(slices, torch.split(values[self.graph.ops[i].inputs[0]], sizes, dim=1), strict=True):  # type: ignore[arg-type]
+                whole = values[self.graph.ops[i].inputs[0]]
+                assert whole is not None  # topological order
+                for j, part in zip(slices, torch.split(whole, sizes, dim=1), strict=True):
                     values[j] = part
             else:
                 values[i] = self._run(self.graph.ops[i], values)

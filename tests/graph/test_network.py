@@ -250,7 +250,7 @@ def test_one_operation_may_carry_two_outputs() -> None:
 
 
 def cut(*pieces: tuple[int, int], channels: int = 6) -> Graph:
-    """A layer whose output is cut into `pieces` (first channel and the one after the last), each read by a layer of its own, and
+    """A layer whose output is cut into `pieces` (first channel, one after the last), each read by a layer of its own, and
     is read whole after them."""
     b = GraphBuilder(3)
     whole = b.conv(b.image, channels, name="whole")

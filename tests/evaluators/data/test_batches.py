@@ -130,7 +130,7 @@ def test_a_consumer_that_stops_early_ends_the_thread() -> None:
 
 def test_images_that_do_not_fit_into_memory_together_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: at most MOST_PIXELS at once, and half as many after memory ran out."""
-    bank, pieces = painted_bank(), []
+    bank, pieces = painted_bank(), list[int]()
     whole = next(train_batches(bank, 6, Augmentation(), seeded(2)))
     sampled = gather._sampled
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,9 +29,9 @@ def test_tensors_of_all_types_and_shapes_arrive_unchanged_from_one_buffer() -> N
 
 
 def test_it_is_sent_from_pinned_memory_by_one_copy_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    empty, pinned = torch.empty, []
+    empty, pinned = torch.empty, list[bool]()
 
-    def recorded(*shape: int, pin_memory: bool, **options: torch.dtype) -> Tensor:  # without a GPU nothing can be pinned
+    def recorded(*shape: int, pin_memory: bool, **options: Any) -> Tensor:  # without a GPU nothing can be pinned
         pinned.append(pin_memory)
         return empty(*shape, **options)
 
