@@ -6,6 +6,7 @@ Nothing in a step asks which device it runs on, so this is checked on a CPU. ben
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
+import evaluators.training.average
 from evaluators.data.augment import Augmentation
 from evaluators.data.batches import Batch
 from evaluators.data.colours import draw_colour_matrices
@@ -54,7 +56,10 @@ def waits(ran: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeTensorMode]:
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
+    """In this mode tensors have no values. Python cannot copy them, so the average of the weights gets a network of its own."""
+    copied = SimpleNamespace(deepcopy=lambda network: Network(network.graph))
+    monkeypatch.setattr(evaluators.training.average, "copy", copied)
     with FakeTensorMode(allow_non_fake_inputs=False) as mode:
         yield mode
 
@@ -62,9 +67,8 @@ def fake() -> Iterator[FakeTensorMode]:
 def a_step(graph: Any, optimizer_name: str, precision: str, pieces: int = 1) -> tuple[Any, ...]:
     """The arguments of a training step with a new network."""
     network = Network(graph).train()
-    average = WeightAverage(network, 0.99)  # first: fake tensors cannot be copied any more when they are views
     optimizer = new_optimizer(network, optimizer_name, lr=1e-3, momentum=0.9, weight_decay=0.01)
-    state = TrainingState(network, optimizer, average, torch.Generator())
+    state = TrainingState(network, optimizer, WeightAverage(network, 0.99), torch.Generator())
     images = torch.rand(IMAGES, 3, SIZE, SIZE).contiguous(memory_format=torch.channels_last)
     boxes = torch.tensor([8.0, 8.0, 40.0, 30.0]).repeat(IMAGES, BOXES, 1)
     boxes[:, 3:] = 0
