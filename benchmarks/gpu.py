@@ -44,7 +44,6 @@ PACKAGES = {
     "scipy": "scipy",
     "cv2": "opencv-python-headless",
     "sklearn": "scikit-learn",
-    "PIL": "pillow",
     "yaml": "pyyaml",
     "pycocotools": "pycocotools",
     "pydantic": "pydantic",
@@ -52,7 +51,6 @@ PACKAGES = {
     "annotated_types": "annotated-types",
     "typing_inspection": "typing-inspection",
     "typing_extensions": "typing-extensions",
-    "msgspec": "msgspec",
 }
 """What every part needs, by the name that Python imports: the package that brings it."""
 

@@ -13,7 +13,7 @@ import sys
 sys.path[:0] = [{root!r}, {root!r} + "/benchmarks"]
 import gpu
 needed, search = set(gpu.PACKAGES), set(gpu.SEARCH_PACKAGES)
-absent = (search | {{"wandb", "thop", "optuna", "networkx", "pytest", "hypothesis"}}) - needed
+absent = (search | {{"wandb", "thop", "optuna", "networkx", "msgspec", "PIL", "hypothesis"}}) - needed
 sys.modules.update(dict.fromkeys(absent))  # an import of None is an ImportError
 import gpu_parts
 assert list(gpu_parts.PARTS) == list(gpu.SECONDS), list(gpu_parts.PARTS)
