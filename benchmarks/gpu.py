@@ -15,10 +15,10 @@ speed     images a second of gelan-t and gelan-c (no auxiliary branch) at 256 an
 memory    bytes that trainings of three sizes reserve, beside what the table of a search plans for them
 oom       memory that runs out while a batch is made, in a step and in an evaluation: the work is done in pieces
 resume    weights of a training that was resumed beside those of one that was not, and of two with one seed
-search    a search of 90 seconds: planned and real seconds (needs nni, moocore, typer and rich)
+search    a search of 90 seconds: planned and real seconds
 
-On a bare machine carry wheels of what the first line names, into a folder on PYTHONPATH: PACKAGES in this file lists all. nni
-and moocore are for `search` alone, ultralytics for its columns in `speed`.
+On a bare machine carry wheels of what the first line names, into a folder on PYTHONPATH; PACKAGES in this file lists all. What
+SEARCH_PACKAGES lists is for `search` alone, ultralytics for its columns in `speed`.
 
 --device cpu --quick runs every part on a few small images and in one process, to see that its code works. It measures nothing.
 """
@@ -54,8 +54,24 @@ PACKAGES = {
 }
 """What every part needs, by the name that Python imports: the package that brings it."""
 
-SEARCH_PACKAGES = {"nni": "nni", "moocore": "moocore", "cffi": "cffi", "typer": "typer", "rich": "rich"}
-"""What `search` needs besides."""
+SEARCH_PACKAGES = {
+    "typer": "typer",
+    "rich": "rich",
+    "moocore": "moocore",
+    "cffi": "cffi",
+    "nni": "nni",
+    "cloudpickle": "cloudpickle",
+    "colorama": "colorama",
+    "filelock": "filelock",
+    "json_tricks": "json-tricks",
+    "pandas": "pandas",
+    "psutil": "psutil",
+    "requests": "requests",
+    "schema": "schema",
+    "simplejson": "simplejson",
+    "typeguard": "typeguard",
+}
+"""What `search` needs besides; all from cloudpickle on for nni, of whose wheel the folder nni/ is enough."""
 
 SECONDS = {
     "correct": 50,
