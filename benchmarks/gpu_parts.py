@@ -178,7 +178,7 @@ def _gradients(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The losses and all gradients of a new network, on the CPU."""
     network = new_network(graph, CLASSES, size, 0).train().to(device)
-    optimizer = new_optimizer(network, "sgd", lr=0.1, momentum=0.0, weight_decay=0.0)
+    optimizer = new_optimizer(network, "sgd", lr=0.1, momentum=0.9, weight_decay=0.0)
     moved = Batch(batch.images.to(device), batch.boxes.to(device), batch.classes.to(device), batch.full_size)
     losses = GradientAccumulator(network, optimizer, CLASSES, precision).backward(moved, graph.outputs)
     return losses.cpu(), torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float().cpu()
@@ -239,7 +239,7 @@ def waits(setting: Setting) -> None:
 def kernels(setting: Setting) -> None:
     activity = torch.profiler.ProfilerActivity
     cases = (("gelan-t", 128, 8), ("yolov9-t", 128, 8), ("gelan-t", 640, 64), ("gelan-c", 640, 32))
-    for name, size, batch in setting.of(cases, cases[:1]):
+    for name, size, batch in setting.of(cases, [("gelan-t", 64, 4)]):
         stepper = Stepper(graph_of(name), images_of(setting, 4 * batch, size), batch)
         warm, steps = setting.of((10, 20), (1, 1))
         stepper.run(warm)
