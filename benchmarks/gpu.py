@@ -1,178 +1,212 @@
-"""Everything that needs a GPU, in one run: training speed, several proxies at the same time, repeatability, little memory.
+"""Everything that needs a GPU, as one call of at most nine minutes: what is right, what waits, what it costs, what it plans.
 
-    python benchmarks/gpu.py [--peak 989] [--images 1024]
+    python benchmarks/gpu.py [--out DIR] [--device cuda] [--parts waits,speed] [--minutes 9] [--peak 989] [--quick]
 
-It trains on digit scenes and prints:
+Each part is a process of its own with its own time, so that a part that fails, hangs or breaks the GPU's context costs only
+itself. Lines are printed as they come. --out gets gpu.log and gpu.json (an object by part; what a part had measured before it
+was stopped is in it). The exit code is 1 when a part failed or a result is wrong. `benchmarks/gpu_parts.py` holds the parts:
 
-1. for yolov9-t and yolov9-s at 256 and 640 pixels: images a second in bf16 and fp32, peak memory, TFLOP/s (6 x MACs for each
-   image: three passes of 2 FLOPs a MAC), their share of --peak (dense bf16 TFLOP/s of the card; 989 for an H200), and the
-   images a second of Ultralytics with the same images and architecture, if it is installed;
-2. seconds for four proxies one after another and at the same time;
-3. the largest relative difference of a weight between two trainings with the same seed;
-4. what training does when it may use 2 % of the memory.
+correct   pixels, loss, gradients and AP against the CPU
+waits     times that a step waits for the GPU, with their places in our code
+kernels   kernels a step, and the share of a step in which the GPU is busy
+proxies   images a second of proxies of a search, one and four at once
+speed     images a second of gelan-t and gelan-c (no auxiliary branch) at 256 and 640 pixels, beside Ultralytics' yolov9t and
+          yolov9c, which are the same networks, where it is installed; TFLOP/s are 6 x MACs an image; --peak: of the GPU
+memory    bytes that trainings of three sizes reserve, beside what the table of a search plans for them
+oom       memory that runs out while a batch is made, in a step and in an evaluation: the work is done in pieces
+resume    weights of a training that was resumed beside those of one that was not, and of two with one seed
+search    a search of 90 seconds: planned and real seconds
+
+On a bare machine carry wheels of what the first line names, into a folder on PYTHONPATH; PACKAGES in this file lists all. What
+SEARCH_PACKAGES lists is for `search` alone, ultralytics for its columns in `speed`.
+
+--device cpu --quick runs every part on a few small images and in one process, to see that its code works. It measures nothing.
 """
 
 import argparse
-import math
-import random
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
-import yaml
+ROOT = Path(__file__).resolve().parent.parent
 
-from evaluators.data.bank import load_bank
-from evaluators.data.digits import digit_scenes
-from evaluators.data.open import DataSource
-from evaluators.data.records import DetectionData
-from evaluators.proxy import ProxyEvaluator
-from evaluators.training.loop import fit, new_network
-from evaluators.training.recipe import Recipe
-from gpnas.errors import OutOfMemory
-from gpnas.graph.cost import cost
-from gpnas.graph.graph import Graph
-from gpnas.run.workers import Job, LocalWorkers
-from gpnas.search.trial import Fidelity
-from search_spaces.architecture import build, with_classes
-from search_spaces.blueprint import open_catalogue
-from search_spaces.gradient_path import GradientPathSpace
+PACKAGES = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "cv2": "opencv-python-headless",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "pycocotools": "pycocotools",
+    "pydantic": "pydantic",
+    "pydantic_core": "pydantic-core",
+    "annotated_types": "annotated-types",
+    "typing_inspection": "typing-inspection",
+    "typing_extensions": "typing-extensions",
+}
+"""What every part needs, by the name that Python imports: the package that brings it."""
 
-NAMES, SIZES, BATCH = ("yolov9-t", "yolov9-s"), (256, 640), 64
+SEARCH_PACKAGES = {
+    "typer": "typer",
+    "rich": "rich",
+    "moocore": "moocore",
+    "cffi": "cffi",
+    "nni": "nni",
+    "cloudpickle": "cloudpickle",
+    "colorama": "colorama",
+    "filelock": "filelock",
+    "json_tricks": "json-tricks",
+    "pandas": "pandas",
+    "psutil": "psutil",
+    "requests": "requests",
+    "schema": "schema",
+    "simplejson": "simplejson",
+    "typeguard": "typeguard",
+}
+"""What `search` needs besides; all from cloudpickle on for nni, of whose wheel the folder nni/ is enough."""
+
+SECONDS = {
+    "correct": 50,
+    "waits": 35,
+    "kernels": 60,
+    "proxies": 90,
+    "speed": 110,
+    "memory": 60,
+    "oom": 50,
+    "resume": 45,
+    "search": 125,
+}
+"""The parts in their order, and the most seconds of each."""
 
 
-def graph_of(name: str) -> Graph:
-    return build(with_classes(open_catalogue(name), 10))
+def missing(packages: dict[str, str]) -> list[str]:
+    return [package for name, package in packages.items() if importlib.util.find_spec(name) is None]
 
 
-def ours(graph: Graph, data: DetectionData, size: int, images: int, precision: str) -> tuple[float, float]:
-    """Images a second in the third epoch (the first two warm up), and the peak of memory in GiB."""
-    records = (data.splits["train"] * math.ceil(images / len(data.splits["train"])))[:images]
-    bank = load_bank(records, size, "cuda")
-    recipe = Recipe(3, size, BATCH, eval_every=0, plain_epochs=0, device="cuda", precision=precision)
-    stamps = [0.0]
-    torch.cuda.reset_peak_memory_stats()
+class Report:
+    """Prints lines, and keeps them and the results of parts in files."""
 
-    def stamp(_: object) -> None:
-        torch.cuda.synchronize()
-        stamps.append(time.perf_counter())
+    def __init__(self, out: Path | None) -> None:
+        self.results: dict[str, dict[str, object]] = {}
+        self._out = out
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "gpu.log").write_text("")
 
-    fit(new_network(graph, 10, size, 0), bank, None, data.names, recipe, report=stamp)
-    return images / (stamps[3] - stamps[2]), torch.cuda.max_memory_allocated() / 2**30
+    def line(self, text: str) -> None:
+        print(text, flush=True)
+        if self._out is not None:
+            with (self._out / "gpu.log").open("a") as log:
+                log.write(f"{text}\n")
+
+    def result(self, part: str, **values: object) -> None:
+        self.results[part] = values
+        if self._out is not None:
+            (self._out / "gpu.json").write_text(json.dumps(self.results, indent=1))
 
 
-def ultralytics(name: str, data: DetectionData, size: int, images: int) -> float | None:
-    """Images a second in the third epoch of Ultralytics' trainer; None if it is not installed."""
-    try:
-        from ultralytics import YOLO
-    except ImportError:
-        return None
+def run_part(part: str, seconds: float, arguments: argparse.Namespace, report: Report) -> None:
+    """Run a part in a process of its own; stop it, and all that it started, when its time is over."""
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        for part in ("images", "labels"):
-            (root / part).mkdir()
-        for k in range(images):
-            record = data.splits["train"][k % len(data.splits["train"])]
-            assert record.pixels is not None
-            cv2.imwrite(str(root / "images" / f"{k}.jpg"), record.pixels[..., ::-1])
-            x1, y1, x2, y2 = record.boxes.T
-            rows = np.column_stack(
-                [
-                    record.classes,
-                    (x1 + x2) / 2 / record.width,
-                    (y1 + y2) / 2 / record.height,
-                    (x2 - x1) / record.width,
-                    (y2 - y1) / record.height,
-                ]
-            )
-            (root / "labels" / f"{k}.txt").write_text("\n".join(" ".join(f"{v:.6g}" for v in row) for row in rows))
-        names = dict(enumerate(data.names))
-        (root / "data.yaml").write_text(yaml.safe_dump({"path": folder, "train": "images", "val": "images", "names": names}))
-        stamps: list[float] = []
-        model = YOLO(f"{name.replace('-', '')}.yaml")
-        model.add_callback("on_train_epoch_start", lambda trainer: stamps.append(time.perf_counter()))
-        model.train(
-            data=str(root / "data.yaml"), imgsz=size, epochs=4, batch=BATCH, val=False, plots=False, cache="ram", project=folder
+        results = Path(folder) / "results.jsonl"
+        results.touch()
+        command = [sys.executable, "-u", str(ROOT / "benchmarks" / "gpu_parts.py"), part, str(results), arguments.device]
+        command += [str(arguments.peak), *(["--quick"] if arguments.quick else [])]
+        path = os.pathsep.join([str(ROOT), *([os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else [])])
+        began, ended = time.monotonic(), "done"
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
         )
-    return images / (stamps[3] - stamps[2])
+        assert process.stdout is not None
+        reader = threading.Thread(
+            target=lambda: [report.line(f"  {line.rstrip()}") for line in process.stdout or ()], daemon=True
+        )
+        reader.start()
+        try:
+            code = process.wait(timeout=seconds)
+            ended = "done" if code == 0 else f"failed with exit code {code}"
+        except subprocess.TimeoutExpired:
+            ended = f"stopped after its {seconds:.0f} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # its workers too
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            reader.join(timeout=5)
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
+    took = time.monotonic() - began
+    report.line(f"{part}: {ended}, {took:.0f} s")
+    report.result(part, ended=ended, seconds=round(took, 1), rows=rows)
 
 
-def speeds(data: DetectionData, images: int, peak: float) -> None:
-    print(f"{'':18}{'bf16/s':>9}{'fp32/s':>9}{'GiB':>7}{'TFLOP/s':>9}{'of peak':>9}{'Ultralytics/s':>15}{'ratio':>7}")
-    for name in NAMES:
-        graph = graph_of(name)
-        for size in SIZES:
-            (fast, memory), (slow, _) = (ours(graph, data, size, images, precision) for precision in ("bf16", "fp32"))
-            teraflops = 6 * cost(graph, size, size, fused=False).macs * fast / 1e12
-            theirs = ultralytics(name, data, size, images)
-            compared = f"{theirs:13.0f}/s{fast / theirs:7.2f}" if theirs else f"{'not installed':>15}"
-            share = f"{teraflops:9.1f}{teraflops / peak:8.1%}"
-            print(f"{name + f' {size} px':18}{fast:7.0f}/s{slow:7.0f}/s{memory:7.1f}{share} {compared}")
+def run_here(part: str, arguments: argparse.Namespace, report: Report) -> None:
+    """Run a part in this process, to save the time of imports."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+    import gpu_parts
+
+    with tempfile.TemporaryDirectory() as folder:
+        results, ended = Path(folder) / "results.jsonl", "done"
+        results.touch()
+        try:
+            gpu_parts.run(part, results, arguments.device, arguments.peak, quick=True)
+        except Exception as error:
+            ended = f"failed: {type(error).__name__}: {error}"
+        rows = [json.loads(line) for line in results.read_text().splitlines()]
+    report.line(f"{part}: {ended}")
+    report.result(part, ended=ended, rows=rows)
 
 
-def proxies(at_once: int, count: int = 4) -> float:
-    """Seconds for `count` proxies in `at_once` processes on one GPU, without the start of the processes."""
-    space, rng = GradientPathSpace(10, {"pgi.kind": ("none",)}), random.Random(0)
-    candidates = [space.propose([], rng) for _ in range(count + at_once)]
-    evaluator = ProxyEvaluator(DataSource("digits"), device="cuda")
-    with tempfile.TemporaryDirectory() as folder, LocalWorkers(evaluator, at_once) as workers:
-        for part in (candidates[count:], candidates[:count]):  # the first ones start the processes
-            began, waiting, running = time.perf_counter(), list(part), 0
-            while waiting or running:
-                while waiting and workers.free:
-                    place = Path(folder) / f"{len(waiting)}-{len(part)}"
-                    place.mkdir()
-                    workers.submit(Job((len(waiting), len(part)), waiting.pop(), Fidelity(8, 256), place, None))
-                    running += 1
-                for message in workers.poll(0.2):
-                    if hasattr(message, "evaluation"):
-                        running -= 1
-                        print(f"  {message.evaluation.state}: AP {message.evaluation.metrics.get('ap', math.nan):.3f}")
-            seconds = time.perf_counter() - began
-    return seconds
-
-
-def difference_of_weights(data: DetectionData) -> float:
-    """The largest relative difference of a weight between two trainings with the same seed."""
-    weights = []
-    for _ in range(2):
-        network = new_network(graph_of("yolov9-t"), 10, 256, 0)
-        bank = load_bank(data.splits["train"], 256, "cuda")
-        fit(network, bank, None, data.names, Recipe(2, 256, 16, eval_every=0, device="cuda"), report=lambda row: None)
-        weights.append(torch.cat([p.detach().flatten().cpu() for p in network.parameters()]))
-    return float((weights[0] - weights[1]).abs().max() / weights[0].abs().max())
-
-
-def with_little_memory(data: DetectionData) -> str:
-    """What training does with 2 % of the memory: it trains fewer images at a time, or its error says so."""
-    torch.cuda.set_per_process_memory_fraction(0.02)
-    try:
-        bank = load_bank(data.splits["train"][:128], 640, "cuda")
-        recipe = replace(Recipe(1, 640, 64, eval_every=0, device="cuda"), plain_epochs=0)
-        result = fit(new_network(graph_of("yolov9-t"), 10, 640, 0), bank, None, data.names, recipe, report=lambda row: None)
-        return f"trained in smaller pieces, {result.seconds:.0f} s"
-    except OutOfMemory as error:
-        return str(error)
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peak", type=float, default=989.0)
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", default=",".join(SECONDS))
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--peak", type=float, default=989.0, help="TFLOP/s of the GPU in dense bf16; 989 for an H100 or H200")
+    parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
-    data = digit_scenes()
-    print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
-    speeds(data, arguments.images, arguments.peak)
-    one, four = proxies(1), proxies(4)
-    print(f"four proxies: one after another {one:.1f} s, at once {four:.1f} s, ratio {one / four:.2f}")
-    print(f"two trainings with one seed: weights differ by at most {difference_of_weights(data):.2g} of the largest")
-    print(f"with 2 % of the memory: {with_little_memory(data)}")
+    began, report = time.monotonic(), Report(arguments.out)
+    if lacking := missing(PACKAGES):
+        report.line(f"missing packages: {' '.join(lacking)}; carry their wheels")
+        return 1
+    for part in arguments.parts.split(","):
+        left = 60 * arguments.minutes - (time.monotonic() - began) - 5
+        if part not in SECONDS:
+            report.line(f"{part}: no part; take {', '.join(SECONDS)}")
+            return 2
+        if part == "search" and (lacking := missing(SEARCH_PACKAGES)):
+            report.line(f"search: left out, because {', '.join(lacking)} are missing")
+            report.result(part, ended="left out", rows=[])
+        elif left < 10:
+            report.line(f"{part}: left out, because no time is left")
+            report.result(part, ended="left out", rows=[])
+        elif arguments.quick:
+            run_here(part, arguments, report)
+        else:
+            run_part(part, min(SECONDS[part], left), arguments, report)
+    wrong = [part for part, result in report.results.items() if _is_wrong(result)]
+    report.line(f"{time.monotonic() - began:.0f} s; " + (f"look at: {', '.join(wrong)}" if wrong else "nothing failed"))
+    return 1 if wrong else 0
+
+
+def _is_wrong(result: dict[str, object]) -> bool:
+    rows = result["rows"]
+    assert isinstance(rows, list)
+    return result["ended"] not in ("done", "left out") or any(row.get("right") is False for row in rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -21,7 +21,7 @@ import torch
 
 from evaluators.data import streamed
 from evaluators.data.augment import Augmentation
-from evaluators.data.batches import MOSAIC_WINDOW, prefetched, train_batches
+from evaluators.data.batches import MOSAIC_WINDOW, train_batches
 from evaluators.data.images import decoding_threads, image_of
 from evaluators.data.memory import bytes_of, free_bytes
 from evaluators.data.records import Record
@@ -98,7 +98,7 @@ def main() -> None:
 
     streamed.image_of = counted
     made, began = (
-        prefetched(train_batches(bank, arguments.batch, Augmentation(), torch.Generator().manual_seed(0))),
+        train_batches(bank, arguments.batch, Augmentation(), torch.Generator().manual_seed(0), ahead=True),
         time.perf_counter(),
     )
     images, largest, busy = 0, 0.0, time.process_time()

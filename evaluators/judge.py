@@ -10,19 +10,19 @@ A network is always used in its fused form, as it is deployed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from evaluators.data.bank import Bank
-from evaluators.data.batches import plain_batches
+from evaluators.data.bank import Bank, Served, as_images
 from evaluators.data.records import DetectionData, Record
 from evaluators.data.streamed import open_bank
 from evaluators.detector.ap import CocoEvaluation, Detections, coco_evaluation
 from evaluators.detector.head import check_head, decode, non_max_suppression
-from evaluators.device import autocast, pick_device
+from evaluators.device import autocast, in_pieces, pick_device
 from gpnas.errors import InputError
 from gpnas.graph.graph import Branch, Graph
 from gpnas.graph.network import Network
@@ -53,18 +53,30 @@ def load_split(records: Sequence[Record], imgsz: int, device: str | torch.device
 def detect(
     network: Network, split: Split, classes: int, *, precision: str = "auto", most: int = COCO_DETECTIONS
 ) -> list[Detections]:
-    """The detections in each image of a split that lies on the network's device: the best first, `most` an image at most."""
+    """The detections in each image of a split that lies on the network's device: the best first, `most` an image at most.
+
+    _BATCH images are judged at a time, fewer where memory is short. Raises OutOfMemory where not even one fits."""
     fused = network if network.is_fused else network.fused()
     fused.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     bank = split.bank
     strides = [out.stride for out in fused.graph.outputs if out.branch == Branch.MAIN]
     sizes, scales = bank.sizes.tolist(), bank.scales.double().tolist()
     per_image: list[Detections] = []
-    for images, part in plain_batches(bank, _BATCH):
-        with autocast(bank.device, precision):
-            outputs = fused(images)
+    device, size = bank.device, bank.size
+    parts = [slice(start, min(start + _BATCH, len(bank))) for start in range(0, len(bank), _BATCH)]
+    at_once = _BATCH
+
+    def detected(served: Served, sizes: list[tuple[int, int]], part: slice) -> list[Detections]:
+        with autocast(device, precision):
+            outputs = fused(as_images(served.pixels[served.places[part].to(device)]))
         boxes, scores = decode(outputs, strides, classes)
-        per_image += non_max_suppression(boxes, scores, sizes[part], candidates=max(_CANDIDATES, 4 * most), most=most)
+        return non_max_suppression(boxes, scores, sizes[part], candidates=max(_CANDIDATES, 4 * most), most=most)
+
+    for whole, served in zip(parts, bank.served(torch.arange(part.start, part.stop) for part in parts), strict=True):
+        work = functools.partial(detected, served, sizes[whole])
+        for found, part in in_pieces(len(served.places), at_once, work, device, f"images of {size} pixels"):
+            per_image += found
+            at_once = min(at_once, part.stop - part.start)  # where memory was short, it is for the next ones too
     for rows, scale, record in zip(per_image, scales, split.records, strict=True):
         rows[:, :4] = np.clip(rows[:, :4] / scale, 0, [record.width, record.height] * 2)  # pixels of the original image
     return per_image

@@ -23,7 +23,7 @@ from evaluators.data.open import DataSource, open_data
 from evaluators.data.problems import Problem
 from evaluators.data.records import DetectionData, Record, at_most, subset
 from evaluators.data.streamed import open_bank
-from evaluators.device import pick_device
+from evaluators.device import forget_peak, free_cache, peak_bytes, pick_device
 from evaluators.judge import Split, load_split
 from evaluators.training.checkpoint import load_matching, read_checkpoint, save_checkpoint
 from evaluators.training.history import write_history
@@ -95,11 +95,13 @@ class ProxyEvaluator:
             if not is_out_of_memory(error):
                 raise
             return failure(Cause.OOM, _first_line(error), time.perf_counter() - began, epochs)
+        finally:
+            free_cache(pick_device(self.device))  # for the other processes on that GPU
         return Evaluation(TrialState.COMPLETE, metrics, time.perf_counter() - began, epochs, message=message)
 
     def _train(self, candidate: Candidate, fidelity: Fidelity, trial_dir: Path, report: Report) -> tuple[dict[str, float], str]:
         """The metrics, and a message for the user."""
-        data, device = _data(self.data), str(pick_device(self.device))
+        data, device = _data(self.data), pick_device(self.device)
         seed = _seed(self.seed, candidate.hash, fidelity)
         network = new_network(candidate.graph, len(data.names), fidelity.imgsz, seed)
         start = _load_start(network, trial_dir, candidate, fidelity)
@@ -113,15 +115,14 @@ class ProxyEvaluator:
             device=self.device,
             precision=self.precision,
         )
-        train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, device, self.sharers)
-        val = _val_split(self.data, fidelity.imgsz, device, self.sharers)
+        train = _train_bank(self.data, fidelity.imgsz, fidelity.data_share, self.seed, str(device), self.sharers)
+        val = _val_split(self.data, fidelity.imgsz, str(device), self.sharers)
         log = _logger(trial_dir / _LOG, start, fidelity, report)
-        if device != "cpu":
-            torch.cuda.reset_peak_memory_stats()
+        forget_peak(device)
         result = fit(network, train, val, data.names, for_data(recipe, data), report=log)
         metrics = dict(result.metrics)
-        if device != "cpu":
-            metrics[MEMORY_BYTES] = float(torch.cuda.max_memory_allocated())
+        if (peak := peak_bytes(device)) is not None:
+            metrics[MEMORY_BYTES] = float(peak)
         content = _checkpoint(candidate, fidelity, network, result, metrics, start.history)
         save_checkpoint(trial_dir / checkpoint_name(fidelity.epochs), content)
         return metrics, start.message

@@ -64,12 +64,22 @@ class OutOfMemory(GpnasError):
 
 
 _OUT_OF_MEMORY_CLASSES = frozenset({"MemoryError", "OutOfMemoryError", OutOfMemory.__name__})
-_OUT_OF_MEMORY_TEXTS = ("not enough memory", "defaultcpuallocator", "out of memory")
+_OUT_OF_MEMORY_TEXTS = (
+    "not enough memory",
+    "defaultcpuallocator",
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "unable to find an engine to execute this computation",  # cuDNN, where no algorithm's workspace fits
+    "insufficient memory",  # OpenCV
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: MemoryError, torch.OutOfMemoryError, OutOfMemory, or the plain RuntimeError
-    that torch raises on a CPU. Classes are compared by name, because the command line must not import torch."""
+    """Whether an error says that memory ran out: MemoryError, torch.OutOfMemoryError, OutOfMemory, the plain RuntimeError
+    that torch raises on a CPU and for CUDA's libraries, or OpenCV's error. Classes are compared by name, because the command
+    line must not import torch."""
     if _OUT_OF_MEMORY_CLASSES & {cls.__name__ for cls in type(error).__mro__}:
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
+    of_a_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    return of_a_library and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)

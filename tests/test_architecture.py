@@ -62,7 +62,7 @@ LAYERS = BASE | {
     "gpnas.report": ["gpnas.graph", "gpnas.paths", "gpnas.search", "gpnas.run", "gpnas.bench"],
     "search_spaces": ["gpnas.graph", "gpnas.search.trial"],
     "evaluators.device": [],
-    "evaluators.data": [],
+    "evaluators.data": ["evaluators.device"],
     "evaluators.detector": ["gpnas.graph", "evaluators.data"],
     "evaluators.judge": ["gpnas.graph", "evaluators.data", "evaluators.device", "evaluators.detector"],
     "evaluators.training": [

@@ -7,6 +7,7 @@ import pkgutil
 import re
 from collections.abc import Iterator
 
+import cv2
 import pytest
 import torch
 
@@ -63,6 +64,10 @@ def test_the_drawing_shows_where_the_exit_code_changes() -> None:
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("not enough memory: you tried to allocate 1 bytes"),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        cv2.error("OpenCV(4.13.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 1 bytes"),
     ],
 )
 def test_errors_that_mean_memory_ran_out(error: BaseException) -> None:
@@ -70,7 +75,15 @@ def test_errors_that_mean_memory_ran_out(error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("size mismatch"), ValueError("out of memory"), TrainingDiverged("loss nan"), KeyboardInterrupt()]
+    "error",
+    [
+        RuntimeError("size mismatch"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        ValueError("out of memory"),
+        cv2.error("(-215:Assertion failed) !empty()"),
+        TrainingDiverged("loss nan"),
+        KeyboardInterrupt(),
+    ],
 )
 def test_errors_that_do_not(error: BaseException) -> None:
     assert not is_out_of_memory(error)

@@ -30,14 +30,14 @@ class Served(NamedTuple):
     """Where wanted images are."""
 
     pixels: Tensor  # uint8 (any, size, size, 3), RGB, on the bank's device
-    places: Tensor  # int64, of the shape that was asked for: the first index into `pixels` of each image
+    places: Tensor  # int64, of the shape that was asked for, on the CPU: the first index into `pixels` of each image
 
 
 class Bank(Protocol):
     """A split at one image size. Batches are made of it on `device`.
 
     Each image is scaled so that its long side has `size` pixels. It lies in the top left corner of a square; the rest is GREY.
-    The pixels are got by `served`; all else is there at once, on one device, which may be another one.
+    The pixels are got by `served`; all else is there at once, on the CPU, where batches are laid out.
 
         for pixels, places in bank.served([torch.tensor([3, 5]), torch.tensor([7, 0])]):
             pixels[places]                              # images 3 and 5, then 7 and 0
@@ -64,8 +64,8 @@ class Bank(Protocol):
         """The number of images."""
 
     def served(self, wanted: Iterable[Tensor], again: int = 0) -> Generator[Served, None, None]:
-        """The pixels of the images of each tensor of indices, which lies where `sizes` does. They may change when the next
-        is taken. again: images last wanted, of which some will be wanted again."""
+        """The pixels of the images of each tensor of indices, which lies on the CPU. They may change when the next is taken.
+        again: images last wanted, of which some will be wanted again."""
 
     def to(self, device: str | torch.device) -> Bank:
         """The same bank for another device; itself where it is for that one already."""
@@ -73,7 +73,7 @@ class Bank(Protocol):
 
 @dataclass
 class ImageBank:
-    """A bank that holds all of its images on one device."""
+    """A bank that holds the pixels of all its images on one device."""
 
     pixels: Tensor  # uint8 (images, size, size, 3), RGB
     sizes: Tensor
@@ -98,23 +98,16 @@ class ImageBank:
         return (Served(self.pixels, indices) for indices in wanted)
 
     def to(self, device: str | torch.device) -> ImageBank:
-        """The same bank on another device; itself where it lies there already."""
+        """The same bank with its pixels on another device; itself where they lie there already."""
         if self.pixels.device == torch.device(device):
             return self
-        return replace(
-            self,
-            pixels=self.pixels.to(device),
-            sizes=self.sizes.to(device),
-            boxes=self.boxes.to(device),
-            classes=self.classes.to(device),
-            scales=self.scales.to(device),
-        )
+        return replace(self, pixels=self.pixels.to(device))
 
 
 def load_bank(
     records: Sequence[Record], size: int, device: str | torch.device = "cpu", *, accept_broken: bool = False
 ) -> ImageBank:
-    """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels and put on `device`.
+    """The images of `records`, decoded or read from the cache (cache.py), scaled to `size` pixels; their pixels on `device`.
 
     Images that are damaged or not of their record's size are left out. Raises DataError if there are no records, or too many
     such images (problems.py) unless any number of them is to be accepted; InputError for images that do not fit into memory;
@@ -135,10 +128,10 @@ def load_bank(
     labels = new_labels(records, size, images.kept, images.broken, accept_broken=accept_broken)
     return ImageBank(
         pixels=torch.from_numpy(images.pixels).to(device),
-        sizes=labels.sizes.to(device),
-        boxes=labels.boxes.to(device),
-        classes=labels.classes.to(device),
-        scales=labels.scales.to(device),
+        sizes=labels.sizes,
+        boxes=labels.boxes,
+        classes=labels.classes,
+        scales=labels.scales,
         records=labels.records,
         problems=labels.problems,
     )

@@ -1,9 +1,10 @@
-"""Batches of images from a bank: augmented and shuffled for training, unchanged and in order for evaluation.
+"""Batches of images from a bank, augmented and shuffled for training.
 
-    for batch in prefetched(train_batches(bank, 16, Augmentation(), torch.Generator().manual_seed(0))):
+    for batch in train_batches(bank, 16, Augmentation(), torch.Generator().manual_seed(0), ahead=True):
         batch.images, batch.boxes, batch.classes
 
-All random numbers come from one generator in a fixed order: the same seed gives the same epoch.
+All random numbers come from one generator in a fixed order: the same seed gives the same epoch. A batch is drawn and laid out
+on the CPU (`Plan`) and sent to the bank's device in one copy (`PackedPlan`), where its pixels are made.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import Bank, as_images
+from evaluators.data.bank import Bank, Served
 from evaluators.data.colours import draw_colour_matrices
 from evaluators.data.gather import gathered_images
 from evaluators.data.layout import Layout, draw_images, draw_layout, moved_boxes, packed_boxes
+from evaluators.data.parcel import Parcel, packed, unpacked
 from evaluators.data.warp import warped_images
 
 MOSAIC_WINDOW = 2048
@@ -35,6 +37,10 @@ So each image must be decoded only once an epoch (streamed.py). Banks of both ki
 _BETA = 63
 """Uniform numbers whose median has the distribution Beta(32, 32), as the 32nd of 63 in their order has: the weight of the
 first of two blended images, as in YOLOv9's trainer (github.com/WongKinYiu/yolov9, utils/augmentations.py)."""
+
+_OF_LAYOUT = len(fields(Layout))
+
+Item = TypeVar("Item")
 
 
 class BatchShare(NamedTuple):
@@ -68,26 +74,29 @@ def train_batches(
     augmentation: Augmentation,
     generator: torch.Generator,
     share: BatchShare = WHOLE_BATCH,
+    *,
+    ahead: bool = False,
 ) -> Generator[Batch, None, None]:
     """One epoch, shuffled: every image leads one output.
 
     A process gets its `share` of each batch; all processes draw the same numbers. Batch normalisation
     cannot learn from one image, so a last batch with fewer than two images for each process is left out, unless it is full or
-    the only one. Raises ValueError for a batch_size below 1.
+    the only one. ahead: a thread prepares the next batch, on a CPU with its pixels. On a GPU the pixels are only queued, by
+    this thread, so that the two do not compete for Python's lock. Raises ValueError for a batch_size below 1, OutOfMemory.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    plans, again = itertools.tee(_plans(bank, batch_size, augmentation, generator, share))
-    with contextlib.closing(bank.served((plan.layout.tiles for plan in again), MOSAIC_WINDOW)) as served:
-        for plan, (pixels, places) in zip(plans, served, strict=True):
-            yield made(bank, plan, pixels, places)
+    plans = (packed_plan(bank, plan) for plan in _plans(bank, batch_size, augmentation, generator, share))
+    if not ahead:
+        return _made(bank, plans)
+    return prefetched(_made(bank, plans)) if bank.device.type == "cpu" else _made(bank, prefetched(plans))
 
 
 def _plans(
     bank: Bank, batch_size: int, augmentation: Augmentation, generator: torch.Generator, share: BatchShare
 ) -> Iterator[Plan]:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     count = len(bank)
-    order = torch.randperm(count, generator=generator, device=generator.device).to(bank.sizes.device)
+    order = torch.randperm(count, generator=generator, device=generator.device).cpu()
     for start in range(0, count, batch_size):
         end = min(start + batch_size, count)
         if start and end - start < min(2 * share.size, batch_size):
@@ -96,19 +105,19 @@ def _plans(
         yield draw_plan(bank, order[start:end], augmentation, generator, share, recent)
 
 
-def plain_batches(bank: Bank, batch_size: int) -> Iterator[tuple[Tensor, slice]]:
-    """The bank's images in order, unchanged: float32 (batch, 3, size, size), and their indices in the bank."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    parts = [slice(start, min(start + batch_size, len(bank))) for start in range(0, len(bank), batch_size)]
-    wanted = (torch.arange(part.start, part.stop, device=bank.sizes.device) for part in parts)
-    for part, (pixels, places) in zip(parts, bank.served(wanted), strict=True):
-        yield as_images(pixels[places.to(pixels.device)]), part
+def _made(bank: Bank, plans: Generator[PackedPlan, None, None]) -> Generator[Batch, None, None]:
+    now, before = itertools.tee(plans)  # a bank looks at plans before they are made
+    with (
+        contextlib.closing(plans),
+        contextlib.closing(bank.served((plan.tiles for plan in before), MOSAIC_WINDOW)) as all_served,
+    ):
+        for plan, served in zip(now, all_served, strict=True):
+            yield made(bank, plan, served)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a process's share of a batch shows, before any pixel is made.
+    """What a process's share of a batch shows, before any pixel is made. All tensors lie on the CPU.
 
     Some outputs are blends of two (MixUp, arXiv:1710.09412). The seconds stand behind the `share` outputs in the layout.
     """
@@ -139,36 +148,54 @@ def draw_plan(
     leaders = draw_images(bank, (len(chosen),), generator, others)
     seconds = draw_layout(bank, leaders, replace(augmentation, mosaic=1.0), generator, others).part(mine)
     drawn = torch.rand((len(chosen), 1 + _BETA), generator=generator, device=generator.device).cpu()[mine]
-    is_mosaic = layout.sizes[:, 0, 0].cpu() > 0
+    is_mosaic = layout.sizes[:, 0, 0] > 0
     blended = ((drawn[:, 0] < augmentation.mixup) & is_mosaic).nonzero().squeeze(1)
-    layout = layout.followed_by(seconds.part(blended.to(seconds.tiles.device)))
+    layout = layout.followed_by(seconds.part(blended))
     colours = None if colours is None else torch.cat([colours, colours[blended]])
     return Plan(layout, colours, blended, drawn[blended, 1:].median(dim=1).values, len(chosen))
 
 
-def made(
-    bank: Bank,
-    plan: Plan,
-    pixels: Tensor,  # uint8 (any, size, size, 3), as `Bank.served` gives them
-    places: Tensor,  # int64 (share + blends, 4), the tiles' indices into `pixels`
-) -> Batch:
-    """The batch that a plan describes, on the bank's device."""
-    render = renderer_for(pixels.device)
-    images = render(pixels, plan.layout.at(places, pixels.device), plan.colours)
+class PackedPlan(NamedTuple):
+    """A plan, and the boxes and classes of its outputs, ready to be sent to the bank's device.
+
+    tiles: int64 (share + blends, 4), on the CPU, indices into the bank.
+    parcel: the tensors of the layout, boxes, classes, which outputs are blended, the weights of blends and, unless colours stay
+    as they are, colour matrices.
+    """
+
+    tiles: Tensor
+    parcel: Parcel
+    full_size: int  # number of images in the batch, over all processes
+
+
+def packed_plan(bank: Bank, plan: Plan) -> PackedPlan:
     boxes, classes = moved_boxes(bank, plan.layout)
     if len(plan.blended):
-        images = _blended(images, plan.blended.to(images.device), plan.weights.to(images.device))
-        boxes, classes = _joined(boxes, classes, plan.blended.to(boxes.device))
-    return Batch(images, boxes.to(pixels.device), classes.to(pixels.device), plan.full_size)
+        boxes, classes = _joined(boxes, classes, plan.blended)
+    tensors = [*vars(plan.layout).values(), boxes, classes, plan.blended, plan.weights]
+    tensors += [] if plan.colours is None else [plan.colours]
+    return PackedPlan(plan.layout.tiles, packed(tensors, pin=bank.device.type == "cuda"), plan.full_size)
+
+
+def made(bank: Bank, plan: PackedPlan, served: Served) -> Batch:
+    """The batch that a plan describes, on the bank's device. served: of the plan's tiles."""
+    device = bank.device
+    tensors = unpacked(plan.parcel, device)
+    layout, (boxes, classes, blended, weights, *colours) = Layout(*tensors[:_OF_LAYOUT]), tensors[_OF_LAYOUT:]
+    if served.places is not plan.tiles:  # the bank's pixels are not all there, and those of the tiles are somewhere else
+        [places] = unpacked(packed([served.places], pin=device.type == "cuda"), device)
+        layout = replace(layout, tiles=places)
+    images = renderer_for(device)(served.pixels, layout, colours[0] if colours else None)
+    if len(blended):
+        images = _blended(images, blended, weights)
+    return Batch(images, boxes, classes, plan.full_size)
 
 
 def _blended(images: Tensor, blended: Tensor, weights: Tensor) -> Tensor:
     """The outputs of the share, (share, 3, size, size), some of them blended with the images behind them."""
     share = len(images) - len(blended)
     first, second = images[blended], images[share:]
-    images = images[:share]
-    images[blended] = second.lerp(first, weights.view(-1, 1, 1, 1))
-    return images
+    return images[:share].index_copy_(0, blended, second.lerp(first, weights.view(-1, 1, 1, 1)))
 
 
 def _joined(boxes: Tensor, classes: Tensor, blended: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,9 +215,9 @@ def augmented(
     share: BatchShare = WHOLE_BATCH,
 ) -> Batch:
     """A single batch: one output for each chosen image."""
-    plan = draw_plan(bank, chosen, augmentation, generator, share)
-    [(pixels, places)] = bank.served([plan.layout.tiles])
-    return made(bank, plan, pixels, places)
+    plan = packed_plan(bank, draw_plan(bank, chosen, augmentation, generator, share))
+    [served] = bank.served([plan.tiles])
+    return made(bank, plan, served)
 
 
 Renderer = Callable[[Tensor, Layout, Tensor | None], Tensor]
@@ -201,16 +228,16 @@ def renderer_for(device: torch.device) -> Renderer:
     return warped_images if device.type == "cpu" else gathered_images
 
 
-def prefetched(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    """The same batches in the same order; a thread makes each one while the one before it is used.
+def prefetched(batches: Iterator[Item]) -> Generator[Item, None, None]:
+    """The same batches (or plans) in the same order; a thread makes each one while the one before it is used.
 
     OpenCV and torch release Python's lock. An error in the thread is raised here. A consumer that stops early (`close`) ends
     the thread.
     """
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
+    ready: queue.Queue[Item | BaseException | None] = queue.Queue(maxsize=1)
     ended = threading.Event()
 
-    def put(item: Batch | BaseException | None) -> None:
+    def put(item: Item | BaseException | None) -> None:
         while not ended.is_set():
             try:
                 ready.put(item, timeout=0.1)

@@ -14,7 +14,7 @@ numbered 2 * (1 if below the centre) + (1 if right of the centre): 0, 1 above, 2
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ _LEAST_SIDE = 2.0  # or if one of its sides is shorter, in pixels
 
 @dataclass(frozen=True)
 class Layout:
-    """The tiles of each output. All tensors lie where the bank's labels do."""
+    """The tiles of each output. Drawn on the CPU."""
 
     tiles: Tensor  # int64 (batch, 4): the image of each tile, an index into the bank; that of the last where there is no tile
     sizes: Tensor  # int64 (batch, 4, 2): height and width of that image; 0 where there is no tile
@@ -44,10 +44,6 @@ class Layout:
         """The outputs of both layouts."""
         return Layout(*(torch.cat(both) for both in zip(vars(self).values(), vars(other).values(), strict=True)))
 
-    def at(self, tiles: Tensor, device: torch.device) -> Layout:
-        """The same layout with other indices of its images, on a device."""
-        return Layout(*(values.to(device, non_blocking=True) for values in vars(replace(self, tiles=tiles)).values()))
-
 
 def draw_layout(
     bank: Bank,
@@ -57,7 +53,7 @@ def draw_layout(
     others: Tensor | None = None,  # int64 (any,), indices of the images that mosaics may add; None: all
 ) -> Layout:
     """One output for each chosen image, which lies below and right of the centre; a mosaic adds three random images."""
-    batch, size, device = len(chosen), bank.size, bank.sizes.device
+    batch, size, device = len(chosen), bank.size, chosen.device
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         drawn = torch.rand(shape, generator=generator, device=generator.device)
@@ -81,7 +77,7 @@ def draw_layout(
 def draw_images(bank: Bank, shape: tuple[int, ...], generator: torch.Generator, pool: Tensor | None) -> Tensor:
     """Random images, int64 indices into the bank of that shape: of `pool`, (any,), or of all."""
     count = len(bank) if pool is None else len(pool)
-    drawn = torch.randint(count, shape, generator=generator, device=generator.device).to(bank.sizes.device)
+    drawn = torch.randint(count, shape, generator=generator, device=generator.device).cpu()
     return drawn if pool is None else pool[drawn]
 
 
@@ -91,7 +87,7 @@ def moved_boxes(bank: Bank, layout: Layout) -> tuple[Tensor, Tensor]:
     Boxes are clipped to the output; those of which too little stays in view are dropped. Returns boxes, float32
     (batch, most, 4), and classes, int64 (batch, most), with padding to the right: zeros, and class -1. most is at least 1.
     """
-    batch, size, device = len(layout.tiles), bank.size, bank.boxes.device
+    batch, size, device = len(layout.tiles), bank.size, layout.tiles.device
     height, width = layout.sizes[..., None, 0], layout.sizes[..., None, 1]  # (batch, 4, 1)
     x1, y1, x2, y2 = bank.boxes[layout.tiles].unbind(-1)  # (batch, 4, boxes of an image)
     flips = layout.flips[..., None]

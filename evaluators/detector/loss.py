@@ -98,26 +98,26 @@ def _loss(
     labels: Tensor,
     settings: LossSettings,
 ) -> LossParts:
-    with torch.no_grad():
-        predicted = boxes_around(cells.points, cells.strides, expected_distances(sides.log_softmax(-1)))
-        overlaps = pairwise_ciou if settings.complete else None
-        assignment = assign(logits.sigmoid(), predicted, cells, boxes, labels, overlaps)
-    image, anchor = assignment.foreground.nonzero(as_tuple=True)  # (n,): n anchors learn a box
-    box = assignment.box[image, anchor]
-    weight = assignment.score[image, anchor]
+    """Over all anchors; those that learn no box have weight 0. No shape depends on the assignment: to pick the anchors that
+    learn one, a step would have to wait until the GPU tells how many there are."""
+    logs = sides.log_softmax(-1)
+    predicted = boxes_around(cells.points, cells.strides, expected_distances(logs))
+    overlaps = pairwise_ciou if settings.complete else None
+    assignment = assign(logits.detach().sigmoid(), predicted.detach(), cells, boxes, labels, overlaps)
+    weight = assignment.score  # (batch, anchors)
     total = weight.sum().clamp(min=1)
     # The cross-entropy of logit x with target t is softplus(x) - t * x; t is 0 except for the assigned pairs.
-    assigned = logits[image, anchor, labels[image, box]]
-    cross_entropy = functional.softplus(logits).sum() - (weight * assigned).sum()
+    label = labels.gather(1, assignment.box).clamp(min=0)[..., None]
+    cross_entropy = functional.softplus(logits).sum() - (weight * logits.gather(2, label).squeeze(2)).sum()
 
-    target, points, strides = boxes[image, box], cells.points[anchor], cells.strides[anchor]
-    logs = sides[image, anchor].log_softmax(-1)  # (n, 4, reg_max)
-    overlap = ciou(boxes_around(points, strides, expected_distances(logs)), target)
-    distances = torch.cat([points - target[:, :2], target[:, 2:] - points], dim=1) / strides[:, None]
+    target = boxes.gather(1, assignment.box[..., None].expand(-1, -1, 4))  # of the other anchors: any box of the image
+    overlap = ciou(predicted, target)  # (batch, anchors)
+    beside = torch.cat([cells.points - target[..., :2], target[..., 2:] - cells.points], dim=-1)
+    focal = distribution_focal_loss(logs, beside / cells.strides[:, None]).mean(-1)
     return LossParts(
         BOX_GAIN * ((1 - overlap) * weight).sum() / total,
         settings.class_gain * cross_entropy / total,
-        DISTRIBUTION_GAIN * (distribution_focal_loss(logs, distances).mean(1) * weight).sum() / total,
+        DISTRIBUTION_GAIN * (focal * weight).sum() / total,
     )
 
 
@@ -132,11 +132,8 @@ def ciou(
     """
     w, h = (boxes[..., 2:] - boxes[..., :2]).unbind(-1)
     tw, th = (targets[..., 2:] - targets[..., :2]).unbind(-1)
-    shared = (
-        (torch.minimum(boxes[..., 2:], targets[..., 2:]) - torch.maximum(boxes[..., :2], targets[..., :2]))
-        .clamp(min=0)
-        .prod(-1)
-    )
+    reach = (torch.minimum(boxes[..., 2:], targets[..., 2:]) - torch.maximum(boxes[..., :2], targets[..., :2])).clamp(min=0)
+    shared = reach[..., 0] * reach[..., 1]  # not prod(-1), whose gradient reads from the GPU whether there is a zero
     iou = shared / (w * h + tw * th - shared + eps)
     hull = torch.maximum(boxes[..., 2:], targets[..., 2:]) - torch.minimum(boxes[..., :2], targets[..., :2])
     apart = (boxes[..., :2] + boxes[..., 2:] - targets[..., :2] - targets[..., 2:]) / 2
@@ -157,17 +154,17 @@ def pairwise_ciou(
 
 
 def distribution_focal_loss(
-    log_probabilities: Tensor,  # (n, 4, reg_max)
-    distances: Tensor,  # (n, 4), in strides
+    log_probabilities: Tensor,  # (..., reg_max)
+    distances: Tensor,  # (...), in strides
 ) -> Tensor:
-    """Cross-entropy of each distribution with its distance, whose weight is split between the two bins beside it: (n, 4).
+    """Cross-entropy of each distribution with its distance, whose weight is split between the two bins beside it: (...).
 
     A distance beyond the bins counts as that of the nearest bin (arXiv:2006.04388, equation 6).
     """
     last = log_probabilities.shape[-1] - 1
     distances = distances.clamp(0, last)
-    lower = distances.floor().long().clamp(max=max(last - 1, 0))
+    lower = distances.floor().long().clamp(0, max(last - 1, 0))  # of a NaN too: a GPU would stop at a wrong index
     upper = (lower + 1).clamp(max=last)
     above = distances - lower  # weight of the upper bin
-    log_lower, log_upper = (log_probabilities.gather(-1, bins[..., None]).squeeze(-1) for bins in (lower, upper))
+    log_lower, log_upper = log_probabilities.gather(-1, torch.stack([lower, upper], dim=-1)).unbind(-1)
     return -((1 - above) * log_lower + above * log_upper)

@@ -2,41 +2,64 @@
 
 from __future__ import annotations
 
-import gc
+import sys
 from collections.abc import Callable
 
 import torch
 
 from evaluators.data.batches import Batch
+from evaluators.device import free_cache
+from evaluators.training.distributed import ALONE, Group
 from evaluators.training.loop import new_network
 from evaluators.training.optimizer import new_optimizer
 from evaluators.training.step import GradientAccumulator
+from gpnas.errors import is_out_of_memory
 from gpnas.graph.graph import Graph
 
 CPU_BATCH = 16
 """Images in a batch on a CPU."""
 
 MAX_BATCH = 128
-"""The largest batch that is chosen: larger ones learn less in an epoch."""
+"""The largest batch that is chosen, over all processes: larger ones learn less in an epoch."""
 
 _MEMORY_SHARE = 0.8  # of the free memory
 
 
-def automatic_batch(graph: Graph, classes: int, imgsz: int, device: torch.device, precision: str = "auto") -> int:
-    """Images in a batch that fit into 80 % of a GPU's free memory; CPU_BATCH on a CPU. imgsz: pixels."""
+def automatic_batch(
+    graph: Graph, classes: int, imgsz: int, device: torch.device, precision: str = "auto", group: Group = ALONE
+) -> int:
+    """Images in a batch, over all processes of the group: each process's share fits into 80 % of the free memory of its GPU;
+    CPU_BATCH on a CPU. imgsz: pixels.
+
+    The first process measures, and all take what it says: call it in all of them, when their images have been loaded.
+    """
     if device.type != "cuda":
         return CPU_BATCH
 
     def peak(images: int) -> int:
-        gc.collect()  # the optimizer of an earlier call may be part of a reference cycle
-        gradients = new_accumulator(graph, classes, imgsz, device, precision)
+        free_cache(device)
+        before = torch.cuda.memory_allocated(device)  # the images of the data
         torch.cuda.reset_peak_memory_stats(device)
-        gradients.backward_in(1, noise_batch(images, imgsz, device), graph.outputs)
-        return torch.cuda.max_memory_allocated(device)
+        try:
+            gradients = new_accumulator(graph, classes, imgsz, device, precision)
+            gradients.backward_in(1, noise_batch(images, imgsz, device), graph.outputs)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return sys.maxsize
+        return torch.cuda.max_memory_allocated(device) - before
 
-    batch = largest_batch(peak, int(_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]))
-    torch.cuda.empty_cache()
-    return batch
+    share = 0
+    if group.is_leader:
+        free_cache(device)
+        share = largest_batch(peak, int(_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]))
+        free_cache(device)
+    return batch_of_group(group.broadcast(share), group.size)
+
+
+def batch_of_group(share: int, processes: int) -> int:
+    """Images in a batch of so many processes, each of which has memory for `share`: MAX_BATCH at most, but two for each."""
+    return max(2 * processes, min(share * processes, MAX_BATCH))
 
 
 def new_accumulator(graph: Graph, classes: int, imgsz: int, device: torch.device, precision: str) -> GradientAccumulator:

@@ -95,11 +95,13 @@ def load_matching_from(path: Path, network: Network) -> str:
     return f"{count} of {total} values ({count / total:.0%}) are taken from {path}"
 
 
-def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Recipe, data_digest: str) -> dict[str, Any]:
+def load_resumable(
+    path: Path, genotype: str, names: Sequence[str], recipe: Recipe, data_digest: str, *, any_batch: bool = False
+) -> dict[str, Any]:
     """The content of last.pt, which includes a `TrainingState.state_dict`.
 
     Raises InputError unless it belongs to a training with this `genotype`, these class `names`, this `recipe` (device and
-    precision may differ) and data of this digest.
+    precision may differ, with `any_batch` the batch size too) and data of this digest.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: nothing to resume; train without --resume")
@@ -115,8 +117,9 @@ def load_resumable(path: Path, genotype: str, names: Sequence[str], recipe: Reci
         remedy = f"give {asked}, as before" if asked else "give the same data, and no --split or --val"
         raise InputError(f"{path} was trained on other images, or on others of these; {remedy}, or train in another folder")
     trained_with = _with_defaults(content["recipe"])
+    free = ("device", "precision", *(["batch_size"] if any_batch else []))
     for key, value in asdict(recipe).items():
-        if key not in ("device", "precision") and trained_with[key] != value:
+        if key not in free and trained_with[key] != value:
             raise InputError(f"{path} was trained with {key} {trained_with[key]}, not {value}; resume with the same")
     return content
 

@@ -18,12 +18,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from evaluators.data.bank import Bank
-from evaluators.data.batches import Batch, prefetched, train_batches
+from evaluators.data.batches import Batch, train_batches
 from evaluators.detector.head import check_head, initialise_head
 from evaluators.detector.loss import LossSettings
 from evaluators.judge import Split, judge
@@ -34,8 +36,8 @@ from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
 from evaluators.training.sync_norm import synchronise_norms
-from gpnas.errors import TrainingDiverged
-from gpnas.graph.graph import Graph
+from gpnas.errors import OutOfMemory, TrainingDiverged, is_out_of_memory
+from gpnas.graph.graph import Graph, Output
 from gpnas.graph.network import NORM_MOMENTUM, Network
 from gpnas.search.trial import Report
 
@@ -112,19 +114,32 @@ def fit(
         settings=LossSettings(recipe.class_gain, recipe.alignment == "ciou"),
         summed=recipe.summed_loss,
     )
-    while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
-        row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
-        state.epoch += 1
-        if val is not None and recipe.evaluates_after(state.epoch):
-            _evaluate(state, val, names, recipe.precision, group, fast_ap)
-            row |= state.metrics
-        row["seconds"] = time.perf_counter() - began
-        state.history.append({"epoch": state.epoch, **row})
-        if group.is_leader:
-            if save is not None:
-                save(state)
-            report({"epoch": state.epoch, "epochs": recipe.epochs, **row})
+    with _told_in_one_line(recipe.imgsz):
+        while state.epoch < recipe.epochs and not _stops_early(state, recipe.patience):
+            row: dict[str, Any] = _train_epoch(state, gradients, train, recipe)
+            state.epoch += 1
+            if val is not None and recipe.evaluates_after(state.epoch):
+                _evaluate(state, val, names, recipe.precision, group, fast_ap)
+                row |= state.metrics
+            row["seconds"] = time.perf_counter() - began
+            state.history.append({"epoch": state.epoch, **row})
+            if group.is_leader:
+                if save is not None:
+                    save(state)
+                report({"epoch": state.epoch, "epochs": recipe.epochs, **row})
     return FitResult(state.metrics, state.epoch, state.best_epoch, time.perf_counter() - began, state.average.network)
+
+
+@contextlib.contextmanager
+def _told_in_one_line(imgsz: int) -> Iterator[None]:
+    """What libraries raise where memory runs out and no smaller pieces help, as OutOfMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError, cv2.error) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise OutOfMemory(f"a training at {imgsz} pixels ran out of memory ({reason}); use a smaller batch") from error
 
 
 def _new_state(network: Network, recipe: Recipe) -> TrainingState:
@@ -154,7 +169,7 @@ def _stops_early(state: TrainingState, patience: int) -> bool:
 
 def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Bank, recipe: Recipe) -> dict[str, float]:
     """One pass over the images: mean losses, the last learning rate, and the share of time that steps waited for images."""
-    sums, steps, images = np.zeros(len(Losses._fields)), 0, 0
+    readings, steps, images = Readings(), 0, 0
     began, lr = time.perf_counter(), 0.0
     with contextlib.closing(_batches(state, train, recipe, gradients.group)) as made:
         batches = _TimedBatches(made)
@@ -162,24 +177,70 @@ def _train_epoch(state: TrainingState, gradients: GradientAccumulator, train: Ba
             epochs = state.epoch + images / len(train)  # trained so far
             lr = recipe.lr_at(epochs)
             _set_lr(state.optimizer, lr)
-            losses = gradients.backward(batch, recipe.outputs_at(epochs, state.network.graph.outputs))
+            values = training_step(state, gradients, batch, recipe.outputs_at(epochs, state.network.graph.outputs))
             if not steps:
                 check_views(state.network, state.optimizer)
-            _clip_gradients(state.optimizer, losses.loss, f"epoch {state.epoch + 1}, step {steps + 1}")
-            state.optimizer.step()
-            state.average.update()
-            sums += losses
             steps += 1
             images += batch.full_size
-    means = dict(zip(Losses._fields, (sums / steps).tolist(), strict=True))
+            readings.add(values, f"epoch {state.epoch + 1}, step {steps}", lr)
+    means = dict(zip(Losses._fields, (readings.sums() / steps).tolist(), strict=True))
     return {**means, "lr": lr, "waiting": batches.waited / (time.perf_counter() - began)}
+
+
+def training_step(state: TrainingState, gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
+    """One step: gradients, clipping, the optimizer, the average. outputs: of the graph, with the weights of their losses.
+
+    Returns the `Losses` and the norm of the gradients before clipping, float32 (5,), on the device. Nothing here waits for the
+    device: a test traces it without values, and `benchmarks/gpu.py` looks for waits on a GPU.
+    """
+    losses = gradients.backward(batch, outputs)
+    vectors = parameter_vectors(state.optimizer)
+    norm = nn.utils.get_total_norm([vector.grad for vector in vectors if vector.grad is not None])
+    nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)  # multiplies by 1 where the norm is less
+    state.optimizer.step()
+    state.average.update()
+    return torch.cat([losses, norm[None]])
+
+
+class Readings:
+    """The numbers of an epoch's steps, each read from the device while the next step is queued, so that the device never waits
+    for the reader."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(len(Losses._fields))
+        self._waiting: tuple[Tensor, torch.cuda.Event | None, str, float] | None = None
+
+    def add(self, values: Tensor, step: str, lr: float) -> None:
+        """values: of `training_step`. step, lr: its name and learning rate. Raises TrainingDiverged for the step before it."""
+        before, event = self._waiting, None
+        copy = values.to("cpu", non_blocking=True)
+        if values.device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(values.device))  # type: ignore[no-untyped-call]
+        self._waiting = copy, event, step, lr
+        self._read(before)
+
+    def sums(self) -> NDArray[np.float64]:
+        """The sums of the losses over all steps. Raises TrainingDiverged for the last step."""
+        self._read(self._waiting)
+        self._waiting = None
+        return self._sums
+
+    def _read(self, waiting: tuple[Tensor, torch.cuda.Event | None, str, float] | None) -> None:
+        if waiting is None:
+            return
+        values, event, step, lr = waiting
+        if event is not None:
+            event.synchronize()  # type: ignore[no-untyped-call]
+        *losses, norm = values.tolist()
+        if not math.isfinite(losses[0]) or losses[0] > MAX_LOSS or not math.isfinite(norm):
+            raise TrainingDiverged(f"{step}: loss {losses[0]:g}, gradient norm {norm:g} at learning rate {lr:g}")
+        self._sums += losses
 
 
 def _batches(state: TrainingState, train: Bank, recipe: Recipe, group: Group) -> Generator[Batch, None, None]:
     augmentation = recipe.augmentation_at(state.epoch)
-    batches = train_batches(train, recipe.batch_size, augmentation, state.generator, group.share)
-    # On a CPU a thread prepares the next batch. On a GPU batches are only queued, and the thread would compete for the lock.
-    return prefetched(batches) if train.device.type == "cpu" else batches
+    return train_batches(train, recipe.batch_size, augmentation, state.generator, group.share, ahead=True)
 
 
 class _TimedBatches:
@@ -202,18 +263,6 @@ class _TimedBatches:
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
-
-
-def _clip_gradients(optimizer: torch.optim.Optimizer, loss: float, step: str) -> None:
-    """Scale the gradients down to MAX_GRADIENT_NORM. Raises TrainingDiverged, which names the step."""
-    vectors = parameter_vectors(optimizer)
-    norm = nn.utils.get_total_norm([vector.grad for vector in vectors if vector.grad is not None])
-    length = float(norm)
-    if not math.isfinite(loss) or loss > MAX_LOSS or not math.isfinite(length):
-        lr = optimizer.param_groups[0]["lr"]
-        raise TrainingDiverged(f"{step}: loss {loss:g}, gradient norm {length:g} at learning rate {lr:g}")
-    if length > MAX_GRADIENT_NORM:
-        nn.utils.clip_grads_with_norm_(vectors, MAX_GRADIENT_NORM, norm)
 
 
 def _evaluate(state: TrainingState, val: Split, names: Sequence[str], precision: str, group: Group, fast: bool) -> None:

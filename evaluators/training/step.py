@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evaluators.data.batches import Batch
 from evaluators.detector.loss import PLAIN_LOSS, LossSettings, network_loss
-from evaluators.device import autocast
+from evaluators.device import autocast, free_cache
 from evaluators.training.distributed import ALONE, Group, without_averaging
 from gpnas.errors import OutOfMemory, is_out_of_memory
 from gpnas.graph.graph import Output
 
 
 class Losses(NamedTuple):
-    """The loss of a batch and its three parts, each multiplied by its gain: loss = box + classes + distribution."""
+    """The loss of a batch and its three parts, each multiplied by its gain: loss = box + classes + distribution. The steps keep
+    them as a tensor on the device, in this order, because to read them is to wait for the device."""
 
     loss: float
     box: float
@@ -48,8 +49,9 @@ class GradientAccumulator:
     settings: LossSettings = PLAIN_LOSS
     summed: bool = False
 
-    def backward(self, batch: Batch, outputs: Sequence[Output]) -> Losses:
-        """Set the parameters' gradients to those of the loss of `batch`. outputs: with the weights of their losses.
+    def backward(self, batch: Batch, outputs: Sequence[Output]) -> Tensor:
+        """Set the parameters' gradients to those of the loss of `batch`. outputs: with the weights of their losses. Returns the
+        `Losses`, float32 (4,), on the batch's device.
 
         When memory runs out the batch is done again in twice as many pieces, down to two images a piece. A group of several
         processes does not try again, because the other processes would wait for ever. Raises OutOfMemory.
@@ -57,20 +59,20 @@ class GradientAccumulator:
         images, alone = batch.images, self.group.size == 1
         most = max(1, len(images) // 2) if alone else 1
         while True:
+            pieces = min(self.pieces, most)  # the last batch of an epoch may be small
             try:
-                return self.backward_in(self.pieces, batch, outputs)
+                return self.backward_in(pieces, batch, outputs)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.pieces >= most:
+                if pieces == most:
                     fewest = min(2, len(images)) if alone else len(images)
                     raise OutOfMemory(f"{fewest} images of {images.shape[-1]} pixels do not fit into memory") from error
-                self.pieces = min(2 * self.pieces, most)
+                self.pieces = min(2 * pieces, most)
             # Outside of the handler nothing refers to the failed pass any more, and its tensors are free.
-            if images.device.type == "cuda":
-                torch.cuda.empty_cache()
+            free_cache(images.device)
 
-    def backward_in(self, pieces: int, batch: Batch, outputs: Sequence[Output]) -> Losses:
+    def backward_in(self, pieces: int, batch: Batch, outputs: Sequence[Output]) -> Tensor:
         """As `backward`, in exactly so many pieces; raises what torch raises when memory runs out."""
         self.optimizer.zero_grad(set_to_none=False)  # the parameters' gradients are views of the optimizer's
         total = torch.zeros(4, device=batch.images.device)
@@ -82,8 +84,7 @@ class GradientAccumulator:
                     predictions = self.network(images)
                 parts = network_loss(predictions, outputs, boxes, labels, self.classes, self.settings)
                 factor = batch.full_size if self.summed else 1
-                torch.autograd.backward(
-                    parts.total * (factor * share * self.group.size)
-                )  # the group averages over its processes
+                # The group averages over its processes.
+                torch.autograd.backward(parts.total * (factor * share * self.group.size))
             total += share * torch.stack([parts.total, *parts]).detach()
-        return Losses(*(float(value) for value in self.group.sum(total).cpu()))
+        return self.group.sum(total)

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
+from gpnas.graph.network import BatchNorm
 
-class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """As nn.BatchNorm2d, with the mean and variance of the inputs of all processes while it trains.
+
+class SyncedBatchNorm2d(BatchNorm):
+    """As BatchNorm, with the mean and variance of the inputs of all processes while it trains.
 
     Their shares may differ in size. It has running statistics, weights and biases.
     """
@@ -43,5 +45,5 @@ def _summed(values: Tensor) -> Tensor:
 def synchronise_norms(network: nn.Module) -> None:
     """Let every batch normalisation of `network` use the statistics of all processes. Names and parameters stay the same."""
     for module in network.modules():
-        if type(module) is nn.BatchNorm2d:
+        if type(module) is BatchNorm:
             module.__class__ = SyncedBatchNorm2d

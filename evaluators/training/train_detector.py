@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from evaluators.data.streamed import open_bank
 from evaluators.detector.ap import CocoEvaluation, Detections
 from evaluators.device import pick_device
 from evaluators.judge import Split, check_network, judge, load_split
+from evaluators.training.batch_size import automatic_batch
 from evaluators.training.checkpoint import (
     load_detector,
     load_matching_from,
@@ -74,6 +75,7 @@ def train_detector(
     resume: bool,
     report: Report,
     weights: Path | None = None,
+    measure_batch: bool = False,
     tell: Callable[[Problem], None] = lambda problem: None,
 ) -> TrainedDetector | None:
     """Train the detector of `graph`, alone or in the group of processes that torchrun started.
@@ -81,15 +83,20 @@ def train_detector(
     The images of all splits are decoded first, the test split's too, so that a damaged one is found before any training; `tell`
     gets what is wrong with them. After each epoch it writes the files in `out` and calls `report`. genotype: the text that
     rebuilds the graph, kept in the checkpoints. weights: a checkpoint, perhaps of another architecture, from which weights of
-    the same name and shape are loaded first. In a group, all processes but the first return None. Raises InputError when `out`
-    holds another training, when there is nothing to resume, or when the network does not fit the data.
+    the same name and shape are loaded first. measure_batch: the batch size is what the GPU's memory allows when the images have
+    been loaded (`automatic_batch`), not the recipe's; a resumed training keeps its own. In a group, all processes but the first
+    return None. Raises InputError when `out` holds another training, when there is nothing to resume, or when the network does
+    not fit the data.
     """
     began = time.perf_counter()
     check_network(graph, len(data.names), recipe.imgsz)
     recipe = for_data(recipe, data)
     last, best = out / "last.pt", out / "best.pt"
     content_of_data = digest(data)
-    resumed = load_resumable(last, genotype, data.names, recipe, content_of_data) if resume else None
+    resumed = None
+    if resume:
+        resumed = load_resumable(last, genotype, data.names, recipe, content_of_data, any_batch=measure_batch)
+        recipe = replace(recipe, batch_size=resumed["recipe"]["batch_size"])
     if not resume and last.exists():
         raise InputError(f"{out} holds a training already; resume it, or name another folder with --out")
     about = {
@@ -122,6 +129,10 @@ def train_detector(
         elif group.is_leader:  # a kill after last.pt was written may have left results.csv an epoch behind
             write_history(out / "results.csv", history)
         train, val = _load_images(data, recipe.imgsz, device, group, tell)
+        if measure_batch and resumed is None:
+            images = automatic_batch(graph, len(data.names), recipe.imgsz, device, recipe.precision, group)
+            recipe = replace(recipe, batch_size=images)
+            about["recipe"] = asdict(recipe)
         result = fit(
             network,
             train,

@@ -6,6 +6,7 @@ Imports of heavy libraries stand inside functions; app.py says why.
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +40,7 @@ Shares = Annotated[
 ]
 Val = Annotated[str, typer.Option(help="another data set, all of whose images are the val split")]
 Strict = Annotated[bool, typer.Option("--strict", help="refuse data with any problem, also one that could be mended")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 ImageSize = Annotated[
     int | None,
     typer.Option(help="image size in pixels (default: that of the search or training)", parser=parse_pixels, metavar="PIXELS"),
@@ -113,10 +114,13 @@ def resolved_device(device: str) -> str:
     available = torch.cuda.is_available()
     if device == "auto":
         return "cuda" if available else "cpu"
-    if not device.startswith("cuda"):
-        raise InputError(f"--device {device}: must be auto, cpu or cuda")
+    if not re.fullmatch(r"cuda(:\d+)?", device):
+        raise InputError(f"--device {device}: must be auto, cpu, cuda or cuda:N")
     if not available:
         raise InputError(f"--device {device}: no CUDA device is here; use --device cpu")
+    number, count = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if number >= count:
+        raise InputError(f"--device {device}: there are {count} CUDA devices here, cuda:0 to cuda:{count - 1}")
     return device
 
 

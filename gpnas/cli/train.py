@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from evaluators.training.checkpoint import DetectorCheckpoint
     from evaluators.training.recipe import Recipe
     from evaluators.training.train_detector import TrainedDetector
-    from gpnas.graph.graph import Graph
     from gpnas.graph.network import Network
 
 BATCH = "16"
@@ -146,7 +145,7 @@ def train_in_full(
         optimizer,
         epochs=epochs,
         imgsz=size,
-        batch_size=_batch_size(batch, network.graph, len(images.names), size, place),
+        batch_size=_batch_size(batch),
         eval_every=max(1, epochs // 40),
         patience=patience,
         seed=seed,
@@ -172,6 +171,7 @@ def train_in_full(
         resume=resume,
         report=_epoch_line(),
         weights=weights,
+        measure_batch=batch == "auto",
         tell=tell,
     )
     if done is None:  # this is not the first process of its group
@@ -212,13 +212,12 @@ def _recipe(spec: str, lr: float | None, optimizer: str | None, **of_this_traini
     return Recipe(**values)
 
 
-def _batch_size(batch: str, graph: Graph, classes: int, imgsz: int, device: str) -> int:
-    """The images a step that `--batch` means. Raises InputError."""
-    from evaluators.device import pick_device
-    from evaluators.training.batch_size import automatic_batch
+def _batch_size(batch: str) -> int:
+    """The images a step that `--batch` means; those of a CPU for auto, which is measured later. Raises InputError."""
+    from evaluators.training.batch_size import CPU_BATCH
 
     if batch == "auto":
-        return automatic_batch(graph, classes, imgsz, pick_device(device))
+        return CPU_BATCH
     if not batch.isdecimal() or int(batch) < 1:
         raise InputError(f"--batch {batch}: must be auto or a number of at least 1")
     return int(batch)

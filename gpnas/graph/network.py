@@ -9,7 +9,9 @@ Fusing folds each normalisation into its convolution, and the 1x1 branch of a Re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +42,19 @@ def _convolution(op: Op, in_channels: int, kernel: int, padding: int, bias: bool
     return nn.Conv2d(in_channels, op.channels, kernel, op.stride, padding, groups=op.groups, bias=bias)
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that does not count its batches, which would be a further call for each layer in each step. Nothing
+    reads the count (`num_batches_tracked`, which files of weights hold) where the momentum is a number."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, NORM_EPS, NORM_MOMENTUM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.momentum is not None
+        mean, var = self.running_mean, self.running_var
+        return functional.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
 class Convolution(nn.Module):
     """One layer: convolution, normalisation, activation. `op.rep` adds a normalised 1x1 branch before the activation."""
 
@@ -47,11 +62,11 @@ class Convolution(nn.Module):
         super().__init__()
         normalised = op.norm and not fused
         self.conv = _convolution(op, in_channels, op.kernel, op.padding, bias=op.bias or (op.norm and fused))
-        self.norm = nn.BatchNorm2d(op.channels, NORM_EPS, NORM_MOMENTUM) if normalised else None
+        self.norm = BatchNorm(op.channels) if normalised else None
         self.rep_conv = self.rep_norm = None
         if op.rep and not fused:
             self.rep_conv = _convolution(op, in_channels, 1, 0, bias=False)
-            self.rep_norm = nn.BatchNorm2d(op.channels, NORM_EPS, NORM_MOMENTUM)
+            self.rep_norm = BatchNorm(op.channels)
         self.act = _activation(op.act, fused)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,7 +135,7 @@ class Network(nn.Module):
                     "build the graph with GraphBuilder"
                 )
             if op.kind == "norm":
-                self.layers[_key(op)] = nn.BatchNorm2d(op.channels, NORM_EPS, NORM_MOMENTUM)
+                self.layers[_key(op)] = BatchNorm(op.channels)
             if op.weighted:
                 in_channels = graph.ops[op.inputs[0]].channels
                 layer = Linear(op, in_channels) if op.kind == "linear" else Convolution(op, in_channels, is_fused)
@@ -134,12 +149,19 @@ class Network(nn.Module):
     ) -> list[Tensor]:  # for each output (batch, output channels, height / stride, width / stride)
         values: list[Tensor | None] = [None] * len(self.graph.ops)
         values[0] = images
-        steps, results = self._plans[self.training]
-        for i, last_used in steps:
-            values[i] = self._run(self.graph.ops[i], values)
+        plan = self._plans[self.training]
+        for i, last_used in plan.steps:
+            if i in plan.splits:
+                sizes, slices = plan.splits[i]
+                whole = values[self.graph.ops[i].inputs[0]]
+                assert whole is not None  # topological order
+                for j, part in zip(slices, torch.split(whole, sizes, dim=1), strict=True):
+                    values[j] = part
+            else:
+                values[i] = self._run(self.graph.ops[i], values)
             for j in last_used:
                 values[j] = None
-        return [values[i] for i in results]  # type: ignore[misc]  # results are never dropped
+        return [values[i] for i in plan.results]  # type: ignore[misc]  # results are never dropped
 
     def fused(self) -> Network:
         """A copy in inference form and evaluation mode: fused weights, no auxiliary branch."""
@@ -150,7 +172,7 @@ class Network(nn.Module):
         with torch.no_grad():
             for key, layer in network.layers.items():
                 source = self.layers[key]
-                if isinstance(layer, Linear | nn.BatchNorm2d):
+                if isinstance(layer, Linear | BatchNorm):
                     layer.load_state_dict(source.state_dict())
                     continue
                 assert isinstance(source, Convolution) and isinstance(layer, Convolution)
@@ -204,15 +226,47 @@ def _key(op: Op) -> str:
     return op.name.replace(".", "/")  # a torch module's name must not contain a dot, an operation's name no slash
 
 
-def _plan(graph: Graph, with_auxiliary: bool) -> tuple[list[tuple[int, tuple[int, ...]]], list[int]]:
-    """Steps, each with the tensors that no later step reads; and the operations whose tensors are returned."""
-    branch = None if with_auxiliary else Branch.MAIN
-    needed = graph.reaching(branch)
-    results = [out.op for out in graph.outputs if with_auxiliary or out.branch == Branch.MAIN]
-    last_use = {j: i for i, op in enumerate(graph.ops) if needed[i] for j in op.inputs}
+class _Plan(NamedTuple):
+    """How a network computes its outputs.
+
+    steps: operations, each with the tensors that no later step reads. results: the operations whose tensors are returned.
+    splits: of a step that cuts a tensor into slices, their sizes and operations, which are no steps of their own. So the
+    gradients of the slices are joined once; each slice alone would have a gradient of the whole tensor's size, mostly zeros.
+    """
+
+    steps: list[tuple[int, tuple[int, ...]]]
+    results: list[int]
+    splits: dict[int, tuple[list[int], list[int]]]
+
+
+def _plan(graph: Graph, training: bool) -> _Plan:
+    """The plan of the whole network in training; else that of its main outputs."""
+    needed = graph.reaching(None if training else Branch.MAIN)
+    results = [out.op for out in graph.outputs if training or out.branch == Branch.MAIN]
+    splits = _splits(graph, needed) if training else {}
+    step_of = {i: first for first, (_, slices) in splits.items() for i in slices}
+    last_use: dict[int, int] = {}
+    for i, op in enumerate(graph.ops):
+        for j in op.inputs if needed[i] else ():
+            last_use[j] = max(last_use.get(j, 0), step_of.get(i, i))
     last_used: dict[int, list[int]] = {}
     for j, i in last_use.items():
         if j not in results:
             last_used.setdefault(i, []).append(j)
-    steps = [(i, tuple(last_used.get(i, ()))) for i in range(1, len(graph.ops)) if needed[i]]
-    return steps, results
+    ran = [i for i in range(1, len(graph.ops)) if needed[i] and step_of.get(i, i) == i]
+    return _Plan([(i, tuple(last_used.get(i, ()))) for i in ran], results, splits)
+
+
+def _splits(graph: Graph, needed: Sequence[bool]) -> dict[int, tuple[list[int], list[int]]]:
+    """The tensors that are cut completely into slices one after the other, by the first of their slices."""
+    of_input: dict[int, list[int]] = {}
+    for i, op in enumerate(graph.ops):
+        if op.kind == "slice" and needed[i]:
+            of_input.setdefault(op.inputs[0], []).append(i)
+    splits = {}
+    for j, slices in of_input.items():
+        in_order = sorted(slices, key=lambda i: graph.ops[i].start)
+        ends = list(itertools.accumulate(graph.ops[i].channels for i in in_order))
+        if [graph.ops[i].start for i in in_order] == [0, *ends[:-1]] and ends[-1] == graph.ops[j].channels and len(slices) > 1:
+            splits[min(slices)] = [graph.ops[i].channels for i in in_order], in_order
+    return splits

@@ -261,7 +261,7 @@ def checkpoint_epochs(name: str) -> int | None:
 
 
 MEMORY_BYTES = "memory_bytes"
-"""Name of the metric by which an evaluator reports its peak of allocated GPU memory, in bytes."""
+"""Name of the metric by which an evaluator reports the most GPU memory that its process reserved, in bytes."""
 
 
 class Evaluator(Protocol):

@@ -62,12 +62,16 @@ def test_limits_are_counts_with_units() -> None:
 @pytest.mark.parametrize(("available", "auto"), [(False, "cpu"), (True, "cuda")])
 def test_the_device_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch, available: bool, auto: str) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: available)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert options.resolved_device("auto") == auto
     assert options.resolved_device("cpu") == "cpu"
-    with pytest.raises(InputError, match="--device gpu: must be auto, cpu or cuda"):
-        options.resolved_device("gpu")
+    for wrong in ("gpu", "cuda:x", "cudax", "cuda:"):
+        with pytest.raises(InputError, match=f"--device {wrong}: must be auto, cpu, cuda or cuda:N"):
+            options.resolved_device(wrong)
     if available:
         assert options.resolved_device("cuda:1") == "cuda:1"
+        with pytest.raises(InputError, match="--device cuda:2: there are 2 CUDA devices here, cuda:0 to cuda:1"):
+            options.resolved_device("cuda:2")
     else:
         with pytest.raises(InputError, match="--device cuda:1: no CUDA device is here; use --device cpu"):
             options.resolved_device("cuda:1")

@@ -65,6 +65,25 @@ def test_images_are_taken_in_batches_of_32() -> None:
     assert network.batches == [32, 32, 6]
 
 
+def test_images_that_do_not_fit_into_memory_together_are_judged_in_smaller_batches() -> None:
+    class ShortOfMemory(Painter):
+        def forward(self, images: Tensor) -> list[Tensor]:
+            outputs = super().forward(images)
+            if len(images) > 10:
+                raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+            return outputs
+
+    network: Any = ShortOfMemory()
+    split = load_split([blank(32, 32)] * 21, 64)
+    found = detect(network, split, 3)
+    assert network.batches == [21, 10, 10, 1]
+    painter: Any = Painter()
+    assert all(np.array_equal(a, b) for a, b in zip(found, detect(painter, split, 3), strict=True))
+    again: Any = ShortOfMemory()
+    detect(again, load_split([blank(32, 32)] * 70, 64), 3)
+    assert again.batches == [32, 16, *[8] * 8, 6]  # the batches that follow are as small from the start
+
+
 def test_at_most_a_hundred_detections_of_an_image() -> None:
     class Eager(Painter):
         def forward(self, images: Tensor) -> list[Tensor]:

@@ -57,6 +57,29 @@ def proxy(spec: str, seed: int = 0) -> ProxyEvaluator:
     return ProxyEvaluator(DataSource(spec), device="cpu", seed=seed, batch_size=4, precision="fp32")
 
 
+def test_the_memory_of_a_gpu_is_measured_after_the_images_are_there_and_freed_at_the_end(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the calls that reach the GPU replaced."""
+    calls: list[str] = []
+
+    def recorded(name: str, result: Any = None) -> None:
+        original = getattr(evaluators.proxy, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            calls.append(name)
+            return original(*args, **options) if result is None else result
+
+        monkeypatch.setattr(evaluators.proxy, name, call)
+
+    for name in ("_val_split", "forget_peak", "fit", "free_cache"):
+        recorded(name)
+    recorded("peak_bytes", 12345)
+    result = proxy(spec).evaluate(SMALL, Fidelity(1, 64), tmp_path, ignore)
+    assert result.metrics[MEMORY_BYTES] == 12345
+    assert calls == ["_val_split", "forget_peak", "fit", "peak_bytes", "free_cache"]
+
+
 def checkpoint(folder: Path, epochs: int) -> dict[str, Any]:
     content: dict[str, Any] = torch.load(folder / f"checkpoint-{epochs}.pt", weights_only=True)
     return content

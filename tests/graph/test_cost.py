@@ -14,7 +14,7 @@ from torch import nn
 from gpnas.errors import GraphError
 from gpnas.graph.cost import Cost, cost
 from gpnas.graph.graph import Branch, Graph, GraphBuilder
-from gpnas.graph.network import Network
+from gpnas.graph.network import BatchNorm, Network
 from gpnas.search.trial import Candidate
 from search_spaces.gradient_path import GradientPathSpace
 from tests.genotypes import SMALL, genotypes
@@ -25,7 +25,7 @@ sampling = settings(
     max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
-UNCOUNTED = (nn.BatchNorm2d, nn.SiLU, nn.ReLU, nn.LeakyReLU)
+UNCOUNTED = (BatchNorm, nn.SiLU, nn.ReLU, nn.LeakyReLU)
 """thop counts operations of these, the papers do not."""
 
 

@@ -275,3 +275,53 @@ def test_a_normalised_transposed_convolution_of_a_trace_is_refused() -> None:
     normalised = Graph((graph.ops[0], graph.ops[1]._replace(norm=True)), graph.outputs)
     with pytest.raises(GraphError, match="this conv_transpose comes from a traced network"):
         Network(normalised)
+
+
+def cut(*pieces: tuple[int, int], channels: int = 6) -> Graph:
+    """A layer whose output is cut into `pieces` (first channel, one after the last), each read by a layer of its own, and
+    is read whole after them."""
+    b = GraphBuilder(3)
+    whole = b.conv(b.image, channels, name="whole")
+    parts = [b.conv(b.slice(whole, start, stop), 2, name=f"part{start}") for start, stop in pieces]
+    b.output(b.concat([*parts, whole]), "p", stride=1)
+    return b.build()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "splits"),
+    [
+        (((0, 2), (2, 6)), 1),
+        (((4, 6), (0, 1), (1, 4)), 1),  # in any order
+        (((0, 2), (2, 5)), 0),  # a channel is missing
+        (((1, 6), (0, 2)), 0),  # a channel is in both
+        (((2, 6), (1, 2)), 0),
+        (((0, 6),), 0),
+    ],
+)
+def test_slices_that_are_a_whole_tensor_are_cut_at_once_in_training_with_the_same_values_and_gradients(
+    pieces: tuple[tuple[int, int], ...], splits: int
+) -> None:
+    graph = cut(*pieces)
+    network = Network(graph).train()
+    sizes: list[list[int]] = []
+    original, x = torch.split, images(3)
+
+    def counted(tensor: Tensor, into: list[int], dim: int) -> Any:
+        sizes.append(into)
+        return original(tensor, into, dim)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "split", counted)
+        [output] = network(x)
+    output.square().sum().backward()
+    assert len(sizes) == splits
+    layer: Any = {op.name: network.layer(i) for i, op in enumerate(graph.ops) if op.weighted}
+    ours = {name: parameter.grad for name, parameter in network.named_parameters()}
+    network.zero_grad()
+    whole = layer["whole"](x)
+    parts = [layer[f"part{start}"](whole[:, start:stop]) for start, stop in pieces]
+    expected = torch.cat([*parts, whole], dim=1)
+    expected.square().sum().backward()
+    torch.testing.assert_close(output, expected)
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad)

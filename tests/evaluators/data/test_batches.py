@@ -9,19 +9,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from evaluators.data import batches, gather
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import as_images, load_bank
+from evaluators.data.bank import load_bank
 from evaluators.data.batches import (
     WHOLE_BATCH,
     Batch,
     BatchShare,
     draw_plan,
     made,
-    plain_batches,
+    packed_plan,
     prefetched,
     train_batches,
 )
+from evaluators.data.layout import Layout
 from evaluators.data.records import Record
 from tests.evaluators.data.painted import GEOMETRY, NONE, SIZE, painted_bank, seeded
 
@@ -105,21 +108,14 @@ def test_the_shares_of_all_processes_are_the_batch() -> None:
     assert labels == [row[row >= 0].tolist() for row in whole.classes]
 
 
-def test_plain_batches_are_the_images_in_order() -> None:
-    bank = painted_bank()
-    batches = list(plain_batches(bank, 4))
-    assert [part for _, part in batches] == [slice(0, 4), slice(4, 6)]
-    assert torch.equal(torch.cat([images for images, _ in batches]), as_images(bank.pixels))
-
-
 def test_a_blended_output_shows_two_mosaics_and_has_the_boxes_of_both() -> None:
     bank, blended = painted_bank(), 0
     for seed in range(6):
         plan = draw_plan(bank, torch.arange(6), Augmentation(mixup=0.5, **GEOMETRY), seeded(seed))
-        [(pixels, places)] = bank.served([plan.layout.tiles])
-        batch = made(bank, plan, pixels, places)
+        [served] = bank.served([plan.layout.tiles])
+        batch = made(bank, packed_plan(bank, plan), served)
         apart = replace(plan, blended=plan.blended[:0], weights=plan.weights[:0])
-        parts = made(bank, apart, pixels, places)
+        parts = made(bank, packed_plan(bank, apart), served)
         assert len(parts.images) == 6 + len(plan.blended) and len(batch.images) == 6
         for i in range(6):
             second = (plan.blended == i).nonzero().flatten().tolist()
@@ -159,16 +155,14 @@ def test_only_mosaics_are_blended_and_without_mixup_nothing_more_is_drawn() -> N
 def test_a_batch_size_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         next(train_batches(painted_bank(), 0, NONE, seeded(0)))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        next(plain_batches(painted_bank(), 0))
 
 
 def test_batches_made_ahead_are_the_same_in_the_same_order() -> None:
     bank = painted_bank()
     plain = list(train_batches(bank, 2, Augmentation(), seeded(3)))
-    made = list(prefetched(train_batches(bank, 2, Augmentation(), seeded(3))))
-    assert len(plain) == len(made) > 1
-    assert all(torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes) for a, b in zip(plain, made, strict=True))
+    ahead = list(train_batches(bank, 2, Augmentation(), seeded(3), ahead=True))
+    assert len(plain) == len(ahead) > 1
+    assert all(torch.equal(a.images, b.images) and torch.equal(a.boxes, b.boxes) for a, b in zip(plain, ahead, strict=True))
 
 
 def test_what_making_a_batch_raises_is_raised_where_it_is_used() -> None:
@@ -181,8 +175,30 @@ def test_what_making_a_batch_raises_is_raised_where_it_is_used() -> None:
 
 
 def test_a_consumer_that_stops_early_ends_the_thread() -> None:
-    made = prefetched(train_batches(painted_bank(), 1, Augmentation(), torch.Generator()))
+    made = train_batches(painted_bank(), 1, Augmentation(), torch.Generator(), ahead=True)
     next(made)
     assert any(thread.name == "augmentation" for thread in threading.enumerate())
     made.close()
     assert not any(thread.name == "augmentation" for thread in threading.enumerate())
+
+
+def test_images_that_do_not_fit_into_memory_together_are_made_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: at most MOST_PIXELS at once, and half as many after memory ran out."""
+    bank, pieces = painted_bank(), list[int]()
+    whole = next(train_batches(bank, 6, Augmentation(), seeded(2)))
+    sampled = gather._sampled
+
+    def short_of_memory(pixels: Tensor, layout: Layout) -> Tensor:
+        pieces.append(len(layout.tiles))
+        if len(layout.tiles) > 2:
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB")
+        return sampled(pixels, layout)
+
+    monkeypatch.setattr(batches, "renderer_for", lambda device: gather.gathered_images)
+    expected = next(train_batches(bank, 6, Augmentation(), seeded(2)))
+    monkeypatch.setattr(gather, "MOST_PIXELS", 5 * SIZE**2)
+    monkeypatch.setattr(gather, "_sampled", short_of_memory)
+    made = next(train_batches(bank, 6, Augmentation(), seeded(2)))
+    assert pieces == [5, 2, 2, 2]
+    assert torch.equal(made.images, expected.images) and torch.equal(made.boxes, whole.boxes)
+    assert made.images.is_contiguous(memory_format=torch.channels_last)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from evaluators.data import batches, memory, streamed
 from evaluators.data.augment import Augmentation
 from evaluators.data.bank import Bank, ImageBank, load_bank
-from evaluators.data.batches import Batch, BatchShare, plain_batches, prefetched, train_batches
+from evaluators.data.batches import WHOLE_BATCH, Batch, BatchShare, prefetched, train_batches
+from evaluators.data.gather import gathered_images
 from evaluators.data.images import image_of
 from evaluators.data.memory import bytes_of, fits, streaming_note
 from evaluators.data.records import Record
@@ -90,6 +91,19 @@ def test_a_ring_with_room_for_a_batch_alone_makes_the_same_batches(tmp_path: Pat
     assert len(bank._ring) == 16  # 4 tiles of 2 outputs, and of 2 that they are blended with
 
 
+def test_plans_that_a_thread_lays_out_give_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the thread lays out plans, and the pixels are gathered where the batches are used."""
+    monkeypatch.setattr(batches, "renderer_for", lambda device: gathered_images)
+    held, bank = both(files(tmp_path, 40), monkeypatch, free=1000)
+
+    def made(bank: Bank) -> list[Batch]:
+        plans = batches._plans(bank, 3, VARIED, seeded(1), WHOLE_BATCH)
+        return list(batches._made(bank, prefetched(batches.packed_plan(bank, plan) for plan in plans)))
+
+    assert_equal(made(bank), made(held))
+    assert_equal(made(held), list(train_batches(held, 3, VARIED, seeded(1))))
+
+
 def test_each_process_makes_its_share_of_the_same_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held, bank = both(files(tmp_path, 23), monkeypatch)
     for rank in range(3):
@@ -99,8 +113,9 @@ def test_each_process_makes_its_share_of_the_same_batches(tmp_path: Path, monkey
 
 def test_images_are_evaluated_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held, bank = both(files(tmp_path, 23), monkeypatch)
-    for (ours, part), (theirs, same) in zip(plain_batches(bank, 5), plain_batches(held, 5), strict=True):
-        assert part == same and torch.equal(ours, theirs)
+    parts = torch.arange(23).split(5)
+    for ours, theirs in zip(bank.served(parts), held.served(parts), strict=True):
+        assert torch.equal(ours.pixels[ours.places], theirs.pixels[theirs.places])
     labels = ("sizes", "boxes", "classes", "scales")
     assert all(torch.equal(getattr(bank, name), getattr(held, name)) for name in labels) and bank.records == held.records
 
@@ -123,7 +138,7 @@ def test_a_mosaic_of_many_images_takes_the_others_from_the_last_of_the_epoch(
     monkeypatch.setattr(batches, "MOSAIC_WINDOW", 9)
     bank: Bank = load_bank(files(tmp_path, 40), SIZE)
     seen: list[int] = []
-    for plan in batches._plans(bank, 4, Augmentation(mosaic=1.0), seeded(0), batches.WHOLE_BATCH):
+    for plan in batches._plans(bank, 4, Augmentation(mosaic=1.0), seeded(0), WHOLE_BATCH):
         seen += plan.layout.tiles[:, 3].tolist()
         others = set(plan.layout.tiles[:, :3].flatten().tolist())
         assert others <= set(seen[-9:]) and len(others) > 1

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from evaluators.detector.head import decode, non_max_suppression
+from evaluators.detector.assign import assign
+from evaluators.detector.head import anchors, boxes_around, decode, expected_distances, flattened, non_max_suppression
 from evaluators.detector.loss import (
     LossParts,
     LossSettings,
@@ -219,3 +220,49 @@ def test_anchors_are_assigned_by_complete_iou_where_the_recipe_says_so(monkeypat
     assert not calls
     complete = detection_loss(outputs(), [8, 16], *SOME, CLASSES, LossSettings(complete=True))
     assert calls and float(complete.total.detach()) != float(plain.total.detach())
+
+
+def picked_loss(leaves: list[Tensor], strides: list[int], boxes: Tensor, labels: Tensor) -> list[Tensor]:
+    """The three parts over the anchors that learn a box alone, one anchor after the other."""
+    cells, flat = anchors(leaves, strides), flattened(leaves)
+    sides, logits = flat[..., : 4 * BINS].unflatten(-1, (4, BINS)), flat[..., 4 * BINS :]
+    with torch.no_grad():
+        predicted = boxes_around(cells.points, cells.strides, expected_distances(sides.log_softmax(-1)))
+        learns, box, score = assign(logits.sigmoid(), predicted, cells, boxes, labels)
+    rows = [(int(image), int(anchor)) for image, anchor in learns.nonzero()]
+    total = score[learns].sum().clamp(min=1)
+    overlap, focal, entropy = logits.new_zeros(()), logits.new_zeros(()), functional.softplus(logits).sum()
+    for image, anchor in rows:
+        weight, target = score[image, anchor], boxes[image, box[image, anchor]]
+        point, stride = cells.points[anchor], cells.strides[anchor]
+        logs = sides[image, anchor].log_softmax(-1)
+        distances = torch.cat([point - target[:2], target[2:] - point]) / stride
+        mine = boxes_around(point[None], stride[None], expected_distances(logs)[None])
+        overlap = overlap + weight * (1 - ciou(mine, target[None])[0])
+        focal = focal + weight * distribution_focal_loss(logs[None], distances[None]).mean()
+        entropy = entropy - weight * logits[image, anchor, labels[image, box[image, anchor]]]
+    return [7.5 * overlap / total, 1.0 * entropy / total, 1.5 * focal / total]
+
+
+CROWDED = targets(
+    [[[1, 1, 47, 31], [8, 9, 15, 14], [9, 9, 10, 10], [20, 3, 44, 29]], [[0, 0, 0, 0]] * 4],
+    [[0, 2, 1, 1], [-1] * 4],
+)
+
+
+@pytest.mark.parametrize("some", [SOME, CROWDED, targets([[[0, 0, 0, 0]]] * 2, [[-1]] * 2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_masked_loss_and_its_gradient_are_those_of_the_picked_anchors(some: tuple[Tensor, Tensor], seed: int) -> None:
+    ours, theirs = outputs(seed), outputs(seed)
+    parts, expected = detection_loss(ours, [8, 16], *some, CLASSES), picked_loss(theirs, [8, 16], *some)
+    torch.testing.assert_close(torch.stack(list(parts)), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    parts.total.backward()
+    torch.stack(expected).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient(mine), gradient(other), rtol=1e-4, atol=1e-6)
+
+
+def test_predictions_that_are_no_numbers_give_a_loss_that_is_none_and_no_wrong_index() -> None:
+    leaves = [torch.full_like(leaf, math.nan).requires_grad_() for leaf in outputs()]
+    parts = detection_loss(leaves, [8, 16], *CROWDED, CLASSES)
+    assert torch.stack(list(parts)).isnan().all()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from evaluators.data.batches import Batch
 from evaluators.training.distributed import ALONE, Group, process_group, without_averaging
 from evaluators.training.recipe import Recipe
-from evaluators.training.step import GradientAccumulator, Losses
+from evaluators.training.step import GradientAccumulator
 from evaluators.training.train_detector import TrainedDetector, train_detector
 from gpnas.graph.graph import Output
 from tests.small_detector import rectangle_data, small_graph
@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_that_cuts_its_batches_into_two_pieces(
 
     backward = GradientAccumulator.backward
 
-    def in_two_pieces(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Losses:
+    def in_two_pieces(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
         gradients.pieces = 2
         return backward(gradients, batch, outputs)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+import evaluators.training.average
 import evaluators.training.loop
 import evaluators.training.optimizer
 from evaluators.data.bank import load_bank
@@ -19,7 +20,7 @@ from evaluators.training.loop import fit, new_network, set_norm_momentum
 from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
-from gpnas.errors import TrainingDiverged
+from gpnas.errors import OutOfMemory, TrainingDiverged
 from gpnas.graph.graph import Branch, Output
 from gpnas.graph.network import Network
 from tests.evaluators.training.short_training import PLAIN, QUICK, equal, ignore, trained
@@ -68,9 +69,9 @@ class Recorder:
         self.outputs: list[Sequence[Output]] = []
         backward = GradientAccumulator.backward
 
-        def recorded(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Losses:
+        def recorded(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
             losses = backward(gradients, batch, outputs)
-            self.losses.append(losses)
+            self.losses.append(Losses(*losses.tolist()))
             self.outputs.append(outputs)
             return losses
 
@@ -162,22 +163,29 @@ def test_a_loss_that_is_not_finite_ends_the_training(value: float) -> None:
         fit(network, load_bank(rectangles(4), 64), None, NAMES, QUICK, report=ignore)
 
 
-def test_a_loss_that_explodes_ends_the_training_at_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = iter([1e5, 3.0, 7.0, 100001.0])
+@pytest.mark.parametrize(
+    ("values", "step"),
+    [([1e5, 3.0, 7.0, 100001.0, 5.0], "epoch 2, step 2"), ([1e5, 3.0, 100001.0, 100002.0], "epoch 2, step 1")],
+)
+def test_a_loss_that_explodes_ends_the_training_and_is_that_of_its_step(
+    monkeypatch: pytest.MonkeyPatch, values: list[float], step: str
+) -> None:
+    """The last step of an epoch, and one whose numbers are read after the next step."""
+    losses = iter(values)
     backward = GradientAccumulator.backward
 
-    def exploding(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Losses:
-        return backward(gradients, batch, outputs)._replace(loss=next(losses))
+    def exploding(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
+        return torch.cat([torch.tensor([next(losses)]), backward(gradients, batch, outputs)[1:]])
 
     monkeypatch.setattr(GradientAccumulator, "backward", exploding)
-    with pytest.raises(TrainingDiverged, match="epoch 2, step 2: loss 100001,"):
+    with pytest.raises(TrainingDiverged, match=f"{step}: loss 100001,"):
         trained(QUICK)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
     backward = GradientAccumulator.backward
 
-    def overflowing(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Losses:
+    def overflowing(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
         losses = backward(gradients, batch, outputs)
         parameter = next(gradients.network.parameters())
         assert parameter.grad is not None
@@ -189,10 +197,21 @@ def test_a_gradient_that_is_not_finite_ends_the_training(monkeypatch: pytest.Mon
         trained(QUICK)
 
 
+def test_memory_that_runs_out_where_no_pieces_help_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+
+    monkeypatch.setattr(evaluators.training.average.WeightAverage, "update", full)
+    with pytest.raises(
+        OutOfMemory, match=r"a training at 64 pixels ran out of memory \(CUDA .* 2.00 GiB.\); use a smaller batch"
+    ):
+        trained(QUICK)
+
+
 def test_gradients_that_left_the_optimizers_vectors_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     backward = GradientAccumulator.backward
 
-    def replacing(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Losses:
+    def replacing(gradients: GradientAccumulator, batch: Batch, outputs: Sequence[Output]) -> Tensor:
         gradients.network.zero_grad()  # sets them to None, so that the backward pass makes new ones
         return backward(gradients, batch, outputs)
 
@@ -303,7 +322,7 @@ def test_the_optimizer_gets_the_weight_decay_of_the_batch_and_the_gradients_of_t
     assert seen == [0.5 * 8 / 64]
 
     class Watched(GradientAccumulator):
-        def backward(self, batch: Batch, outputs: Sequence[Output]) -> Losses:
+        def backward(self, batch: Batch, outputs: Sequence[Output]) -> Tensor:
             seen.append(self.summed)
             return super().backward(batch, outputs)
 

@@ -13,6 +13,7 @@ from torch.multiprocessing.spawn import spawn
 import evaluators.training.sync_norm
 from evaluators.training.distributed import Group
 from evaluators.training.sync_norm import SyncedBatchNorm2d, synchronise_norms
+from gpnas.graph.network import BatchNorm
 from tests.evaluators.training.short_training import QUICK, trained
 from tests.small_detector import small_graph
 
@@ -27,7 +28,8 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 
 def norm() -> nn.BatchNorm2d:
-    module = nn.BatchNorm2d(4, eps=1e-3, momentum=0.3)
+    module = BatchNorm(4)
+    module.momentum = 0.3
     nn.init.uniform_(module.weight, 0.5, 1.5, torch.Generator().manual_seed(1))
     nn.init.uniform_(module.bias, -1, 1, torch.Generator().manual_seed(2))
     return module
@@ -95,7 +97,7 @@ def test_a_training_shares_its_statistics_where_a_device_has_few_images(
     recipe = replace(QUICK, epochs=1, sync_norm_below=below)
     network, result = trained(recipe, small_graph(8), group=Pretended(0, 2))
     kinds = {type(module) for module in network.modules() if isinstance(module, nn.BatchNorm2d)}
-    assert kinds == {SyncedBatchNorm2d if synced else nn.BatchNorm2d}
+    assert kinds == {SyncedBatchNorm2d if synced else BatchNorm}
     assert not any(isinstance(module, SyncedBatchNorm2d) for module in result.averaged.modules())
     plain, _ = trained(replace(recipe, sync_norm_below=0), small_graph(8), group=Pretended(0, 2))
     for name, value in plain.state_dict().items():

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+import evaluators.training.train_detector
 from evaluators.data.batches import Batch
 from evaluators.judge import judge_split
 from evaluators.training.checkpoint import load_detector, load_weights, save_checkpoint
-from evaluators.training.step import GradientAccumulator, Losses
+from evaluators.training.distributed import ALONE, Group
+from evaluators.training.step import GradientAccumulator
 from evaluators.training.train_detector import TrainedDetector, train_detector
 from gpnas.errors import InputError
-from gpnas.graph.graph import Output
+from gpnas.graph.graph import Graph, Output
 from gpnas.graph.network import Network
 from tests.evaluators.training.short_training import QUICK, equal, ignore
 from tests.small_detector import NAMES, rectangle_data, rectangles, small_graph
@@ -40,6 +43,30 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
     """The rows of results.csv, without the columns that hold times."""
     rows = csv.DictReader((folder / "results.csv").read_text().splitlines())
     return [{key: value for key, value in row.items() if key not in ("seconds", "waiting")} for row in rows]
+
+
+def test_a_measured_batch_is_that_of_the_loaded_data_and_a_resumed_training_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = iter([3, 5])  # of two measurements; the second is not asked for
+
+    def measured(graph: Graph, classes: int, imgsz: int, device: torch.device, precision: str, group: Group) -> int:
+        assert (graph, classes, imgsz, device.type, precision, group) == (small_graph(8), 3, 64, "cpu", "fp32", ALONE)
+        return next(sizes)
+
+    monkeypatch.setattr(evaluators.training.train_detector, "automatic_batch", measured)
+    recipe = replace(QUICK, epochs=2)
+
+    def stop(row: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, recipe=recipe, measure_batch=True, report=stop)
+    assert content_of(tmp_path / "last.pt")["recipe"]["batch_size"] == 3
+    assert train(tmp_path, recipe=recipe, measure_batch=True, resume=True).epochs == 2
+    assert content_of(tmp_path / "last.pt")["recipe"]["batch_size"] == 3
+    with pytest.raises(InputError, match="was trained with batch_size 3, not 4; resume with the same"):
+        train(tmp_path, recipe=recipe, resume=True)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -70,7 +97,7 @@ def test_a_training_that_is_killed_in_an_epoch_ends_with_the_weights_of_an_unint
     train(tmp_path / "whole", **changes)
     backward, steps = GradientAccumulator.backward, iter(range(6))
 
-    def dies(gradients: GradientAccumulator, batch: Batch, outputs: list[Output]) -> Losses:
+    def dies(gradients: GradientAccumulator, batch: Batch, outputs: list[Output]) -> Tensor:
         if next(steps) == 3:  # the second of the two steps of epoch 2
             raise KeyboardInterrupt
         return backward(gradients, batch, outputs)
@@ -96,7 +123,8 @@ def test_a_finished_training_is_a_detector(tmp_path: Path) -> None:
     evaluation, detections, _ = judge_split(network, AS_IT_WAS["data"], "val", 64, device="cpu", precision="fp32")
     assert evaluation == done.evaluation
     assert done.split == "val" and all(map(np.array_equal, detections, done.detections))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "results.csv", "splits.csv"]
+    names = ["best.pt", "last.pt", "recipe.yaml", "results.csv", "splits.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
     again = train(tmp_path, recipe=QUICK, genotype="the genotype", resume=True, report=pytest.fail)
     assert (again.evaluation, again.epochs, again.history) == (done.evaluation, 3, done.history)
