@@ -104,7 +104,7 @@ def compared(name: str, before: dict[str, Any], commit: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def no_weights() -> Iterator[None]:
-    """Random numbers, which take most of the time that it takes to build a large network, are their mean or lower bound instead.
+    """Random numbers, which take most of the time to build a large network, are their mean or lower bound instead.
     Memory as it was would not do: torch's `trunc_normal_` draws until all numbers are in bounds, and would never end."""
     instead = {
         "normal_": lambda tensor, mean=0.0, *_, **__: tensor.fill_(mean),
