@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from gpnas.graph.graph import Graph
+
+
+def ultralytics_yaml(graph: Graph, source: str) -> str:
+    raise NotImplementedError
