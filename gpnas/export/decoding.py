@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gpnas.export.onnx_graph import OnnxNodes
-from gpnas.graph.graph import Graph, Op, output_size
+from gpnas.graph.graph import Graph
 from gpnas.graph.network import Network
 
 
@@ -41,10 +41,12 @@ def cells_of(graph: Graph, classes: int, imgsz: int) -> Cells:
     Raises ValueError for outputs that are no head of gpnas for `classes` classes, and for an image size that a stride does not
     divide.
     """
+    coarse = next((out for out in graph.outputs if imgsz % out.stride), None)
+    if coarse is not None:
+        raise ValueError(f"imgsz {imgsz} is no multiple of {coarse.stride}, the stride of output {coarse.name}")
     points, strides, counts, all_bins = [], [], [], set()
-    for out, (height, width) in zip(graph.outputs, _sizes(graph, imgsz), strict=True):
-        if (height * out.stride, width * out.stride) != (imgsz, imgsz):
-            raise ValueError(f"imgsz {imgsz} is no multiple of {out.stride}, the stride of output {out.name}")
+    for out in graph.outputs:
+        height = width = imgsz // out.stride
         bins, rest = divmod(graph.ops[out.op].channels - classes, 4)
         if rest or bins < 1:
             raise ValueError(
@@ -59,18 +61,6 @@ def cells_of(graph: Graph, classes: int, imgsz: int) -> Cells:
         raise ValueError(f"the outputs have different numbers of bins: {sorted(all_bins)}")
     as_floats = [np.concatenate(parts, axis=-1).astype(np.float32) for parts in (points, strides)]
     return Cells(as_floats[0], as_floats[1], tuple(counts), all_bins.pop(), classes)
-
-
-def _sizes(graph: Graph, imgsz: int) -> list[tuple[int, int]]:
-    """Height and width of each output, in cells."""
-    sizes = [(imgsz, imgsz)]
-    for op in graph.ops[1:]:
-        sizes.append(_size(op, sizes))
-    return [sizes[out.op] for out in graph.outputs]
-
-
-def _size(op: Op, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    return output_size(op, *sizes[op.inputs[0]])
 
 
 class Detector(nn.Module):
