@@ -156,7 +156,7 @@ def test_a_detector_is_called_with_paths_arrays_folders_and_lists(tmp_path: Path
     assert len(spot(image, score=0.9)) == 0
     with pytest.raises(InputError, match=r"array \(height, width, 3\) of uint8 in RGB, got shape \(32, 64\) of uint8$"):
         spot(image[..., 0])
-    with pytest.raises(InputError, match="got shape .* of float64"):
+    with pytest.raises(InputError, match=r"got shape .* of float64"):
         spot(image / 255)
     with pytest.raises(DataError, match=r"c\.png cannot be read"):
         spot(tmp_path / "c.png")
@@ -191,7 +191,7 @@ def test_detections_are_judged_by_coco_and_broken_images_are_left_out(tmp_path: 
     assert evaluation.metrics["ap"] == pytest.approx(1.0)
     assert len(found) == 2 and read == [records[0], records[2]]
     assert broken == [f"the image {files[1]} is truncated; it is left out"]
-    with pytest.raises(DataError, match="no image can be used: the image .* is truncated; it is left out; restore the files"):
+    with pytest.raises(DataError, match=r"no image can be used: the image .* is truncated; it is left out; restore the files"):
         judge_records(Detector(("spot",), 64, bright_spot), records[1:2])
 
 
