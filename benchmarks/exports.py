@@ -103,20 +103,20 @@ def differences(graph: Graph, name: str, imgsz: int, seed: int, with_opencv: boo
 
 
 def networks(genotypes: int, imgsz: int) -> None:
-    graphs: list[tuple[str, Graph]] = []
+    space, rng = open_space("gradient-path", CLASSES), random.Random(0)
+    graphs = [(f"genotype {i}", space.propose([], rng).graph) for i in range(genotypes)]
+    published: list[tuple[str, Graph]] = []
     for name in catalogue():
         try:
-            graphs.append((name, build(with_classes(open_catalogue(name), CLASSES))))
+            published.append((name, build(with_classes(open_catalogue(name), CLASSES))))
         except GenotypeError:  # a classifier
             continue
-    in_catalogue = len(graphs)
-    space, rng = open_space("gradient-path", CLASSES), random.Random(0)
-    graphs += [(f"genotype {i}", space.propose([], rng).graph) for i in range(genotypes)]
+    graphs += sorted(published, key=lambda pair: sum(pair[1].parameters))
     passed: dict[str, list[bool]] = {}
     worst: dict[str, tuple[float, float]] = {}
     for i, (name, graph) in enumerate(graphs):
         began = time.perf_counter()
-        rows = differences(graph, name, imgsz, i, with_opencv=i < in_catalogue + IN_OPENCV)
+        rows = differences(graph, name, imgsz, i, with_opencv=i < IN_OPENCV or i >= genotypes)
         parts = []
         for program, (scores, boxes, close) in rows.items():
             passed.setdefault(program, []).append(close)
@@ -124,7 +124,7 @@ def networks(genotypes: int, imgsz: int) -> None:
             worst[program] = (max(old[0], scores), max(old[1], boxes))
             parts.append(f"{program} {scores:.1e} {boxes:.1e} {'' if close else 'DIFFERS'}")
         print(f"{name:32} {'  '.join(parts)} ({time.perf_counter() - began:.0f} s)", flush=True)
-    print(f"{in_catalogue} detectors of the catalogue and {genotypes} genotypes at {imgsz} px, all read by onnx.checker")
+    print(f"{genotypes} genotypes and {len(published)} detectors of the catalogue at {imgsz} px, all read by onnx.checker")
     for program, results in passed.items():
         scores, boxes = worst[program]
         print(

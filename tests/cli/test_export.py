@@ -122,6 +122,7 @@ def test_a_missing_extra_is_named(
     assert list(tmp_path.glob("x.*")) == []
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_a_checkpoint_becomes_torchscript_with_its_weights_names_and_size(gpnas: Gpnas, genotype: str, tmp_path: Path) -> None:
     best = write_checkpoint(tmp_path / "best.pt", genotype)
     code, out, err = gpnas("export", best, "--format", "torchscript")
@@ -147,6 +148,7 @@ def test_a_checkpoint_keeps_its_classes_and_widths(refused: Refused, genotype: s
     assert f"--max-flops, --max-params: the weights of {best.parent} fit its own widths only" in told
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_an_architecture_has_no_weights_and_its_files_say_so(gpnas: Gpnas, architecture: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.ts"
     code, out, err = gpnas("export", architecture, "--imgsz", "64", "--out", file)

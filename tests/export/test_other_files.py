@@ -79,6 +79,7 @@ def test_a_file_for_deepstream_is_not_run(tmp_path: Path) -> None:
         open_exported(path)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 def test_torchscript_takes_any_batch_and_keeps_the_metadata(tmp_path: Path) -> None:
     [path] = write_torchscript(live_network().fused(), ABOUT, tmp_path / "net.torchscript")
     extra = {METADATA: ""}
