@@ -210,6 +210,8 @@ def _write_detector(source: str, format_: str, to: Path | None, changes: _Change
         dynamic=choices.dynamic,
         nms=choices.nms,
         layout=choices.layout,
+        split=loaded.split,
+        data_digest=loaded.data_digest,
     )
     path = to or _default_path(source, format_, choices)
     prepare_folder(path.parent, "--out")

@@ -16,6 +16,7 @@ from gpnas.errors import InputError
 if TYPE_CHECKING:
     from evaluators.predict import Detector
     from evaluators.training.checkpoint import DetectorCheckpoint
+    from gpnas.export.metadata import FileFacts
     from gpnas.graph.network import Network
     from search_spaces.architecture import Architecture
 
@@ -55,14 +56,15 @@ RANDOM = "random"
 def open_detector(source: str | Path, imgsz: int | None = None, device: str = "auto") -> Detector:
     """`load`, without a warning for random weights."""
     if Path(source).suffix.lower() in EXPORTED:
-        return _exported(Path(source), imgsz, device)
+        return exported_detector(Path(source), imgsz, device)[0]
     loaded = open_network(str(source))
     size = loaded.imgsz if imgsz is None else imgsz
     check_imgsz(size)
     return torch_detector(loaded, size, device)
 
 
-def _exported(path: Path, imgsz: int | None, device: str) -> Detector:
+def exported_detector(path: Path, imgsz: int | None = None, device: str = "auto") -> tuple[Detector, FileFacts]:
+    """The detector of an exported file, and what the file says about itself. Raises InputError as `load` does."""
     from evaluators.predict import Detector
     from gpnas.export.runtimes import open_exported
 
@@ -74,7 +76,7 @@ def _exported(path: Path, imgsz: int | None, device: str) -> Detector:
         raise InputError(
             f"--imgsz {imgsz}: {path} has {facts.imgsz} pixels; leave out --imgsz, or export it again with --imgsz"
         )
-    return Detector(facts.names, facts.imgsz, file.run, facts.nms, file.batch, facts.weights)
+    return Detector(facts.names, facts.imgsz, file.run, facts.nms, file.batch, facts.weights), facts
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class LoadedNetwork:
     imgsz: int
     source: str
     weights: str
+    split: str = ""
+    data_digest: str = ""
 
     @property
     def is_trained(self) -> bool:
@@ -188,4 +192,6 @@ def _of_checkpoint(
 ) -> LoadedNetwork:
     ap = f", AP {detector.metrics['ap']:.3f} on val" if "ap" in detector.metrics else ""
     weights = f"{file.name}, epoch {detector.epoch}{ap}"
-    return LoadedNetwork(network, architecture, detector.names, detector.imgsz, source, weights)
+    return LoadedNetwork(
+        network, architecture, detector.names, detector.imgsz, source, weights, detector.split, detector.data_digest
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpnas.cli.loading import EXPORTED, RANDOM, open_checkpoint, open_detector
+from gpnas.cli.loading import EXPORTED, RANDOM, exported_detector, open_checkpoint, open_detector
 from gpnas.cli.options import (
     Data,
     Device,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from evaluators.data.problems import Problem
     from evaluators.data.records import DetectionData, Record
     from evaluators.detector.ap import CocoEvaluation, Detections
-    from evaluators.training.checkpoint import DetectorCheckpoint
     from evaluators.training.train_detector import TrainedDetector
     from gpnas.graph.graph import Graph
 
@@ -238,7 +237,9 @@ def _judge_checkpoint(checkpoint: Path, data: str, split: str, imgsz: int | None
     from evaluators.judge import judge_split
 
     network, detector, _ = open_checkpoint(checkpoint)
-    images = _with_split(_as_in_training(data, detector), data, split, checkpoint, detector.names)
+    images = _with_split(
+        _as_in_training(data, detector.data_digest, detector.split, detector.val), data, split, checkpoint, detector.names
+    )
     size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
     tell_problems(images)
@@ -249,11 +250,10 @@ def _judge_checkpoint(checkpoint: Path, data: str, split: str, imgsz: int | None
 
 
 def _judge_exported(file: Path, data: str, split: str, imgsz: int | None, device: str) -> Judged:
-    from evaluators.data.open import open_data
     from evaluators.predict import judge_records
 
-    detector = open_detector(file, imgsz, device)
-    images = _with_split(open_data(data), data, split, file, detector.names)
+    detector, facts = exported_detector(file, imgsz, device)
+    images = _with_split(_as_in_training(data, facts.data_digest, facts.split), data, split, file, detector.names)
     tell_problems(images)
     evaluation, detections, records, broken = judge_records(detector, images.splits[split])
     for what in broken:
@@ -273,20 +273,20 @@ def _with_split(images: DetectionData, data: str, split: str, file: Path, names:
     return images
 
 
-def _as_in_training(data: str, detector: DetectorCheckpoint) -> DetectionData:
-    """The data, divided as for the training of `detector` if it was trained on them, so that no image of its training is
-    taken for validation."""
+def _as_in_training(data: str, trained_on: str, split: str, val: str = "") -> DetectionData:
+    """The data, divided as for a training if the detector was trained on them, so that no image of its training is taken for
+    validation. trained_on: the digest of its data. split, val: the options by which they were divided."""
     from evaluators.data.open import DataSource, open_data
     from evaluators.data.records import digest
 
     images = open_data(data)
-    if not (detector.split or detector.val) or digest(images) == detector.data_digest:
+    if not (split or val) or digest(images) == trained_on:
         return images
     try:
-        divided = open_data(DataSource(data, detector.split, detector.val))
+        divided = open_data(DataSource(data, split, val))
     except InputError:  # other data than those of the training, or the other data set of --val is gone
         return images
-    return divided if digest(divided) == detector.data_digest else images
+    return divided if digest(divided) == trained_on else images
 
 
 def predict(

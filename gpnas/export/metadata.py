@@ -23,11 +23,11 @@ class Layout(enum.StrEnum):
 class Metadata:
     """About a detector and its file.
 
-    names: of the classes. imgsz: height and width of the input, in pixels. stride: of the coarsest level, in pixels. batch:
-    images
-    at once; any number if `dynamic`. nms: suppression is part of the file. source: of the architecture, as the user named it.
-    weights: where they come from; `is_trained` is False for an architecture without weights, whose weights are random.
-    version: of gpnas. Raises InputError for a batch below 1.
+    names: of the classes. imgsz: height and width of the input, in pixels. stride: of the coarsest level, in pixels. source: of
+    the architecture, as the user named it. weights: where they come from; `is_trained` is False for an architecture without
+    weights, whose weights are random. version: of gpnas. batch: images at once; any number if `dynamic`. nms: suppression is
+    part of the file. split, data_digest: how the data of the training were divided, and what they were, so that `gpnas val`
+    divides them in the same way. Raises InputError for a batch below 1.
     """
 
     names: tuple[str, ...]
@@ -41,6 +41,8 @@ class Metadata:
     dynamic: bool = False
     nms: bool = False
     layout: Layout = Layout.PLAIN
+    split: str = ""
+    data_digest: str = ""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -64,18 +66,22 @@ class Metadata:
             "end2end": str(self.nms),
             "layout": str(self.layout),
             "weights": self.weights,
+            "split": self.split,
+            "data_digest": self.data_digest,
         }
 
 
 @dataclass(frozen=True)
 class FileFacts:
     """What a program needs to know of an exported file: the names of the classes, pixels of the input, whether suppression is
-    part of it, and where its weights come from ("" where the file does not say)."""
+    part of it, and where its weights come from. split, data_digest: as `Metadata` has them. "" where the file does not say."""
 
     names: tuple[str, ...]
     imgsz: int
     nms: bool
-    weights: str
+    weights: str = ""
+    split: str = ""
+    data_digest: str = ""
 
 
 def read_facts(strings: Mapping[str, str], where: str) -> FileFacts:
@@ -87,7 +93,8 @@ def read_facts(strings: Mapping[str, str], where: str) -> FileFacts:
     if height != width:
         raise InputError(f"{where}: its input has {height} x {width} pixels; gpnas runs files with square inputs only")
     nms = bool(ast.literal_eval(strings.get("end2end", "False"))) or bool(_args(strings).get("nms", False))
-    return FileFacts(tuple(map(str, listed)), int(height), nms, strings.get("weights", ""))
+    rest = {key: strings.get(key, "") for key in ("weights", "split", "data_digest")}
+    return FileFacts(tuple(map(str, listed)), int(height), nms, **rest)
 
 
 def _args(strings: Mapping[str, str]) -> dict[str, Any]:

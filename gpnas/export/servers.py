@@ -1,8 +1,7 @@
 """The files that two servers need beside an ONNX model: a model repository for Triton, and a configuration for DeepStream.
 
 Sources: Triton's model configuration (https://docs.nvidia.com/deeplearning/triton-inference-server, "Model Configuration"),
-whose
-parameter `metadata` Ultralytics reads; and the keys of gst-nvinfer's configuration file, with the parser of DeepStream-Yolo.
+whose parameter `metadata` Ultralytics reads; and the keys of gst-nvinfer's configuration file, with DeepStream-Yolo's parser.
 """
 
 from __future__ import annotations
