@@ -237,9 +237,8 @@ def _judge_checkpoint(checkpoint: Path, data: str, split: str, imgsz: int | None
     from evaluators.judge import judge_split
 
     network, detector, _ = open_checkpoint(checkpoint)
-    images = _with_split(
-        _as_in_training(data, detector.data_digest, detector.split, detector.val), data, split, checkpoint, detector.names
-    )
+    images = _as_in_training(data, detector.data_digest, detector.split, detector.val)
+    images = _with_split(images, data, split, checkpoint, detector.names)
     size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
     tell_problems(images)

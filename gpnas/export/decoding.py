@@ -1,11 +1,9 @@
 """From the outputs of a network to boxes and scores, as part of an exported file.
 
 The formula is that of the detector's head (`evaluators.detector.head`, Generalized Focal Loss, arXiv:2006.04388, section 3.2):
-the
-distance to a side is the expectation over 0, 1, ... reg_max - 1 strides. The form is another one, for other programs: channels
-come
-before anchors, boxes are xywh, and cells are constants, because a file has one image size. The expectation is a product and a
-sum: OpenCV 5 refuses a product with a vector.
+the distance to a side is the expectation over 0, 1, ... reg_max - 1 strides. The form is another one, for other programs:
+channels come before anchors, boxes are xywh, and cells are constants, because a file has one image size. The expectation is a
+product and a sum: OpenCV 5 refuses a product with a vector.
 
 Shapes: (batch, 4 + classes, anchors), xywh in input pixels, then scores in [0, 1].
 """

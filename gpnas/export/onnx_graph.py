@@ -1,9 +1,8 @@
 """A network as ONNX nodes, written from its graph: one node or two for each operation, with the fused weights.
 
 The file is written, not traced: it needs no onnxscript, its tensors have the names of the graph's operations, and an export
-takes
-a fraction of a second. Sources: the operators of ONNX (https://onnx.ai/onnx/operators), in versions that OPSET has; OPSET is 17
-because onnxruntime, OpenVINO, OpenCV and TensorRT have read it for years.
+takes a fraction of a second. Source: the operators of ONNX (https://onnx.ai/onnx/operators), in the versions that OPSET has;
+OPSET is 17 because onnxruntime, OpenVINO, OpenCV and TensorRT have read it for years.
 """
 
 from __future__ import annotations
