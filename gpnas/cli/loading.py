@@ -44,13 +44,13 @@ def load(
     import warnings
 
     detector = open_detector(source, imgsz, device)
-    if detector.weights.startswith(RANDOM):
+    if detector.weights == RANDOM:
         warnings.warn(f"{source} has no weights: they are random, and so is what it finds", stacklevel=2)
     return detector
 
 
-RANDOM = "random"
-"""How the description of weights begins that nobody trained."""
+RANDOM = "random (seed 0)"
+"""The description of weights that nobody trained."""
 
 
 def open_detector(source: str | Path, imgsz: int | None = None, device: str = "auto") -> Detector:
@@ -74,7 +74,7 @@ def exported_detector(path: Path, imgsz: int | None = None, device: str = "auto"
     facts = file.facts
     if imgsz not in (None, facts.imgsz):
         raise InputError(
-            f"--imgsz {imgsz}: {path} has {facts.imgsz} pixels; leave out --imgsz, or export it again with --imgsz"
+            f"--imgsz {imgsz}: {path} has {facts.imgsz} pixels; leave out --imgsz, or export it again at that size"
         )
     return Detector(facts.names, facts.imgsz, file.run, facts.nms, file.batch, facts.weights), facts
 
@@ -84,7 +84,8 @@ class LoadedNetwork:
     """A network in train form with its weights, and what belongs to them.
 
     names: of the classes. imgsz: of the training or the search, in pixels; 640 where neither is known. source: as the user
-    named it. weights: a description, which begins with RANDOM where nobody trained them.
+    named it. weights: a description; RANDOM where nobody trained them. split, data_digest: of the data of the training
+    (DetectorCheckpoint); "" without one.
     """
 
     network: Network
@@ -98,7 +99,7 @@ class LoadedNetwork:
 
     @property
     def is_trained(self) -> bool:
-        return not self.weights.startswith(RANDOM)
+        return self.weights != RANDOM
 
 
 def torch_detector(loaded: LoadedNetwork, imgsz: int, device: str = "auto") -> Detector:
@@ -148,7 +149,7 @@ def open_network(source: str, classes: int | None = None) -> LoadedNetwork:
         names=names_of(architecture, count),
         imgsz=imgsz,
         source=source,
-        weights=f"{RANDOM} (seed 0)",
+        weights=RANDOM,
     )
 
 

@@ -310,7 +310,7 @@ def predict(
     if max_detections < 1:
         raise InputError(f"--max-detections {max_detections}: must be at least 1")
     opened = open_detector(detector, imgsz, device)
-    if opened.weights.startswith(RANDOM):
+    if opened.weights == RANDOM:
         raise InputError(f"{detector} has no weights, so it finds nothing; give a checkpoint of `gpnas train`")
     records, broken = image_records(source)
     folder = out or new_run_folder("predict")
