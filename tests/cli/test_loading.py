@@ -76,10 +76,12 @@ def test_an_exported_file_finds_what_its_checkpoint_finds(
 ) -> None:
     exported(gpnas, best, "--format", format_, *options)
     ours, theirs = (open_detector(path)(IMAGE, score=0.0, most=20) for path in (best, best.with_suffix(suffix)))
-    assert len(ours) == len(theirs) == 20
-    np.testing.assert_allclose(theirs.scores, ours.scores, rtol=1e-3)
-    if "--nms" not in options:  # which suppresses before boxes are clipped to the image
-        np.testing.assert_allclose(theirs.boxes, ours.boxes, atol=0.01)
+    assert not isinstance(ours, list) and not isinstance(theirs, list)
+    # A file with suppression compares boxes before they are clipped to the image, so it keeps others after the best one.
+    count = 1 if "--nms" in options else 20
+    assert len(ours) == 20 and len(theirs) >= count
+    np.testing.assert_allclose(theirs.scores[:count], ours.scores[:count], rtol=1e-3)
+    np.testing.assert_allclose(theirs.boxes[:count], ours.boxes[:count], atol=0.01)
 
 
 def test_an_exported_file_is_measured_and_predicts(gpnas: Gpnas, refused: Refused, tmp_path: Path) -> None:
