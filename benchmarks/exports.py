@@ -5,8 +5,8 @@
 
 `networks`: random genotypes and every detector of the catalogue, with random weights. Each becomes an ONNX file, which
 onnx.checker reads with its types and shapes. The table has the largest differences from torch of onnxruntime, of OpenVINO and,
-for the catalogue and the first ten genotypes, of OpenCV: of scores, and of boxes in pixels. A network passes where all differ by
-at most 1e-4 + 1e-4 times the value.
+for the catalogue and the first ten genotypes, of OpenCV: of scores, and of boxes in pixels. A network passes where all differ
+by at most 1e-4 + 1e-4 times the value.
 
 `data`: the AP of a trained detector by torch, by onnxruntime, by the same with suppression in the file, and by OpenVINO, on
 images that are padded on both sides; and by torch on images in the top left corner, as training and `gpnas val CHECKPOINT`
