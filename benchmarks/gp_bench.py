@@ -108,7 +108,8 @@ def show(out: Path) -> None:
     for data in CLASSES:
         drawn = [name for name in rows if (name, data, 0) in curves and rows[name]["origin"] in SPACES]
         if len(drawn) >= 2 * LIKE:
-            show_predictors(data, np.array([curves[name, data, 0] for name in drawn]), [rows[name] for name in drawn], scores)
+            seeds = [[curves[name, data, seed] for seed in (0, 1) if (name, data, seed) in curves] for name in drawn]
+            show_predictors(data, seeds, [rows[name] for name in drawn], scores)
 
 
 def show_noise(curves: dict[tuple[str, str, int], list[float]]) -> None:
@@ -126,14 +127,18 @@ def show_noise(curves: dict[tuple[str, str, int], list[float]]) -> None:
             print(f"  deviation by quarters of AP, lowest first, in {name}: {', '.join(f'{part:.3f}' for part in parts)}")
 
 
-def show_predictors(data: str, curves: np.ndarray, rows: list[dict[str, Any]], scores: dict[str, dict[str, Any]]) -> None:
-    """curves: of shape (detectors, epochs), AP. rows: of detectors.jsonl. scores: rows of zero_cost.jsonl by hash."""
-    final, flops = curves[:, -1], np.array([row["cost"]["flops"] for row in rows])
+def show_predictors(
+    data: str, seeds: list[list[list[float]]], rows: list[dict[str, Any]], scores: dict[str, dict[str, Any]]
+) -> None:
+    """seeds: for each detector the AP after each epoch with each of its seeds. rows: of detectors.jsonl. scores: rows of
+    zero_cost.jsonl by hash. The AP of a detector is the mean of its seeds."""
+    final, flops = np.array([np.mean(curves, axis=0)[-1] for curves in seeds]), np.array([row["cost"]["flops"] for row in rows])
+    curves = np.array([own[0] for own in seeds])  # (detectors, epochs), of seed 0
     low, middle, high = np.quantile(final, (0, 0.5, 1))
     print(f"\n{data}: {len(rows)} drawn detectors, AP {low:.3f} to {high:.3f}, median {middle:.3f}")
-    settled = (f"{k + 1}: {stats.spearmanr(curves[:, k], final).statistic:.2f}" for k in range(curves.shape[1]))
+    settled = (f"{k + 1}: {stats.spearmanr(curves[:, k], curves[:, -1]).statistic:.2f}" for k in range(curves.shape[1]))
     print(f"Spearman of the AP after each epoch with the last, {', '.join(settled)}")
-    print(f"{'Kendall with AP':28}{'all':>8}{f'{LIKE} of like FLOPs':>20}")
+    print(f"{'Kendall with mean AP':28}{'all':>8}{f'{LIKE} of like FLOPs':>20}")
     for name in RANKED:
         values = np.array([predictor(name, row, scores[row["hash"]]) for row in rows])
         print(f"{name:28}{kendall(values, final):8.3f}{kendall_at_like_cost(values, final, flops):20.3f}")

@@ -6,8 +6,9 @@
 1. `gpnas search` under the limit, with its defaults. `--max-flops gelan-t` means the FLOPs at `--imgsz` of the published
    GELAN-T, with a head for the classes of the data.
 2. The rows: the winner; the best that the search found, if a baseline won; GELAN-T and YOLOv9-T narrowed to the winner's FLOPs,
-   and to the limit if the winner uses less than 98 % of it; and the best of `--random` candidates. These are drawn from the
-   search's space with FLOPs like the winner's and trained by the same recipe with one seed; val chooses among them.
+   and to the limit if the winner uses less than 98 % of it (unless `--not-at-limit`); and the best of `--random` candidates.
+   These are drawn from the search's space with FLOPs like the winner's and trained by the same recipe with one seed; val
+   chooses among them.
 3. `gpnas train` trains each row from scratch for `--epochs` with fresh seeds, a thread each: what a user does next. Batches are
    of 8, as in a search: 8 epochs of 480 images are few steps.
 4. The table. Intervals are of 95 %: Student's t for means, Welch's t for differences. `minutes` are those of a core, of one
@@ -130,11 +131,11 @@ def found_rows(search: Search, out: Path, main_alone: bool) -> Iterator[Row]:
         yield row_of("winner, main alone", alone.to_yaml(), out, imgsz, search.minutes)
 
 
-def baseline_rows(search: Search, limit: int, out: Path) -> Iterator[Row]:
-    """The baselines narrowed to the winner's FLOPs, and to the limit if the winner leaves much of it."""
+def baseline_rows(search: Search, limit: int, at_limit: bool, out: Path) -> Iterator[Row]:
+    """The baselines narrowed to the winner's FLOPs, and, with `at_limit`, to the limit if the winner leaves much of it."""
     imgsz, classes = search.settings.imgsz, len(search.settings.data.names)
     flops = search.winner.trial.flops
-    for bound in (flops,) if flops >= NEAR_LIMIT * limit else (flops, limit):
+    for bound in (flops, limit) if at_limit and flops < NEAR_LIMIT * limit else (flops,):
         for name in BASELINES:
             try:
                 narrow = widest_within(published_baseline(name, classes), bound, None, imgsz)
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="images a step")
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each row, at least 2")
     parser.add_argument("--random", type=int, default=8, help="random candidates; 0: leave out the row")
+    parser.add_argument("--not-at-limit", action="store_true", help="baselines at the winner's FLOPs alone")
     parser.add_argument("--main-alone", action="store_true", help="add the winner without its auxiliary branch")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at the same time, a thread each")
     arguments = parser.parse_args()
@@ -223,7 +225,7 @@ def main() -> None:
     recipe = Recipe(data, arguments.imgsz, arguments.epochs, arguments.batch)
     limit = flops_limit(arguments.max_flops, len(images.names), arguments.imgsz)
     search = search_under(limit, data, arguments.imgsz, arguments.budget, out / "search")
-    rows = [*found_rows(search, out, arguments.main_alone), *baseline_rows(search, limit, out)]
+    rows = [*found_rows(search, out, arguments.main_alone), *baseline_rows(search, limit, not arguments.not_at_limit, out)]
     chosen = best_random(search, limit, arguments.random, recipe, jobs, out) if arguments.random else None
     rows = without_copies([*rows, *([chosen] if chosen else [])])
     tasks = [(row, FRESH_SEED + k) for k in range(arguments.seeds) for row in rows]

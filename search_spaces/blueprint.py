@@ -10,7 +10,8 @@
 
 A *block* is one entry of this list. It reads the block before it, or those that `from` names: `image` is the input image, and
 `route.1` is the second output of the block `route`. Its kind, under the key `block`, is either a family of `families.FAMILIES`,
-with the choices of a genotype's stage, or a piece of `pieces.PIECES`, with the options of the piece's signature.
+with the choices of a genotype's stage (and `channel_step`, if it rounds its shares in its own way), or a piece of
+`pieces.PIECES`, with the options of the piece's signature.
 `width_multiple: 0.5` halves all widths. (The computational block of ELAN and GELAN is something else: see `families`.)
 """
 
@@ -22,12 +23,12 @@ from importlib import resources
 from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from gpnas.errors import GenotypeError, GraphError
 from gpnas.graph.graph import Graph, GraphBuilder
 from search_spaces.families import FAMILIES, build_stage
-from search_spaces.genotype import Stage
+from search_spaces.genotype import CHANNEL_STEP, Stage, has_ratios
 from search_spaces.pieces import PIECES, Piece
 from search_spaces.strict_yaml import SCHEMA, StrictModel, canonical_hash, canonical_json, parse_yaml, validate
 
@@ -64,9 +65,25 @@ class Block(BaseModel):
 
 
 class _BlueprintStage(Stage):
-    """A stage whose computational path may be wider than its output, as in the last stage of YOLOv9-E's neck."""
+    """A stage with what some published networks have and no genotype has.
+
+    split_ratio: the computational path may be wider than the output, as in the last stage of YOLOv9-E's neck. rounding (key
+    `channel_step`): shares are multiples of this many channels in place of CHANNEL_STEP. YOLOv9-M halves 180 to 90 channels,
+    which is a multiple of 2.
+    """
 
     split_ratio: Annotated[float, Field(gt=0, le=2)] | None = None
+    rounding: Annotated[int | None, Field(alias="channel_step", ge=1, le=64)] = None
+
+    @property
+    def channel_step(self) -> int:
+        return self.rounding or CHANNEL_STEP
+
+    @model_validator(mode="after")
+    def _rounds_some_share(self) -> _BlueprintStage:
+        if self.rounding is not None and not has_ratios(self.family):
+            raise ValueError(f"channel_step has no effect in family {self.family}; remove it")
+        return self
 
 
 class Blueprint(StrictModel):
@@ -109,7 +126,7 @@ def read_blueprint(text: str, where: str = "blueprint") -> Blueprint:
     """Parse YAML strictly. Raises GenotypeError, one line that begins with `where` and names key, value and place."""
     blueprint = validate(Blueprint, parse_yaml(text, where), where)
     for i, block in enumerate(blueprint.blocks):
-        _options(block, f"{where}: blocks[{i}]")
+        options_of(block, f"{where}: blocks[{i}]")
     return blueprint
 
 
@@ -196,7 +213,7 @@ def _tensor(outputs: dict[str, list[int]], reference: str, where: str) -> int:
 
 def _build_block(b: GraphBuilder, block: Block, inputs: list[int], where: str) -> list[int]:
     """The outputs of `block`. Raises GenotypeError, and GraphError when its inputs do not fit."""
-    options = _options(block, where)
+    options = options_of(block, where)
     reads_many = block.block in PIECES and _reads_many(PIECES[block.block])
     if not reads_many and len(inputs) != 1:
         raise GenotypeError(f"{where}: {block.block} reads one tensor, got {len(inputs)}; concatenate or add them first")
@@ -206,8 +223,8 @@ def _build_block(b: GraphBuilder, block: Block, inputs: list[int], where: str) -
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-def _options(block: Block, where: str) -> Stage | dict[str, Any]:
-    """The stage of a family, or the keyword arguments of a piece. Raises GenotypeError."""
+def options_of(block: Block, where: str) -> Stage | dict[str, Any]:
+    """The stage of a family, or the keyword arguments of a piece, defaults included. Raises GenotypeError."""
     if block.block in FAMILIES:
         return validate(_BlueprintStage, {"family": block.block, **block.options}, where)
     if block.block in PIECES:

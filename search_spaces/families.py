@@ -15,21 +15,23 @@ from collections.abc import Callable
 from functools import cache
 
 from gpnas.graph.graph import GraphBuilder
-from search_spaces.genotype import Stage
-
-CHANNEL_STEP = 4
-"""Shares of a width are rounded to multiples of this many channels."""
+from search_spaces.genotype import CHANNEL_STEP, Stage
 
 
 @cache  # a search asks for the same few hundred shares a million times
-def channels(ratio: float, width: int) -> int:
-    """The channels in a share of `width`: the nearest multiple of CHANNEL_STEP, at least one step, at most `width`."""
-    return min(width, max(CHANNEL_STEP, int(ratio * width / CHANNEL_STEP + 0.5) * CHANNEL_STEP))
+def channels(ratio: float, width: int, step: int = CHANNEL_STEP) -> int:
+    """The channels in a share of `width`: the nearest multiple of `step`, at least one step, at most `width`."""
+    return min(width, max(step, int(ratio * width / step + 0.5) * step))
 
 
 def build_stage(b: GraphBuilder, x: int, stage: Stage) -> int:
     """The operations of `stage` on `x`; the result has stage.width channels."""
     return FAMILIES[stage.family](b, x, stage)
+
+
+def _share(stage: Stage, ratio: float | None, width: int) -> int:
+    """The channels in a share of `width`, by the stage's own rounding."""
+    return channels(ratio or 0, width, stage.channel_step)
 
 
 def _plain(b: GraphBuilder, x: int, stage: Stage) -> int:
@@ -43,21 +45,21 @@ def _stacked(b: GraphBuilder, x: int, stage: Stage) -> int:
     if b.channels(x) != stage.width:
         x = b.conv(x, stage.width, name="entry")
     for _ in range(stage.depth or 0):
-        x = UNITS[stage.family](b, x, stage.width, channels(stage.hidden_ratio or 0, stage.width), stage)
+        x = UNITS[stage.family](b, x, stage.width, _share(stage, stage.hidden_ratio, stage.width), stage)
     return x
 
 
 def _csp(b: GraphBuilder, x: int, stage: Stage) -> int:
     """Two paths, one of them through the units, and a concatenation; the fusion says on which sides of it a transition is."""
     fusion = stage.fusion
-    inner = channels(stage.split_ratio or 0, stage.width)
+    inner = _share(stage, stage.split_ratio, stage.width)
     # Without a transition after the concatenation the two paths must make up the stage's width between them.
-    crossing = inner if fusion in ("csp", "first") else max(CHANNEL_STEP, stage.width - inner)
+    crossing = inner if fusion in ("csp", "first") else max(stage.channel_step, stage.width - inner)
     if fusion in ("last", "none") and inner + crossing != stage.width:
         inner = stage.width - crossing
     y = b.conv(x, inner, name="enter")
     for _ in range(stage.depth or 0):
-        y = UNITS[stage.unit or ""](b, y, inner, channels(stage.hidden_ratio or 0, inner), stage)
+        y = UNITS[stage.unit or ""](b, y, inner, _share(stage, stage.hidden_ratio, inner), stage)
     if fusion in ("csp", "last"):
         y = b.conv(y, inner, name="transition")
     y = b.concat([y, b.conv(x, crossing, name="cross")])
@@ -80,7 +82,7 @@ def _gelan(b: GraphBuilder, x: int, stage: Stage) -> int:
     """ELAN whose computational block is a CSP stage of any unit, and a 3x3 layer after it."""
 
     def block(y: int, width: int) -> int:
-        inner = channels(0.5, width)
+        inner = _share(stage, 0.5, width)
         z = b.conv(y, inner, name="enter")
         for _ in range(stage.depth or 0):
             z = UNITS[stage.unit or ""](b, z, inner, inner, stage)  # hidden is the whole width, as in YOLOv9
@@ -92,8 +94,8 @@ def _gelan(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 def _aggregated(b: GraphBuilder, x: int, stage: Stage, block: Callable[[int, int], int]) -> int:
     """The plan of ELAN and GELAN. `block` (input, width) -> output adds the operations of one computational block."""
-    entry = 2 * channels((stage.split_ratio or 0) / 2, stage.width)
-    width = channels(stage.hidden_ratio or 0, entry)
+    entry = 2 * _share(stage, (stage.split_ratio or 0) / 2, stage.width)
+    width = _share(stage, stage.hidden_ratio, entry)
     y = b.conv(x, entry, name="enter")
     parts = list(b.split(y, entry // 2))
     for repeat in range(stage.repeats or 0):
@@ -104,7 +106,7 @@ def _aggregated(b: GraphBuilder, x: int, stage: Stage, block: Callable[[int, int
 
 def _osa(b: GraphBuilder, x: int, stage: Stage) -> int:
     """One-shot aggregation: a module is a chain of 3x3 layers and a transition that reads its input and all of them."""
-    width = channels(stage.hidden_ratio or 0, stage.width)
+    width = _share(stage, stage.hidden_ratio, stage.width)
     for repeat in range(stage.repeats or 0):
         with b.scope(f"module{repeat}"):
             parts = [x]
@@ -116,7 +118,7 @@ def _osa(b: GraphBuilder, x: int, stage: Stage) -> int:
 
 def _dense(b: GraphBuilder, x: int, stage: Stage) -> int:
     """Every unit reads the stage's input and all units before it; a transition, which reads all of them, ends the stage."""
-    growth = channels((stage.hidden_ratio or 0) / 2, stage.width)
+    growth = _share(stage, (stage.hidden_ratio or 0) / 2, stage.width)
     parts = [x]
     for _ in range(stage.depth or 0):
         parts.append(_dense_growth(b, b.concat(parts), growth))
@@ -136,7 +138,7 @@ def _residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stag
 
 
 def _masked_residual_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
-    kept = width - channels(stage.mask_ratio or 0, width)
+    kept = width - _share(stage, stage.mask_ratio, width)
     return b.masked_add(_plain_unit(b, x, width, hidden, stage), x, kept)
 
 
@@ -172,7 +174,7 @@ def _bottleneck_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: St
 
 def _dense_unit(b: GraphBuilder, x: int, width: int, hidden: int, stage: Stage) -> int:
     """A dense unit that adds half the width, and a 1x1 layer back to the width, so that units can be stacked."""
-    growth = channels(0.5, hidden)
+    growth = _share(stage, 0.5, hidden)
     return b.conv(b.concat([x, _dense_growth(b, x, growth)]), width)
 
 

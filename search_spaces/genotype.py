@@ -48,6 +48,9 @@ STRIDES: dict[Levels, tuple[int, ...]] = {"3-5": (8, 16, 32), "2-5": (4, 8, 16, 
 BACKBONE_STAGES: dict[Levels, int] = {"3-5": 4, "2-5": 4, "3-6": 5}
 """Stages of the backbone. The first one is at stride 4, the last one at the deepest level."""
 
+CHANNEL_STEP = 4
+"""Shares of a width are rounded to multiples of this many channels."""
+
 FAMILY_FIELDS: dict[str, tuple[str, ...]] = {
     "plain": ("depth",),
     "residual": ("depth", "hidden_ratio"),
@@ -85,6 +88,11 @@ class Stage(StrictModel):
     groups: Count | None = None
     fusion: Fusion | None = None
 
+    @property
+    def channel_step(self) -> int:
+        """Shares of the stage's width are rounded to multiples of this many channels."""
+        return CHANNEL_STEP
+
     @model_validator(mode="after")
     def _has_the_fields_of_its_family(self) -> Stage:
         needed, values = stage_fields(self.family, self.unit), self.__dict__
@@ -102,6 +110,11 @@ def stage_fields(family: str, unit: str | None) -> tuple[str, ...]:
     """Names of the choices that a stage of `family` has, when it is made of `unit`s (None for a family without units)."""
     fields = FAMILY_FIELDS[family]
     return fields + UNIT_FIELDS.get(unit or "", ()) if "unit" in fields else fields
+
+
+def has_ratios(family: str) -> bool:
+    """Whether a stage of `family` has layers whose width is a share of another."""
+    return any(name.endswith("_ratio") for name in FAMILY_FIELDS[family])
 
 
 class BackboneStage(Stage):

@@ -21,7 +21,7 @@ from search_spaces.architecture import candidate, deployed_macs, with_classes
 from search_spaces.blueprint import WIDTH_STEP, Block, Blueprint, read_blueprint
 from search_spaces.choice_values import STAGE_VALUES
 from search_spaces.families import FAMILIES
-from search_spaces.genotype import stage_fields
+from search_spaces.genotype import has_ratios, stage_fields
 from search_spaces.gradient_path import ATTEMPTS
 from search_spaces.narrowing import MULTIPLES, with_multiple
 from search_spaces.pieces import DOWNSAMPLING
@@ -161,6 +161,8 @@ def _rebuilt(blueprint: Blueprint, i: int, family: str, options: dict[str, Any],
     drawn = {name: options.get(name, rng.choice(values)) for name, values in STAGE_VALUES.items() if name != "family"}
     drawn["split_ratio"] = min(drawn["split_ratio"], 1.0)
     choices = {name: drawn[name] for name in stage_fields(family, drawn["unit"])}
+    if "channel_step" in options and has_ratios(family):
+        choices["channel_step"] = options["channel_step"]
     return _replaced(blueprint, i, {**_place(blueprint.blocks[i]), "block": family, "width": options["width"], **choices})
 
 

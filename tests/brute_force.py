@@ -103,7 +103,10 @@ def _read_by(graph: Graph, op: Op, channel: int) -> list[tuple[int, int]]:
         return [[(j, c) for j in op.inputs for c in range(graph.ops[j].channels)][channel]]
     if op.kind == "slice":
         return [(first, op.start + channel)]
-    if op.kind in ("add", "stack"):
+    if op.kind == "mix":
+        width, made = graph.ops[first].channels // op.groups, op.channels // op.groups
+        return [(first, c) for c in range(channel // made * width, (channel // made + 1) * width)]
+    if op.kind in ("add", "stack", "product"):
         return [(j, channel) for j in op.inputs]
     if op.kind in ("join", "broadcast"):  # an input of one channel is repeated
         return [(j, channel if graph.ops[j].channels > 1 else 0) for j in op.inputs]

@@ -228,7 +228,7 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
     from gpnas.report.search_report import write_report
     from gpnas.report.tables import open_console
     from gpnas.report.tracking import Tracker, front_row
-    from gpnas.run.results import all_results, best_of, front_of, standing_name, trial_results
+    from gpnas.run.results import all_results, best_of, front_of, standing_name, trial_results, write_results
 
     console = open_console()
     controller, build = _controller(settings)
@@ -256,6 +256,7 @@ def _run(run: Path, journal: Journal, settings: RunSettings) -> None:
                 "baselines": " | ".join(compared) or None,
             }
         )
+        write_results(run, journal, render_yaml)  # an earlier process may have died between the journal and these files
         report_path = write_report(run, build)
     if best is None:
         raise GpnasError(f"no candidate could be trained within the budget; see {report_path} and {run}/trials/*/error.txt")

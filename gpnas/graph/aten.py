@@ -15,8 +15,12 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from gpnas.graph import products, tensor_axes
+from gpnas.graph.axes import channels_along, holds
 from gpnas.graph.graph import ACTIVATIONS, Op
 from gpnas.graph.learned_matrices import addmm, einsum, linear, matmul
+from gpnas.graph.moved_channels import along, repeated
+from gpnas.graph.tensor_axes import fit, is_map
 from gpnas.graph.traced_values import (
     Constant,
     Features,
@@ -41,33 +45,24 @@ def _window_fields(kernel: tuple[int, int], stride: tuple[int, int], padding: tu
     return fields if along_width == (kernel[0], stride[0], padding[0]) else fields | {"window": along_width}
 
 
-def _fit(ops: TracedOps, node: fx.Node, x: Features) -> Features:
-    """Cut, repeat or pad pixels to the size of `node`; channels stay as they are."""
-    rows, columns = shape_of(node)[2:]
-    return ops.unary(node, "fit", x, size=(rows, columns))
-
-
-def _is_map(node: Any, x: Features) -> bool:
-    """Whether the value `x` of `node` has the axes (batch, channels, height, width)."""
-    return x.axis == 1 and x.has_channel_axis and len(shape_of(node)) == 4
-
-
 def _conv(
     ops: TracedOps, node: fx.Node, x: Features, weight: Value, bias: Value = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Features | None:  # fmt: skip
     width, _, *kernel = shape_of(node.args[1])
     spread = pair(dilation)
-    if x.axis != 1 or not x.has_channel_axis or len(kernel) > 2 or (len(kernel) == 2 and spread[0] != spread[1]):
-        return None
+    if len(x.axes) != len(kernel) + 2:
+        return None  # an image without an axis for the batch
+    x = along(ops, node, x, 1)
     strides = pair(stride)
     if isinstance(padding, str):
-        sums = [spread[0] * (k - 1) if padding == "same" else 0 for k in kernel]
-        if any(total % 2 for total in sums):
-            return None  # one side gets a pixel more than the other
+        sums = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, spread, strict=False)]
+        one_sided = any(total % 2 for total in sums)
         pads = pair([total // 2 for total in sums])
     else:
-        pads = pair(padding)
+        one_sided, pads = False, pair(padding)
+    if len(kernel) > 2 or one_sided or (len(kernel) == 2 and spread[0] != spread[1]):
+        return _unfolded(ops, node, x, math.prod(shape_of(node)[2:]), width, weight, bias, math.prod(kernel), groups)
     if len(kernel) == 1:
         kernel, strides, pads = [kernel[0], 1], (strides[0], 1), (pads[0], 0)
     fields = _window_fields((kernel[0], kernel[1]), strides, pads)
@@ -80,11 +75,26 @@ def _conv_transpose(
 ) -> Features | None:  # fmt: skip
     _, width_of_group, *kernel = shape_of(node.args[1])
     spread = pair(dilation)
-    if x.axis != 1 or not x.has_channel_axis or len(kernel) != 2 or spread[0] != spread[1]:
+    if len(x.axes) != len(kernel) + 2:
         return None
+    x = along(ops, node, x, 1)
+    width = width_of_group * groups
+    if len(kernel) != 2 or spread[0] != spread[1]:
+        before = math.prod(shape_of(node.args[0])[2:])
+        return _unfolded(ops, node, x, before, width, weight, bias, math.prod(kernel), groups)
     fields = _window_fields((kernel[0], kernel[1]), pair(stride), pair(padding))
     fields |= {"groups": groups, "dilation": spread[0], "output_padding": pair(output_padding)}
-    return ops.layer(node, "conv_transpose", x, width_of_group * groups, weight, bias, **fields)
+    return ops.layer(node, "conv_transpose", x, width, weight, bias, **fields)
+
+
+def _unfolded(
+    ops: TracedOps, node: fx.Node, x: Features, windows: int, width: int, weight: Value, bias: Value, kernel: int, groups: int
+) -> Features:
+    """A convolution over windows that `Op` cannot describe, as those of three axes: its windows are laid out in a column."""
+    of_image = windows * (x.pixels // math.prod(shape_of(node.args[0])[2:])) // ops.images
+    flat = ops.unary(node, "fit", x, size=(of_image * kernel, 1))
+    fields: dict[str, Any] = {"groups": groups, "kernel": kernel, "stride": kernel, "window": (1, 1, 0)}
+    return ops.layer(node, "conv", flat, width, weight, bias, laid_out=True, **fields)
 
 
 def _convolution(
@@ -100,7 +110,7 @@ def _norm(ops: TracedOps, node: fx.Node, x: Features, *args: Value, **kwargs: Va
     """A batch normalisation is part of the layer before it. Others use statistics of the image and cannot be folded."""
     op = ops[x.op]
     foldable = "batch_norm" in operation_name(node) and op.weighted and not op.norm and not op.act
-    if foldable and x.axis == 1 and x.has_channel_axis and _belongs(ops, op, [args, kwargs]) and ops.absorb(node, x, norm=True):
+    if foldable and x.axis == 1 and _belongs(ops, op, [args, kwargs]) and ops.absorb(node, x, norm=True):
         ops.count([args, kwargs])
         return x
     name = module_path(node) or "norm"
@@ -117,7 +127,7 @@ def _activation(ops: TracedOps, node: fx.Node, x: Features, *args: Any, **kwargs
     name = operation_name(node)
     op = ops[x.op]
     in_graphs = name in ACTIVATIONS and (name != "leaky_relu" or (args[:1] and args[0] == 0.1))
-    if in_graphs and op.kind in ("conv", "linear") and not op.act and ops.absorb(node, x, act=name):
+    if in_graphs and x.has_channel_axis and op.kind in ("conv", "linear") and not op.act and ops.absorb(node, x, act=name):
         return x
     return ops.unary(node, "act", x, name, act=name, learned=ops.count([args, kwargs]))
 
@@ -147,158 +157,56 @@ def _avg_pool(
 def _pool(
     ops: TracedOps, node: fx.Node, x: Features, kind: str, kernel: Any, stride: Any, padding: Any, ceil_mode: bool
 ) -> Features | None:
-    if not _is_map(node.args[0], x):
+    if not is_map(node.args[0], x):
+        return _pooled_windows(ops, node, x, kind)
+    pooled = ops.resized(node, kind, x, **_window_fields(pair(kernel), pair(stride or kernel), pair(padding)))
+    return fit(ops, node, pooled) if ceil_mode else pooled
+
+
+def _pooled_windows(ops: TracedOps, node: fx.Node, x: Features, kind: str) -> Features | None:
+    """A pooling of axes of pixels beside others; the graph is told how many pixels are left where they are read."""
+    changed = [i for i, (a, b) in enumerate(zip(shape_of(node.args[0]), shape_of(node), strict=True)) if a != b]
+    if any(part.step for i in changed for part in x.axes[i]):
         return None
-    pooled = ops.unary(node, kind, x, **_window_fields(pair(kernel), pair(stride or kernel), pair(padding)))
-    return _fit(ops, node, pooled) if ceil_mode else pooled
+    pooled = ops.unary(node, kind, x)
+    sizes = shape_of(node)
+    return replace(pooled, axes=tuple(channels_along([sizes[i]], -1)[0] if i in changed else a for i, a in enumerate(x.axes)))
+
+
+def _pool_line(ops: TracedOps, node: fx.Node, x: Features, *_: Any) -> Features | None:
+    return _pooled_windows(ops, node, x, "avg_pool")
 
 
 def _adaptive(kind: str) -> Reader:
     def read(ops: TracedOps, node: fx.Node, x: Features, size: Sequence[int]) -> Features | None:
-        return _pooled_to(ops, node, x, kind, size) if _is_map(node.args[0], x) else None
+        return _pooled_to(ops, node, x, kind, size) if is_map(node.args[0], x) else None
 
     return read
 
 
-def _pooled_to(ops: TracedOps, node: fx.Node, x: Features, kind: str, size: Sequence[int]) -> Features | None:
-    """Pooled to `size`, (height, width), by equal windows; None when it does not divide the size of the input."""
+def _pooled_to(ops: TracedOps, node: fx.Node, x: Features, kind: str, size: Sequence[int]) -> Features:
+    """Pooled to `size`, (height, width), by equal windows, or by windows of different sizes."""
     before = shape_of(node.args[0])[2:]
     if before == list(size):
         return x
     if list(size) == [1, 1] and kind == "avg_pool":
-        return ops.unary(node, "global_avg_pool", x)
+        return ops.resized(node, "global_avg_pool", x)
     if any(b % a for b, a in zip(before, size, strict=True)):
-        return None
+        return ops.fitted(node, ops.resized(node, kind, x))
     kernel = (before[0] // size[0], before[1] // size[1])
-    return ops.unary(node, kind, x, **_window_fields(kernel, kernel, (0, 0)))
-
-
-def _mean(
-    ops: TracedOps, node: fx.Node, x: Features, dims: Sequence[int] | None = None, keepdim: bool = False, **_: Any
-) -> Features | None:
-    """A mean over all pixels. A mean over channels mixes them, which a graph cannot describe."""
-    rank = len(shape_of(node.args[0]))
-    pixels = set(range(1, rank)) - {x.axis}
-    if {d % rank for d in dims or ()} != pixels or x.groups or not pixels:
-        return None
-    pooled = ops.unary(node, "global_avg_pool", x)
-    return pooled if keepdim else replace(pooled, axis=1)
-
-
-def _amax(ops: TracedOps, node: fx.Node, x: Features, dims: Sequence[int] = (), *_: Any) -> Features | None:
-    """A maximum over all pixels."""
-    if not _is_map(node.args[0], x) or {d % 4 for d in dims} != {2, 3}:
-        return None
-    return _pooled_to(ops, node, x, "max_pool", (1, 1))
+    return ops.resized(node, kind, x, **_window_fields(kernel, kernel, (0, 0)))
 
 
 def _resize(ops: TracedOps, node: fx.Node, x: Features, *_: Any, **__: Any) -> Features | None:
-    if not _is_map(node.args[0], x):
+    if not is_map(node.args[0], x):
         return None
     before, after = shape_of(node.args[0])[2:], shape_of(node)[2:]
     if before == after:
         return x
     scale = after[0] // before[0]
     if after == [scale * size for size in before]:
-        return ops.unary(node, "upsample", x, scale=scale)
-    return _fit(ops, node, x)
-
-
-def _cat(ops: TracedOps, node: fx.Node, xs: Sequence[Value], dim: int = 0) -> Features | None:
-    """Concatenated along channels, or stacked along an axis of pixels."""
-    parts = [x for x in xs if isinstance(x, Features) and x.has_channel_axis]
-    if len(parts) != len(xs) or len({x.axis for x in parts}) != 1:
-        return None
-    first, widths, inputs = parts[0], [ops.channels(x) for x in parts], tuple(x.op for x in parts)
-    along = dim % len(shape_of(node))
-    if along == first.axis:
-        if len(parts) == 1:
-            return first
-        return replace(first, op=ops.append("concat", inputs, sum(widths), name_in_module(node, "concat")))
-    if along == 0 or len(set(widths)) != 1:
-        return None
-    return replace(first, op=ops.append("stack", inputs, widths[0], name_in_module(node, "stack")))
-
-
-def _split(ops: TracedOps, node: fx.Node, x: Features, sizes: int | Sequence[int], dim: int = 0) -> list[Features] | None:
-    shape = shape_of(node.args[0])
-    axis = dim % len(shape)
-    if axis != x.axis or not x.has_channel_axis:
-        return None
-    total = shape[axis]
-    widths = [min(sizes, total - start) for start in range(0, total, sizes)] if isinstance(sizes, int) else sizes
-    return [ops.cut(node, x, sum(widths[:i]), width) for i, width in enumerate(widths)]
-
-
-def _chunk(ops: TracedOps, node: fx.Node, x: Features, chunks: int, dim: int = 0) -> list[Features] | None:
-    return _split(ops, node, x, math.ceil(shape_of(node.args[0])[dim] / chunks), dim)
-
-
-def _slice(
-    ops: TracedOps, node: fx.Node, x: Features, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
-) -> Features | None:
-    shape = shape_of(node.args[0])
-    axis = dim % len(shape)
-    first, last, step = slice(start, end, step).indices(shape[axis])
-    if axis == 0 or (first == 0 and last == shape[axis] and step == 1):
-        return x
-    if axis == x.axis and x.has_channel_axis:
-        return ops.cut(node, x, first, last - first) if step == 1 else None
-    return _fit(ops, node, x) if _is_map(node.args[0], x) else None
-
-
-def _narrow(ops: TracedOps, node: fx.Node, x: Features, dim: int, start: int, length: int) -> Features | None:
-    return _slice(ops, node, x, dim, start, start + length)
-
-
-def _view(ops: TracedOps, node: fx.Node, x: Features, *_: Any, **__: Any) -> Features | None:
-    """A reshape of the pixels, or between channels and (groups, channels / groups)."""
-    before, after = shape_of(node.args[0]), shape_of(node)
-    if before == after:
-        return x
-    if before[0] != after[0] or x.axis != 1 or x.flat:
-        return None
-    channels = ops.channels(x)
-    if x.groups:
-        if after[1] != channels or math.prod(after[2:]) != math.prod(before[3:]):
-            return None
-        return ops.unary(node, "shuffle", Features(x.op), groups=x.groups) if x.turned else Features(x.op)
-    if after[1] == channels and math.prod(after[2:]) == math.prod(before[2:]):
-        return x
-    if len(after) == 2 and len(before) == 4:
-        return replace(x, flat=(before[2], before[3]))
-    if len(after) == len(before) + 1 and after[1] * after[2] == channels and after[3:] == before[2:]:
-        return Features(x.op, groups=after[1])
-    return None
-
-
-def _permute(_: TracedOps, __: fx.Node, x: Features, dims: Sequence[int]) -> Features | None:
-    order = [d % len(dims) for d in dims]
-    if order[0] != 0:
-        return None
-    if x.groups:
-        return replace(x, turned=not x.turned) if order == [0, 2, 1, *range(3, len(order))] else None
-    return replace(x, axis=order.index(x.axis)) if not x.flat else None
-
-
-def _transpose(ops: TracedOps, node: fx.Node, x: Features, a: int, b: int) -> Features | None:
-    order = list(range(len(shape_of(node))))
-    order[a], order[b] = order[b], order[a]
-    return _permute(ops, node, x, order)
-
-
-def _unsqueeze(_: TracedOps, node: fx.Node, x: Features, dim: int) -> Features | None:
-    return x if dim % len(shape_of(node)) > x.axis and x.has_channel_axis else None
-
-
-def _squeeze(_: TracedOps, node: fx.Node, x: Features, *__: Any) -> Features | None:
-    return x if x.axis == 1 and shape_of(node)[:2] == shape_of(node.args[0])[:2] and x.has_channel_axis else None
-
-
-def _pad(ops: TracedOps, node: fx.Node, x: Features, *_: Any, **__: Any) -> Features | None:
-    if not _is_map(node.args[0], x) or shape_of(node.args[0])[:2] != shape_of(node)[:2]:
-        return None
-    return _fit(ops, node, x)
+        return ops.resized(node, "upsample", x, scale=scale)
+    return fit(ops, node, x)
 
 
 def _elementwise(ops: TracedOps, node: fx.Node, x: Value, y: Value = None, *_: Any, **__: Any) -> Features | None:
@@ -308,27 +216,56 @@ def _elementwise(ops: TracedOps, node: fx.Node, x: Value, y: Value = None, *_: A
     if not isinstance(y, Features):
         return _with_constant(ops, node, x, y, 0)
     before, other = (shape_of(arg) for arg in node.args[:2])
-    if not x.has_channel_axis or not y.has_channel_axis or len(before) != len(other) or x.axis != y.axis:
-        return None
     name = operation_name(node)
-    inputs, widths = (x.op, y.op), {ops.channels(x), ops.channels(y)}
+    axis = x.axis if y.channels or not x.channels else next(iter(_where(x)), None)
+    widths = {ops.channels(x), ops.channels(y)}
+    if axis is None or len(before) != len(other) or not holds(x.axes, axis) or not holds(y.axes, axis):
+        return products.elementwise(ops, node, x, y)
     if name == "add" and before == other:
-        sum_of_branches = ops.merge_rep_conv(node, x, y)
-        return sum_of_branches or replace(x, op=ops.append("add", inputs, ops.channels(x), name_in_module(node, "add")))
+        merged = ops.merge_rep_conv(node, x, y)
+        if merged:
+            return merged
+        inputs = ops.of_one_size(node, [x, y])
+        return replace(x, op=ops.append("add", tuple(inputs), ops.channels(x), name_in_module(node, "add")))
     if len(widths) > 1 and 1 not in widths:
         return None
-    kind = "join" if before[2:] == other[2:] and x.axis == 1 else "broadcast"
-    return replace(x, op=ops.append(kind, inputs, max(widths), name_in_module(node, name)))
+    kind = "join" if before[2:] == other[2:] and axis == 1 else "broadcast"
+    pair_of_ops = ops.of_one_size(node, [x, y]) if kind == "join" else [x.op, y.op]
+    made = ops.append(kind, tuple(pair_of_ops), max(widths), name_in_module(node, name))
+    return Features(made, channels_along(shape_of(node), axis))
+
+
+def _where(x: Features) -> list[int]:
+    return [axis for axis, parts in enumerate(x.axes) if any(part.step for part in parts)]
 
 
 def _with_constant(ops: TracedOps, node: fx.Node, x: Features, constant: Value, position: int) -> Features | None:
     """`x` is the argument at `position`. A factor of zero masks a channel."""
-    if shape_of(node) != shape_of(node.args[position]):
-        return None  # the constant repeats the tensor
-    if isinstance(constant, Constant) and constant.parameters:
-        return ops.unary(node, "gain", x, learned=ops.count(constant))
+    learned = isinstance(constant, Constant) and bool(constant.parameters)
+    wide = repeated(node, x)
+    if wide is None or (wide != x and not learned and x.axis == 1 and not x.channels):
+        return None
+    if learned:
+        return ops.unary(node, "gain", wide, learned=ops.count(constant))
     mask = constant.tensor if isinstance(constant, Constant) and operation_name(node) == "mul" else None
-    return x if mask is None or x.axis != 1 or not x.has_channel_axis else _masked(ops, node, x, mask)
+    return wide if mask is None or x.axis != 1 or wide != x else _masked(ops, node, x, mask)
+
+
+def _fused(ops: TracedOps, node: fx.Node, a: Value, b: Value, c: Value, *_: Any, **__: Any) -> Features | None:
+    """addcmul, lerp: constants and one tensor, or more, that are multiplied and added."""
+    seen = [x for x in (a, b, c) if isinstance(x, Features)]
+    if len(seen) != 1:
+        return None
+    wide = repeated(node, seen[0])
+    others = [x for x in (a, b, c) if not isinstance(x, Features)]
+    return wide and ops.unary(node, "gain", wide, learned=ops.count(others))
+
+
+def _filled(ops: TracedOps, node: fx.Node, x: Value, mask: Value, value: Value) -> Features | None:
+    """masked_fill by a mask that does not depend on the image: an activation."""
+    if not isinstance(x, Features) or not isinstance(mask, Constant) or parameters_of([value, mask]):
+        return None
+    return ops.unary(node, "act", x, "masked_fill") if shape_of(node) == shape_of(node.args[0]) else None
 
 
 def _masked(ops: TracedOps, node: fx.Node, x: Features, mask: Tensor) -> Features | None:
@@ -346,7 +283,7 @@ def _masked(ops: TracedOps, node: fx.Node, x: Features, mask: Tensor) -> Feature
     borders = [i for i in range(1, channels) if closed[i] != closed[i - 1]]
     parts = []
     for start, stop in zip([0, *borders], [*borders, channels], strict=True):
-        part = ops.cut(node, x, start, stop - start)
+        part = replace(x, op=ops.cut(node, x.op, start, stop - start))
         parts.append(_detach(ops, node, part).op if closed[start] else part.op)
     return replace(x, op=ops.append("concat", tuple(parts), channels, name_in_module(node, "mask")))
 
@@ -370,9 +307,17 @@ LAYERS = frozenset(
 )
 """Operations with weights. A trace stops with an error when one of them cannot be read."""
 
-_PRODUCTS: dict[str, Reader] = {"matmul": matmul, "mm": matmul, "addmm": addmm, "einsum": einsum}
+_PRODUCTS: dict[str, Reader] = {"matmul": matmul, "mm": matmul, "bmm": matmul, "addmm": addmm, "einsum": einsum}
 
-JOINING = frozenset((*_ELEMENTWISE, *_CONCATENATIONS, *_PRODUCTS, "slice_scatter", "type_as"))
+JOINING = frozenset(
+    (
+        *_ELEMENTWISE,
+        *_CONCATENATIONS,
+        *_PRODUCTS,
+        *("slice_scatter", "stack", "addcmul", "lerp", "masked_fill", "scaled_dot_product_attention"),
+        *("type_as", "expand_as", "view_as", "reshape_as"),
+    )
+)
 """Operations of several tensors, of which the first may be a constant or a list."""
 
 CONSTANTS = frozenset(
@@ -389,33 +334,57 @@ CONSTANTS = frozenset(
 READERS: dict[str, Reader] = {
     "conv1d": _conv,
     "conv2d": _conv,
-    "conv_transpose2d": _conv_transpose,
+    "conv3d": _conv,
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), _conv_transpose),
     "convolution": _convolution,
     "linear": linear,
     **_PRODUCTS,
+    "scaled_dot_product_attention": products.attention,
     **dict.fromkeys(_NORMS, _norm),
     **dict.fromkeys(_UNARY, _activation),
     **dict.fromkeys(_IDENTITIES, _same),
     "detach": _detach,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
+    "avg_pool1d": _pool_line,
+    "adaptive_avg_pool1d": _pool_line,
     "adaptive_avg_pool2d": _adaptive("avg_pool"),
     "adaptive_max_pool2d": _adaptive("max_pool"),
-    "mean": _mean,
-    "amax": _amax,
+    **dict.fromkeys(("mean", "sum", "logsumexp"), tensor_axes.reduced("avg_pool")),
+    **dict.fromkeys(("amax", "amin"), tensor_axes.reduced("max_pool")),
+    "linalg_vector_norm": tensor_axes.norm,
+    **dict.fromkeys(("var", "std"), tensor_axes.variance),
+    **dict.fromkeys(("softmax", "_softmax", "log_softmax"), tensor_axes.softmax),
     **dict.fromkeys(_RESIZES, _resize),
-    **dict.fromkeys(_CONCATENATIONS, _cat),
-    **dict.fromkeys(("split", "split_with_sizes"), _split),
-    "chunk": _chunk,
-    "slice": _slice,
+    **dict.fromkeys(_CONCATENATIONS, tensor_axes.cat),
+    "stack": tensor_axes.stack,
+    **dict.fromkeys(("split", "split_with_sizes"), tensor_axes.split),
+    "chunk": tensor_axes.chunk,
+    "unbind": tensor_axes.unbind,
+    "select": tensor_axes.select,
+    "slice": tensor_axes.cut_range,
     "slice_scatter": slice_scatter,
-    "narrow": _narrow,
-    **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten"), _view),
-    "permute": _permute,
-    "transpose": _transpose,
-    "unsqueeze": _unsqueeze,
-    "squeeze": _squeeze,
-    **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    "narrow": tensor_axes.narrow,
+    **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze", "squeeze"), tensor_axes.view),
+    **dict.fromkeys(("view_as", "reshape_as"), tensor_axes.view),
+    "permute": tensor_axes.permute,
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims"), tensor_axes.transpose),
+    **dict.fromkeys(("t", "numpy_T", "mT", "matrix_T"), tensor_axes.matrix_transpose),
+    **dict.fromkeys(("movedim", "moveaxis"), tensor_axes.movedim),
+    **dict.fromkeys(("expand", "expand_as"), tensor_axes.expand),
+    "repeat": tensor_axes.repeat,
+    "roll": tensor_axes.roll,
+    "flip": tensor_axes.flip,
+    "index": tensor_axes.index,
+    "repeat_interleave": tensor_axes.repeat_interleave,
+    "index_select": tensor_axes.index_select,
+    "unfold": tensor_axes.windows,
+    "im2col": tensor_axes.im2col,
+    "col2im": tensor_axes.col2im,
+    "cumsum": tensor_axes.cumulated,
+    **dict.fromkeys(("pad", "constant_pad_nd"), tensor_axes.pad),
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(("addcmul", "lerp"), _fused),
+    "masked_fill": _filled,
 }
 """By the operation's name, without overload and in-place mark. Any other operation makes an opaque value."""

@@ -1,11 +1,12 @@
 """What a network costs: parameters, multiply-accumulates (MACs) and activation bytes, counted on the graph without torch.
 
-Published figures count the fused form at inference. FLOPs are 2 x MACs. Only weighted layers have MACs: as in the papers,
-additions, normalisations, activations and poolings are not counted.
+Published figures count the fused form at inference. FLOPs are 2 x MACs. Weighted layers have MACs, and products of two tensors
+that are summed, as those of attention. As in the papers, additions, normalisations, activations and poolings are not counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpnas.errors import GraphError
@@ -45,8 +46,8 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
                 size = output_size(op, *size)
                 if size[0] < 1 or size[1] < 1:
                     raise GraphError(f"{op.name}: nothing is left of an image of {height}x{width}")
-        elif kind in ("stack", "broadcast"):
-            size = _joined_size(op, [sizes[j] for j in inputs])
+        elif kind in _JOINING_SIZES:
+            size = size_after(op, [sizes[j] for j in inputs])
         elif len(inputs) > 1:
             for j in inputs:
                 if sizes[j] != size:
@@ -64,6 +65,8 @@ def cost(graph: Graph, height: int, width: int, *, fused: bool = True) -> Cost:
                 weights += in_channels * channels
             # A transposed convolution applies its kernel to each pixel of its input.
             macs += weights * (read[0] * read[1] if kind == "conv_transpose" else pixels)
+        elif kind == "product":
+            macs += kernel * channels * pixels
         if kind != "slice":
             elements += channels * pixels
     params = sum(graph.parameters)
@@ -88,12 +91,17 @@ def _only_in_training(op: Op, in_channels: int) -> int:
     return parameters(op, in_channels, fused=False) - parameters(op, in_channels)
 
 
-def _joined_size(op: Op, sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    """stack: all pixels in one column. broadcast: the smaller size is repeated to the larger one."""
+def size_after(op: Op, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Height and width of the output of `op`, whose inputs have these sizes. stack: all pixels in one column. broadcast: the
+    smaller size is repeated to the larger one."""
     if op.kind == "stack":
         return sum(h * w for h, w in sizes), 1
-    return max(h for h, _ in sizes), max(w for _, w in sizes)
+    if op.kind == "broadcast":
+        return max(h for h, _ in sizes), max(w for _, w in sizes)
+    return op.size if op.kind == "product" else output_size(op, *sizes[0])
 
+
+_JOINING_SIZES = ("stack", "broadcast", "product")
 
 _RESIZING = WEIGHTED | POOLINGS | {"upsample", "fit"}
 

@@ -7,11 +7,13 @@ None for any other product, which makes an opaque value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import fx
 
+from gpnas.graph import products
+from gpnas.graph.axes import channels_along
+from gpnas.graph.moved_channels import along
 from gpnas.graph.traced_values import Constant, Features, TracedOps, Value, shape_of
 
 
@@ -32,17 +34,22 @@ def addmm(
 
 
 def matmul(ops: TracedOps, node: fx.Node, a: Value, b: Value) -> Features | None:
-    """x @ w on the last axis, or w @ x on the axis before."""
+    """x @ w on the last axis, or w @ x on the axis before; else a product of two tensors of the image."""
     first, second = (shape_of(arg) for arg in node.args[:2])
+    if isinstance(a, Features) and isinstance(b, Features):
+        return products.matmul(ops, node, a, b)
     if isinstance(a, Features) and _is_matrix(b, second):
         return _along_last_axis(ops, node, a, len(first), second[1], b, None)
-    if isinstance(b, Features) and _is_matrix(a, first) and b.has_channel_axis and len(second) == 3 and b.axis == 1:
-        return ops.layer(node, "conv", b, first[0], a, None)
+    if isinstance(b, Features) and _is_matrix(a, first) and len(second) >= 3:
+        axis = len(second) - 2
+        return ops.layer(node, "conv", along(ops, node, b, axis), first[0], a, None, axis)
     return None
 
 
 def einsum(ops: TracedOps, node: fx.Node, equation: str, factors: Sequence[Value], **_: Any) -> Features | None:
     """A product that sums over the channels of one factor, and puts those of the other, a matrix, anywhere after the batch."""
+    if all(isinstance(factor, Features) for factor in factors):
+        return products.einsum(ops, node, equation, factors)
     inputs, arrow, result = equation.replace(" ", "").partition("->")
     if not arrow:  # without an arrow, the result has the axes that are named once, in alphabetical order
         result = "".join(sorted(letter for letter in inputs if letter != "," and inputs.count(letter) == 1))
@@ -52,35 +59,48 @@ def einsum(ops: TracedOps, node: fx.Node, equation: str, factors: Sequence[Value
         return None
     x, weight = factors[at], factors[1 - at]
     of_x, of_weight = axes[at], axes[1 - at]
-    if not isinstance(weight, Constant) or not weight.parameters or not x.has_channel_axis or len(of_weight) != 2:
+    if not isinstance(weight, Constant) or not weight.parameters or len(of_weight) != 2:
         return None
-    summed = of_x[x.axis]
-    kept = of_x.replace(summed, "")
+    summed = next((letter for letter in of_weight if letter in of_x and letter not in result), "")
     made = of_weight.replace(summed, "")
+    kept = of_x.replace(summed, "")
     repeats = len(set(of_x)) < len(of_x) or len(set(result)) < len(result)
-    if repeats or len(made) != 1 or made in of_x or result.replace(made, "") != kept or result[:1] != of_x[:1]:
+    if repeats or len(made) != 1 or made in of_x or made not in result or sorted(result.replace(made, "")) != sorted(kept):
         return None
-    if made not in result:
-        return None
-    layer = ops.layer(node, _kind(len(of_x)), x, shape_of(node)[result.index(made)], weight, None)
-    return replace(layer, axis=result.index(made))
+    x = along(ops, node, x, of_x.index(summed))
+    width, axis = shape_of(node)[result.index(made)], result.index(made)
+    return ops.layer(node, _kind(ops, x, len(of_x)), x, width, weight, None, axis)
 
 
 def _along_last_axis(
     ops: TracedOps, node: fx.Node, x: Features, rank: int, width: int, weight: Value, bias: Value
 ) -> Features | None:
     """A layer on one pixel. On a flattened map it is a convolution of the map's size, along a last axis a 1x1 convolution."""
-    if x.axis != rank - 1 or x.groups:
+    axis = rank - 1
+    window = _flat_window(ops, x)
+    if window:
+        rows, columns = window
+        flat = Features(x.op, channels_along([x.pixels // (rows * columns), ops.channels(x), rows, columns], 1))
+        fields: dict[str, Any] = {} if rows == columns else {"window": (columns, 1, 0)}
+        return ops.layer(node, "conv", flat, width, weight, bias, axis, kernel=rows, **fields)
+    x = along(ops, node, x, axis)
+    return ops.layer(node, _kind(ops, x, rank), x, width, weight, bias, axis)
+
+
+def _flat_window(ops: TracedOps, x: Features) -> tuple[int, int] | None:
+    """Rows and columns of a map that was flattened, with its channels, into the last axis; None of any other tensor."""
+    parts = x.axes[-1]
+    pixels = [part.size for part in parts if not part.step]
+    whole = len(parts) == 2 and len(pixels) == 1 and parts[0].step == 1 and parts[0].size == ops.channels(x)
+    if not whole:
         return None
-    if x.flat and x.flat != (1, 1):
-        rows, columns = x.flat
-        return ops.layer(node, "conv", x, width, weight, bias, kernel=rows, window=None if rows == columns else (columns, 1, 0))
-    return replace(ops.layer(node, _kind(rank), x, width, weight, bias), axis=x.axis)
+    rows, columns = ops.size(x.op)
+    return (rows, columns) if rows * columns == pixels[0] else (pixels[0], 1)
 
 
-def _kind(rank: int) -> str:
-    """(batch, channels) has one pixel."""
-    return "linear" if rank == 2 else "conv"
+def _kind(ops: TracedOps, x: Features, rank: int) -> str:
+    """(batch, channels) has one pixel, unless pixels and images share an axis."""
+    return "linear" if rank == 2 and ops.rows(x) == (1, 1) else "conv"
 
 
 def _is_matrix(value: Value, shape: list[int]) -> bool:

@@ -33,6 +33,7 @@ from torch.utils import _pytree as pytree
 
 from gpnas.errors import TraceError
 from gpnas.graph.aten import CONSTANTS, JOINING, LAYERS, READERS
+from gpnas.graph.axes import channels_along
 from gpnas.graph.graph import Branch, Graph, Op, Output
 from gpnas.graph.graph import parameters as parameters_of_layer
 from gpnas.graph.traced_values import (
@@ -50,6 +51,7 @@ from gpnas.graph.traced_values import (
     operations,
     parameters_of,
     place,
+    shape_of,
 )
 from gpnas.graph.written_views import Memories, overwriting, writes
 
@@ -106,26 +108,35 @@ def trace_module(
         raise TraceError(
             f"{type(model).__name__}: a graph has one image, got {len(inputs)} inputs; wrap the model in one that has one"
         )
-    state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    state = {key: value.detach().clone() for key, value in model.state_dict().items() if isinstance(value, Tensor)}
     try:
         with _silence():
             program = torch.export.export(model, inputs, strict=False)
     except Exception as error:  # torch.export raises its own errors, torch's and those of the model
         raise TraceError(f"{type(model).__name__}: {_reason(error)}") from error
     finally:
-        model.load_state_dict(state)
+        _restore(model, state)
     image = inputs[0]
-    ops = TracedOps(image.shape[1] if image.dim() > 1 else 1)
+    ops = TracedOps(image)
     parameters = _parameters(model)
     results = _Walk(ops, program.graph, parameters).run(program)
     chosen = _chosen(results, outputs, auxiliary)
     _check_counted([result.value for result, _ in chosen])
     finished, new_index = ops.finished()
-    outs = _outputs(chosen, height=image.shape[2] if image.dim() > 2 else 1)
+    outs = _outputs(ops, chosen, height=image.shape[2] if image.dim() > 2 else 1)
     graph = Graph(finished, tuple(out._replace(op=new_index[out.op]) for out in outs))
     left_out = set(parameters.values()) - ops.counted
     _check_sum(model, graph, sum(p.elements for p in left_out))
     return Traced(graph, tuple(sorted(left_out)))
+
+
+def _restore(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give parameters and buffers the values of `state`. `load_state_dict` would run the hooks that some models have for old
+    files of weights."""
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if isinstance(value, Tensor):
+                value.copy_(state[key])
 
 
 def _parameters(model: nn.Module) -> dict[str, Parameter]:
@@ -197,7 +208,8 @@ class _Walk:
         signature = program.graph_signature
         for node in program.graph.nodes:
             if node.op == "placeholder":
-                self._values[node] = Features(0) if node.name in signature.user_inputs else self._constant(program, node)
+                is_image = node.name in signature.user_inputs
+                self._values[node] = self._image(node) if is_image else self._constant(program, node)
         returned = self._visit(program.graph_module)
         output = next(node for node in program.graph.nodes if node.op == "output")
         for_user = [
@@ -206,6 +218,10 @@ class _Walk:
             if not isinstance(arg, fx.Node) or arg.name in signature.user_outputs
         ]
         return [_Result(name, *pair) for name, pair in zip(_output_names(program), for_user, strict=True)]
+
+    def _image(self, node: fx.Node) -> Features:
+        shape = shape_of(node)
+        return Features(0, channels_along(shape, 1 if len(shape) > 1 else 0))
 
     def _constant(self, program: Any, node: fx.Node) -> Constant:
         """A parameter, or a buffer with its values: a mask in a buffer is part of the architecture."""
@@ -260,7 +276,11 @@ class _Walk:
         value = None
         one_image = isinstance(args[0], Features) and (name in LAYERS or not images([args[1:], kwargs]))
         if name in READERS and not blocked and (one_image or name in JOINING):
+            first = self._ops.number()
             value = READERS[name](self._ops, node, *args, **kwargs)
+            every = [*images(values), *images([value])]
+            if any(isinstance(one, Features) and one.axis is None for one in every):
+                self._ops.go_beyond(first)
         if value is None and name in LAYERS:
             raise TraceError(
                 f"{name} at {place(node)}: a layer of a form that a graph does not have (its input's axes, or its kernel)"
@@ -306,13 +326,14 @@ def _chosen(
     return [*((by_name[name], Branch.MAIN) for name in main), *((by_name[name], Branch.AUXILIARY) for name in auxiliary)]
 
 
-def _outputs(chosen: Sequence[tuple[_Result, Branch]], height: int) -> list[Output]:
+def _outputs(ops: TracedOps, chosen: Sequence[tuple[_Result, Branch]], height: int) -> list[Output]:
     """The graph's outputs. An opaque value has one for each of its operations. height: that of the image."""
     made: list[Output] = []
     for result, branch in chosen:
-        ops = operations(result.value)
-        for k, op in enumerate(ops):
-            made.append(Output(op, f"{result.name}.{k}" if len(ops) > 1 else result.name, branch, _stride(result, height)))
+        of_loss = list(dict.fromkeys(i for op in operations(result.value) for i in ops.loss_of(op)))
+        for k, op in enumerate(of_loss):
+            name = f"{result.name}.{k}" if len(of_loss) > 1 else result.name
+            made.append(Output(op, name, branch, _stride(result, height)))
     return made
 
 

@@ -6,6 +6,7 @@ Each node of an exported program has one value. `Features` is a tensor whose cha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from gpnas.errors import TraceError
+from gpnas.graph.axes import Axes, Part, channel_axis, channel_parts, channels_along
+from gpnas.graph.cost import size_after
 from gpnas.graph.graph import Op, parameters
 
 
@@ -34,21 +37,29 @@ class Uncounted(NamedTuple):
 
 @dataclass(frozen=True)
 class Features:
-    """A tensor whose channels along `axis` are the output channels of operation `op`; its other axes are batch and pixels."""
+    """A tensor whose elements belong to the output channels of operation `op`, by its `axes`."""
 
     op: int
-    axis: int = 1
-    flat: tuple[int, int] | None = None
-    """The height and width that were flattened into the channels. The next linear layer reads them as a kernel."""
-    groups: int = 0
-    """When not 0, the channels are spread over two axes: (groups, channels / groups) from `axis` on."""
-    turned: bool = False
-    """The two axes of `groups` are transposed."""
+    axes: Axes
+
+    @property
+    def axis(self) -> int | None:
+        """The axis that holds the channels, all of them in order, and nothing else; None when there is none."""
+        return channel_axis(self.axes)
 
     @property
     def has_channel_axis(self) -> bool:
-        """Whether `axis` holds the channels, all of them, and nothing else."""
-        return not self.groups and not self.flat
+        return self.axis is not None
+
+    @property
+    def channels(self) -> list[Part]:
+        """The parts that count channels, in the order of the axes."""
+        return channel_parts(part for axis in self.axes for part in axis)
+
+    @property
+    def pixels(self) -> int:
+        """The number of elements of each channel, over all images."""
+        return math.prod(part.size for axis in self.axes for part in axis if not part.step)
 
 
 @dataclass(frozen=True)
@@ -116,8 +127,13 @@ def named(parameters: Iterable[Parameter], most: int = 4) -> str:
 class TracedOps:
     """The operations of the traced graph so far. Readers append operations, or merge one into the layer before it."""
 
-    def __init__(self, image_channels: int) -> None:
-        self._ops = [Op("image", (), image_channels, "image")]
+    def __init__(self, image: Tensor) -> None:
+        """image: (batch, channels, height, width), or fewer axes"""
+        shape = [*image.shape, 1, 1, 1]
+        self._ops = [Op("image", (), shape[1], "image")]
+        self._sizes: list[tuple[int, int]] = [(shape[2], shape[3])]
+        self.images = shape[0]
+        self._beyond: set[int] = set()
         self._uses: dict[int, int] = {}
         self._merged: set[int] = set()
         self._counted: set[Parameter] = set()
@@ -138,17 +154,77 @@ class TracedOps:
         number = self._names.get(name, 0)
         self._names[name] = number + 1
         self._ops.append(Op(kind, inputs, channels, f"{name}.{number}" if number else name, **fields))
+        self._sizes.append(size_after(self._ops[-1], [self._sizes[j] for j in inputs]))
         return len(self._ops) - 1
 
     def unary(self, node: fx.Node, kind: str, x: Features, name: str = "", **fields: Any) -> Features:
-        """Append an operation of one input that keeps its channels."""
+        """Append an operation of one input that keeps its channels and axes."""
         return replace(x, op=self.append(kind, (x.op,), self.channels(x), name_in_module(node, name or kind), **fields))
 
-    def cut(self, node: fx.Node, x: Features, start: int, width: int) -> Features:
-        """Channels [start, start + width)."""
-        if width == self.channels(x):
+    def resized(self, node: fx.Node, kind: str, x: Features, **fields: Any) -> Features:
+        """Append an operation of one input, whose channels lie along one axis, that changes the number of pixels."""
+        made = self.unary(node, kind, self.fitted(node, x), **fields)
+        return replace(made, axes=channels_along(shape_of(node), x.axis if x.axis is not None else 1))
+
+    def cut(self, node: fx.Node, op: int, start: int, width: int) -> int:
+        """Channels [start, start + width) of an operation."""
+        if width == self._ops[op].channels:
+            return op
+        return self.append("slice", (op,), width, name_in_module(node, "slice"), start=start)
+
+    def rows(self, x: Features) -> tuple[int, int]:
+        """Rows and columns of the pixels of one image: those of a map, else one column."""
+        pixels = x.pixels // self.images if x.pixels % self.images == 0 else x.pixels
+        if x.axis == 1 and len(x.axes) == 4:
+            columns = math.prod(part.size for part in x.axes[3])
+            return pixels // columns, columns
+        return pixels, 1
+
+    def fitted(self, node: fx.Node, x: Features) -> Features:
+        """`x`, of which the graph knows how many pixels it has. Operations that select or repeat pixels do not tell it."""
+        rows, columns = self.rows(x)
+        known = self._sizes[x.op]
+        is_map = x.axis == 1 and len(x.axes) == 4
+        if known == (rows, columns) or (not is_map and math.prod(known) == rows * columns):
             return x
-        return replace(x, op=self.append("slice", (x.op,), width, name_in_module(node, "slice"), start=start))
+        return self.unary(node, "fit", x, size=(rows, columns))
+
+    def of_one_size(self, node: fx.Node, xs: Sequence[Features]) -> list[int]:
+        """The operations of tensors that are joined pixel by pixel; the graph knows rows and columns of all by the first."""
+        fitted = [self.fitted(node, x) for x in xs]
+        size = self._sizes[fitted[0].op]
+        return [x.op if self._sizes[x.op] == size else self.unary(node, "fit", x, size=size).op for x in fitted]
+
+    def size(self, op: int) -> tuple[int, int]:
+        """Rows and columns of an operation's output."""
+        return self._sizes[op]
+
+    def number(self) -> int:
+        return len(self._ops)
+
+    def go_beyond(self, first: int) -> None:
+        """The operations from `first` on follow channels where they do not lie along one axis. See `loss_of`."""
+        self._beyond.update(i for i in range(first, len(self._ops)) if not self._ops[i].weighted)
+
+    def loss_of(self, op: int) -> list[int]:
+        """The operations from which the loss of the tensor `op` is computed. What comes after the last layer and mixes or
+        reorders channels, as a softmax or the decoding of boxes, is a part of the loss."""
+        beyond: list[bool] = []
+        for i, done in enumerate(self._ops[: op + 1]):
+            beyond.append(
+                not done.weighted and (done.kind in _MIXING or i in self._beyond or any(beyond[j] for j in done.inputs))
+            )
+        found: dict[int, None] = {}
+        waiting, seen = [op], {op}
+        while waiting:
+            i = waiting.pop()
+            if beyond[i]:
+                new = [j for j in self._ops[i].inputs if j not in seen]
+                waiting += reversed(new)
+                seen.update(new)
+            else:
+                found[i] = None
+        return list(found)
 
     def uncounted(self, values: Any) -> frozenset[Parameter]:
         """The parameters among the values that no operation counts yet."""
@@ -166,15 +242,18 @@ class TracedOps:
         return frozenset(self._counted)
 
     def layer(
-        self, node: fx.Node, kind: str, x: Features, channels: int, weight: Value, bias: Value, **fields: Any
-    ) -> Features:
-        """Append a layer. It is tied when its weights are those of an earlier layer, or no parameters.
+        self, node: fx.Node, kind: str, x: Features, channels: int, weight: Value, bias: Value, axis: int = 1,
+        laid_out: bool = False, **fields: Any,
+    ) -> Features:  # fmt: skip
+        """Append a layer, whose output channels lie along `axis` of `node`. laid_out: the graph knows the pixels of `x`.
 
-        Parameters beyond its weights and its bias, as the magnitudes of a weight normalisation, become its `learned`. Raises
-        TraceError when its weights are computed from the image, or from fewer parameters.
+        It is tied when its weights are those of an earlier layer, or no parameters. Parameters beyond its weights and its bias,
+        as the magnitudes of a weight normalisation, become its `learned`. Raises TraceError when its weights are computed from
+        the image, or from fewer parameters.
         """
         if images([weight, bias]):
             raise TraceError(f"{kind} at {place(node)}: its weights are computed from the image, which a graph cannot describe")
+        x = x if self._ops[x.op].kind == "fit" else self.fitted(node, x)
         sources = named(parameters_of(weight))
         new, new_bias = self.count(weight), self.count(bias)
         op = Op(kind, (x.op,), channels, "", tied=not new, **fields)
@@ -189,7 +268,7 @@ class TracedOps:
         made = self.append(kind, (x.op,), channels, module_path(node) or kind, **fields)
         has_bias = own_bias or (bias is not None and op.tied)
         self._ops[made] = self._ops[made]._replace(bias=has_bias, tied=op.tied, learned=learned)
-        return Features(made)
+        return Features(made, channels_along(shape_of(node), axis))
 
     def absorb(self, node: fx.Node, x: Features, **fields: Any) -> bool:
         """Make `node` a part of the operation that computes `x`, by setting its `fields`, when only `node` reads it."""
@@ -233,6 +312,9 @@ class TracedOps:
         return alone and not self._uses.get(x.op, 0)
 
 
+_MIXING = ("mix", "product")
+
+
 def operation_name(node: fx.Node) -> str:
     """The name of a node's ATen operation, without overload and in-place mark."""
     return str(node.target).removeprefix("aten.").split(".")[0].rstrip("_")
@@ -257,7 +339,9 @@ def place(node: fx.Node) -> str:
 
 
 def shape_of(node: Any) -> list[int]:
-    return [int(size) for size in node.meta["val"].shape]
+    """The shape of a node's tensor, or of the first of its tensors."""
+    value = node.meta["val"]
+    return [int(size) for size in (value[0] if isinstance(value, list | tuple) else value).shape]
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -2,11 +2,13 @@
 
 A graph has no memory, only tensors. A write of whole channels makes a new tensor: the channels before, the written ones and
 the channels after, concatenated. From then on every tensor of that memory is a part of the new one. Which part, the strides
-that torch.export keeps of each tensor tell. Any other write, as into some of the pixels, makes an opaque value.
+that torch.export keeps of each tensor tell. A write into some of the pixels of a range of channels keeps what was there for the
+others, so these channels have both writers. Any other write makes an opaque value.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, fx
 
 from gpnas.errors import TraceError
+from gpnas.graph.axes import Axes, channels_along, holds
 from gpnas.graph.traced_values import (
     Constant,
     Features,
@@ -138,55 +141,66 @@ class Memories:
         where, whole = _layout(node), _layout(memory.whole)
         if where is None or whole is None:
             return opaque(node, now)
+        if isinstance(old, Features):
+            layout: Features | None = old
+        else:
+            found = _along(where, now, whole)
+            layout = None if found is None else Features(now.op, channels_along(where.shape, found))
         if _same_elements(where, whole.shape, whole):
-            layout = old if isinstance(old, Features) else _along(where, now, whole)
             return replace(layout, op=now.op) if layout else opaque(node, now)
-        span = _span(where, whole, now) if now.has_channel_axis else None
-        layout = old if isinstance(old, Features) else _along(where, now, whole)
+        span = None if now.axis is None else _span(where, whole, now.axis)
         if span is None or layout is None:
             return opaque(node, now, f"{place(node)}, a part of a tensor that was written in place")
-        return replace(layout, op=self._ops.cut(node, now, *span).op)
+        return replace(layout, op=self._ops.cut(node, now.op, *span))
 
     def _overwritten(self, node: fx.Node, target: fx.Node, before: Value, value: Value, memory: _Memory) -> Value:
         """The value of the whole memory after `value` was written into `target`, which was `before`."""
         old = memory.value
-        because = f"{_operation(node)} at {place(node)}, which writes a part of a tensor that is not a range of whole channels"
+        because = f"{_operation(node)} at {place(node)}, which writes a part of a tensor that is no range of channels"
         where, whole = _layout(target), _layout(memory.whole)
         if where is None or whole is None or isinstance(old, Opaque) or isinstance(value, Opaque):
             return opaque(node, [old, value], because)
         everything = _same_elements(where, whole.shape, whole)
         if everything and not isinstance(value, Features):
             return value
-        axes = _axes(old, value, where, whole)
-        if everything and isinstance(value, Features) and _same_axes(value, before):
+        axes = _axis(old, value, where, whole)
+        if everything and isinstance(value, Features) and isinstance(before, Features) and value.axes == before.axes:
             return replace(old, op=value.op) if isinstance(old, Features) else opaque(node, [old, value], because)
         if axes is None:
             return opaque(node, [old, value], because)
         span = _span(where, whole, axes)
         if span is None:
-            return opaque(node, [old, value], because)
-        return _joined(self._ops, node, old, value, axes, whole.shape[axes.axis], span)
+            span = _touched(where, whole, axes)
+            if span is None or (not isinstance(old, Features) and parameters_of(old)):
+                return opaque(node, [old, value], because)
+            if not isinstance(value, Features):
+                return opaque(node, [old, value], because) if parameters_of(value) else old  # the other pixels stay
+            if isinstance(old, Features):
+                under = self._ops.cut(node, old.op, *span)
+                both = self._ops.append("broadcast", (under, value.op), span[1], name_in_module(node, "written"))
+                value = replace(value, op=both)
+        return _joined(self._ops, node, old, value, channels_along(whole.shape, axes), span)
 
 
-def _joined(
-    ops: TracedOps, node: fx.Node, old: Value, value: Value, axes: Features, channels: int, span: tuple[int, int]
-) -> Features:
-    """`old` with `value` in the channels (start, width) of `span`. axes: a value with the axes of the result."""
+def _joined(ops: TracedOps, node: fx.Node, old: Value, value: Value, axes: Axes, span: tuple[int, int]) -> Features:
+    """`old` with `value` in the channels (start, width) of `span`. axes: those of the result, one of which has the channels."""
+    channels = math.prod(part.size for parts in axes for part in parts if part.step)
     start, stop = span[0], span[0] + span[1]
+    shape_from = next(part.op for part in (value, old) if isinstance(part, Features))
     parts = []
     for first, last, part in ((0, start, old), (start, stop, value), (stop, channels, old)):
         if first == last:
             continue
         if not isinstance(part, Features):
             name = name_in_module(node, "constant")
-            parts.append(ops.append("zero", (axes.op,), last - first, name, learned=ops.count(part)))
+            parts.append(ops.append("zero", (shape_from,), last - first, name, learned=ops.count(part)))
         elif part is value:
             parts.append(part.op)
         else:
-            parts.append(ops.cut(node, part, first, last - first).op)
+            parts.append(ops.cut(node, part.op, first, last - first))
     if len(parts) == 1:
-        return replace(axes, op=parts[0])
-    return replace(axes, op=ops.append("concat", tuple(parts), channels, name_in_module(node, "written")))
+        return Features(parts[0], axes)
+    return Features(ops.append("concat", tuple(parts), channels, name_in_module(node, "written")), axes)
 
 
 def slice_scatter(
@@ -196,11 +210,12 @@ def slice_scatter(
     shape = shape_of(node)
     axis = dim % len(shape)
     first, last, step = slice(start, end, step).indices(shape[axis])
-    axes = x if isinstance(x, Features) else part
-    both = all(value.has_channel_axis and value.axis == axis for value in (x, part) if isinstance(value, Features))
-    if step != 1 or last <= first or not both or not isinstance(axes, Features):
+    seen = [value for value in (x, part) if isinstance(value, Features)]
+    if step != 1 or last <= first or not seen or not all(holds(value.axes, axis) for value in seen):
         return None
-    return _joined(ops, node, x, part, axes, shape[axis], (first, last - first))
+    if not isinstance(x, Features | Constant) or not isinstance(part, Features | Constant):
+        return None
+    return _joined(ops, node, x, part, channels_along(shape, axis), (first, last - first))
 
 
 def writes(node: fx.Node) -> bool:
@@ -296,38 +311,48 @@ def _same_elements(view: _Layout, shape: tuple[int, ...], whole: _Layout, shift:
     return at and _compact(view.shape, view.strides) == _compact(shape, whole.strides)
 
 
-def _span(view: _Layout, whole: _Layout, axes: Features) -> tuple[int, int] | None:
-    """(start, width) of the channels that `view` holds of `whole`, whose channels lie along `axes`; None for other elements."""
-    channels, step = whole.shape[axes.axis], whole.strides[axes.axis]
+def _span(view: _Layout, whole: _Layout, axis: int) -> tuple[int, int] | None:
+    """(start, width) of the channels that `view` holds of `whole`, whose channels lie along `axis`; None for other elements."""
+    channels, step = whole.shape[axis], whole.strides[axis]
     width = view.elements * channels // whole.elements
     shift = view.offset - whole.offset
     start = shift // step if step else 0
-    shape = (*whole.shape[: axes.axis], width, *whole.shape[axes.axis + 1 :])
+    shape = (*whole.shape[:axis], width, *whole.shape[axis + 1 :])
     inside = width > 0 and start >= 0 and start + width <= channels
     return (start, width) if inside and _same_elements(view, shape, whole, start * step) else None
 
 
-def _axes(old: Value, value: Value, view: _Layout, whole: _Layout) -> Features | None:
-    """A value with the axes of `whole`, into which `value` is written as `view`; None when the channels of both do not lie
+def _touched(view: _Layout, whole: _Layout, axis: int) -> tuple[int, int] | None:
+    """(start, width) of the channels of which `view` holds some pixels, the same ones of each; None for other elements."""
+    dims = {stride: i for i, (size, stride) in enumerate(zip(whole.shape, whole.strides, strict=True)) if size > 1}
+    widths = {dims.get(stride, -1): size for size, stride in zip(view.shape, view.strides, strict=True) if size > 1}
+    left, start = view.offset - whole.offset, 0
+    for stride, i in sorted(dims.items(), reverse=True):
+        first, left = divmod(left, stride) if stride else (0, left)
+        if first < 0 or first + widths.get(i, 1) > whole.shape[i]:
+            return None
+        start = first if i == axis else start
+    return None if left or -1 in widths else (start, widths.get(axis, 1))
+
+
+def _axis(old: Value, value: Value, view: _Layout, whole: _Layout) -> int | None:
+    """The axis of the channels of `whole`, into which `value` is written as `view`; None when the channels of both do not lie
     along the same axis."""
+    of_old = old.axis if isinstance(old, Features) else None
     if not isinstance(value, Features):
-        return old if isinstance(old, Features) and old.has_channel_axis else None
-    if not value.has_channel_axis or (isinstance(old, Features) and not old.has_channel_axis):
+        return of_old
+    if not value.has_channel_axis or (isinstance(old, Features) and of_old is None):
         return None
     found = _along(whole, value, view)
-    return None if found is None or (isinstance(old, Features) and old.axis != found.axis) else found
+    return None if found is None or (of_old is not None and of_old != found) else found
 
 
-def _along(where: _Layout, value: Features, known: _Layout) -> Features | None:
-    """`value`, whose axes are those of the layout `known`, with the axes of the layout `where`."""
-    if not value.has_channel_axis:
+def _along(where: _Layout, value: Features, known: _Layout) -> int | None:
+    """The axis of `where` along which the channels of `value` lie, whose own axes are those of the layout `known`."""
+    if value.axis is None:
         return None
     step = known.strides[value.axis]
     same = [axis for axis, (size, stride) in enumerate(zip(where.shape, where.strides, strict=True)) if stride == step and axis]
     wide = [axis for axis in same if where.shape[axis] > 1]
     found = wide if wide else same
-    return Features(value.op, found[0]) if len(found) == 1 else None
-
-
-def _same_axes(a: Features, b: Value) -> bool:
-    return isinstance(b, Features) and (a.axis, a.flat, a.groups, a.turned) == (b.axis, b.flat, b.groups, b.turned)
+    return found[0] if len(found) == 1 else None

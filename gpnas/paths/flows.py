@@ -38,8 +38,8 @@ class Flow(NamedTuple):
     """Every part reads a channel at the channel's own position, so different channels have different sources."""
     parts: Any
     """An int: the one consumer, which reads a channel at its own position. A tuple: (flow, shift) for each flow that meets
-    here, where `shift` is added to a channel's position. A dictionary, for flows with common consumers: {(consumer, shift):
-    timestamps}."""
+    here, where `shift` is added to a channel's position. A dictionary, for flows with common consumers and for those that
+    come through a `mix`: what `sources_of` returns."""
 
 
 FlowTuple = tuple[int, int, int, float, float, float, int, bool, Any]
@@ -60,7 +60,9 @@ def sent_by(consumer: int, timestamps: int, paths: float, poolings: float, sharp
 
 
 def sources_of(flow: FlowTuple, shift: int) -> dict[tuple[int, int], int]:
-    """{(consumer, what to add to a channel's position to get the offset): timestamps} of all parts of a flow."""
+    """{(consumer, what to add to a channel's position to get the offset): timestamps} of all parts of a flow.
+
+    Behind a `mix` each channel has the same sources, wherever it lies: (~consumer, offset) stands for such a fixed source."""
     sources: dict[tuple[int, int], int] = {}
     waiting = [(flow, shift)]
     while waiting:
@@ -70,10 +72,17 @@ def sources_of(flow: FlowTuple, shift: int) -> dict[tuple[int, int], int]:
             sources[parts, shift] = sources.get((parts, shift), 0) | flow[TIMESTAMPS]
         elif parts.__class__ is dict:
             for (consumer, more), timestamps in parts.items():
-                sources[consumer, shift + more] = sources.get((consumer, shift + more), 0) | timestamps
+                source = (consumer, shift + more if consumer >= 0 else more)
+                sources[source] = sources.get(source, 0) | timestamps
         else:
             waiting += [(part, shift + more) for part, more in parts]
     return sources
+
+
+def offset_at(source: tuple[int, int], position: int) -> tuple[int, int]:
+    """(consumer, offset) of a key of `sources_of` for the channel at `position`."""
+    consumer, more = source
+    return (consumer, position + more) if consumer >= 0 else (~consumer, more)
 
 
 def add_sources(flow: FlowTuple, position: int, sources: dict[tuple[int, int], int], visited: set[tuple[int, int]]) -> None:
@@ -95,8 +104,8 @@ def add_sources(flow: FlowTuple, position: int, sources: dict[tuple[int, int], i
             continue
         visited.add(visit)
         if parts.__class__ is dict:
-            for (consumer, shift), timestamps in parts.items():
-                source = (consumer, position + shift)
+            for key, timestamps in parts.items():
+                source = offset_at(key, position)
                 sources[source] = sources.get(source, 0) | timestamps
         else:
             for part, shift in parts:
@@ -144,6 +153,71 @@ def gathered(segments: list[Segment]) -> list[Segment]:
     return result
 
 
+def unmixed(segments: list[Segment], width_in: int, width_out: int, groups: int) -> list[Segment]:
+    """What arrives at the input of a `mix`: to each channel of a group, all that arrives at the outputs of that group."""
+    result: list[Segment] = []
+    waiting = iter(segments)
+    segment = next(waiting, None)
+    for group in range(groups):
+        first, last = group * width_out, (group + 1) * width_out
+        here = []
+        while segment is not None and segment[0] < last:
+            start, stop, shift, flow = segment
+            here.append((max(start, first), min(stop, last), shift, flow))
+            if stop > last:
+                break
+            segment = next(waiting, None)
+        if here:
+            result.append((group * width_in, (group + 1) * width_in, 0, _mixed(here)))
+    return joined(result)
+
+
+def _mixed(segments: list[Segment]) -> FlowTuple:
+    """One flow with all sources of all channels of `segments`. Its means are weighted by the numbers of paths."""
+    parts: dict[tuple[int, int], int] = {}
+    timestamps = consumers = 0
+    paths = poolings = sharpness = 0.0
+    for start, stop, shift, flow in segments:
+        width = stop - start
+        for (consumer, more), arriving in sources_of(flow, shift).items():
+            fixed = [(consumer, more)] if consumer < 0 else [(~consumer, more + channel) for channel in range(start, stop)]
+            for source in fixed:
+                parts[source] = parts.get(source, 0) | arriving
+        values = Flow._make(flow)
+        timestamps |= values.timestamps
+        consumers |= values.consumers
+        here = min(width * values.paths, MAX_PATHS)
+        paths += here
+        poolings += (values.poolings - poolings) * here / paths
+        sharpness += (values.sharpness - sharpness) * here / paths
+        paths = min(paths, MAX_PATHS)
+    combinations = sum(arriving.bit_count() for arriving in parts.values())
+    return timestamps, combinations, len(parts), paths, poolings, sharpness, consumers, False, parts
+
+
+def _is_fixed(flow: FlowTuple) -> bool:
+    """Whether every channel has the same sources, wherever it lies."""
+    parts = flow[PARTS]
+    return parts.__class__ is dict and all(consumer < 0 for consumer, _ in parts)
+
+
+def _without_covered(parts: dict[tuple[int, int], int], start: int, stop: int) -> dict[tuple[int, int], int]:
+    """`parts` of the channels [start, stop), without what a channel's own offset adds to fixed sources that hold it too."""
+    fixed = {source: arriving for source, arriving in parts.items() if source[0] < 0}
+    if not fixed or len(fixed) == len(parts):
+        return parts
+    kept = {}
+    for (consumer, more), arriving in parts.items():
+        if consumer >= 0:
+            covered = arriving
+            for position in range(start, stop):
+                covered &= fixed.get((~consumer, position + more), 0)
+            arriving &= ~covered
+        if arriving:
+            kept[consumer, more] = arriving
+    return kept
+
+
 def joined(segments: list[Segment]) -> list[Segment]:
     """Neighbouring segments with equal gradients become one."""
     result = segments[:1]
@@ -159,7 +233,7 @@ def joined(segments: list[Segment]) -> list[Segment]:
 def _equal(a: FlowTuple, a_shift: int, b: FlowTuple, b_shift: int) -> bool:
     """Whether both have the same sources and timestamps."""
     if a is b:
-        return a_shift == b_shift
+        return a_shift == b_shift or _is_fixed(a)
     x, y = Flow._make(a), Flow._make(b)
     if (x.timestamps, x.combinations, x.sources, x.consumers) != (y.timestamps, y.combinations, y.sources, y.consumers):
         return False
@@ -184,7 +258,7 @@ def united(a: list[Segment], b: list[Segment]) -> list[Segment]:
         start, stop, shift, flow = a[0]
         low, high, other_shift, other = b[0]
         if start == low and stop == high:
-            return [(start, stop, shift, _union(flow, other, other_shift - shift))]
+            return [(start, stop, shift, _union(flow, other, other_shift - shift, (start + shift, stop + shift)))]
     if b[-1][1] <= a[0][0]:
         a, b = b, a
     if a[-1][1] <= b[0][0]:  # they read different channels, as the readers of the two parts of a split do
@@ -209,8 +283,10 @@ def _overlaid(a: list[Segment], b: list[Segment]) -> list[Segment]:
         if len(here) == 2:
             other_shift, other = here[1]
             key = (id(flow), id(other), other_shift - shift)
+            if _is_fixed(flow) or _is_fixed(other):  # what they share depends on the position
+                unions.pop(key, None)
             if key not in unions:
-                unions[key] = _union(flow, other, other_shift - shift)
+                unions[key] = _union(flow, other, other_shift - shift, (low + shift, high + shift))
             flow = unions[key]
         if result and result[-1][1:3] == (low, shift) and result[-1][3] is flow:
             result[-1] = (result[-1][0], high, shift, flow)
@@ -219,8 +295,9 @@ def _overlaid(a: list[Segment], b: list[Segment]) -> list[Segment]:
     return result
 
 
-def _union(a: FlowTuple, b: FlowTuple, shift: int) -> FlowTuple:
-    """Both flows; `b` reads a channel `shift` channels further on than `a`. Means are weighted by the numbers of paths."""
+def _union(a: FlowTuple, b: FlowTuple, shift: int, span: tuple[int, int]) -> FlowTuple:
+    """Both flows; `b` reads a channel `shift` channels further on than `a`. span: the channels, as positions that `a` reads.
+    Means are weighted by the numbers of paths."""
     timestamps, combinations, sources, paths, poolings, sharpness, consumers, aligned, _ = a
     more_timestamps, more_combinations, more_sources, more_paths, more_poolings, more_sharpness, others, also_aligned, _ = b
     parts: Any = ((a, 0), (b, shift))
@@ -231,6 +308,7 @@ def _union(a: FlowTuple, b: FlowTuple, shift: int) -> FlowTuple:
         parts = sources_of(a, 0)
         for source, arriving in sources_of(b, shift).items():
             parts[source] = parts.get(source, 0) | arriving
+        parts = _without_covered(parts, *span)
         combinations = sum(arriving.bit_count() for arriving in parts.values())
         sources = len(parts)
     all_paths = paths + more_paths

@@ -33,10 +33,12 @@ from gpnas.paths.flows import (
     cut,
     gathered,
     joined,
+    offset_at,
     pooled,
     sent_by,
     sources_of,
     united,
+    unmixed,
     unshuffled,
 )
 
@@ -90,7 +92,9 @@ class LayerPaths(NamedTuple):
     def groups(self) -> tuple[ChannelGroup, ...]:
         return tuple(
             ChannelGroup(
-                start, stop, tuple(sorted(Source(c, start + more, t) for (c, more), t in sources_of(flow, shift).items()))
+                start,
+                stop,
+                tuple(sorted(Source(*offset_at(source, start), t) for source, t in sources_of(flow, shift).items())),
             )
             for start, stop, shift, flow in self.segments
         )
@@ -222,7 +226,7 @@ def _aggregated_features(graph: Graph) -> list[int]:
             concatenated: Runs = []
             for j in inputs:
                 concatenated += runs[j]
-            runs.append(concatenated)
+            runs.append(concatenated if len(concatenated) < MANY_RUNS else _joined_runs(concatenated))
         elif kind in _KEEPING:
             runs.append(runs[inputs[0]])
         elif kind == "slice":
@@ -245,7 +249,22 @@ def _runs_of(op: Op, inputs: list[Runs]) -> Runs:
         block, identity = inputs
         kept = _united_runs(_cut_runs(block, 0, op.kept), _cut_runs(identity, 0, op.kept))
         return [*kept, *_cut_runs(block, op.kept, op.channels)]
+    if op.kind == "mix":
+        read_runs = _joined_runs(inputs[0])
+        if len(read_runs) == 1:
+            return [(op.channels, read_runs[0][1])]
+        width_in, width_out = sum(length for length, _ in read_runs) // op.groups, op.channels // op.groups
+        result = []
+        for group in range(op.groups):
+            writers = 0
+            for _, layers in _cut_runs(read_runs, group * width_in, (group + 1) * width_in):
+                writers |= layers
+            result.append((width_out, writers))
+        return _joined_runs(result)
     if op.kind == "shuffle":
+        whole = _joined_runs(inputs[0])
+        if len(whole) == 1:
+            return whole
         width = op.channels // op.groups
         read = [group * width + position for position in range(width) for group in range(op.groups)]
         return [_cut_runs(inputs[0], channel, channel + 1)[0] for channel in read]
@@ -253,6 +272,15 @@ def _runs_of(op: Op, inputs: list[Runs]) -> Runs:
     for other in inputs[1:]:
         result = _united_runs(_repeated(result, op.channels), _repeated(other, op.channels))
     return result
+
+
+MANY_RUNS = 32
+"""From so many runs on, it pays to look for neighbours with the same writers."""
+
+
+def _joined_runs(runs: Runs) -> Runs:
+    """Neighbouring runs with the same writers become one."""
+    return [(sum(n for n, _ in same), writers) for writers, same in itertools.groupby(runs, key=lambda run: run[1])]
 
 
 def _repeated(runs: Runs, channels: int) -> Runs:
@@ -363,7 +391,7 @@ def _layer_of_groups(i: int, segments: list[Segment], weights: int, aggregated: 
         all_aligned = all_aligned and flow.aligned
     if len(segments) > 1 and not (all_aligned and len(shifts) == 1):
         # Two groups may have a source in common.
-        sources = len({(c, start + d) for start, _, shift, flow in segments for c, d in sources_of(flow, shift)})
+        sources = len({offset_at(source, start) for start, _, shift, flow in segments for source in sources_of(flow, shift)})
     values = (i, timestamps, weights, aggregated, combinations, sources, poolings / width, sharpness / width, tuple(segments))
     return _new(LayerPaths, values)
 
@@ -400,4 +428,6 @@ def _passed_back(op: Op, ops: tuple[Op, ...], segments: list[Segment]) -> list[l
         return [segments, cut(segments, 0, op.kept)]
     if op.kind == "shuffle":
         return [unshuffled(segments, op.channels, op.groups)]
+    if op.kind == "mix":
+        return [unmixed(segments, ops[op.inputs[0]].channels // op.groups, op.channels // op.groups, op.groups)]
     return [gathered(segments) if ops[j].channels == 1 < op.channels else segments for j in op.inputs]

@@ -29,6 +29,9 @@ GRACE = 0.05
 LEAST_GRACE = 20.0
 """Seconds by which a job may outlast a time budget however short the budget is."""
 
+HALF_WRITTEN = "*.tmp"
+"""Files that a killed worker did not finish (`gpnas.files.replacing`)."""
+
 MOST_BROKEN = 6
 """The search gives up after this many evaluations in a row that end in an error or with a lost worker."""
 
@@ -120,6 +123,7 @@ class _Session:
         trial, seed = suggestion.trial, suggestion.fidelity.seed
         folder = seed_folder(self._trials / str(trial.id), seed)
         folder.mkdir(parents=True, exist_ok=True)
+        _remove(folder, HALF_WRITTEN)
         left = self.time_left()
         timeout = None if left is None else left + max(LEAST_GRACE, GRACE * self._budget.amount)
         self._scheduler.start(suggestion)
@@ -186,13 +190,13 @@ class _Session:
         keep = self._controller.promotable() | self._controller.on_top() | self._controller.lenders() | running
         for folder in self._trials.iterdir():
             if folder.name.isdigit() and int(folder.name) not in keep:
-                _remove(folder)
-                _remove(seed_folder(folder, 1))
+                _remove(folder, CHECKPOINTS)
+                _remove(seed_folder(folder, 1), CHECKPOINTS)
         if self._scheduler.confirmation is not None:
             for trial_id, seed in self._scheduler.confirmation.on_top():
-                _remove(seed_folder(self._trials / str(trial_id), seed))
+                _remove(seed_folder(self._trials / str(trial_id), seed), CHECKPOINTS)
 
 
-def _remove(folder: Path) -> None:
-    for checkpoint in folder.glob(CHECKPOINTS):
-        checkpoint.unlink()
+def _remove(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        path.unlink()

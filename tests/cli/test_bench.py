@@ -45,6 +45,14 @@ def test_bench_published_prints_kendall_for_every_recipe(gpnas):
     assert code == 0 and out.count("Kendall with box AP") == 4
 
 
+def test_bench_published_prints_our_parameters_beside_the_integers_of_the_authors_code(gpnas):
+    _, out, _ = gpnas("bench", "published")
+    rows = [line.split() for line in out[: out.index("Kendall")].splitlines() if line.split()[1:2] in (["train"], ["fused"])]
+    assert ["yolov9-m", "train", "32,878,400", "32", "32,878,432", "32,878,432", "0"] in rows
+    assert ["yolov9-m", "fused", "19,978,656", "16", "19,978,672", "19,978,672", "0"] in rows
+    assert len(rows) == 20 and all(row[-1] == "0" for row in rows)
+
+
 def test_bench_growth_prints_the_table_and_draws_the_pictures_of_the_docs(gpnas, tmp_path):
     code, out, err = gpnas("bench", "growth", "--out", tmp_path / "pictures")
     assert (code, err) == (0, "")

@@ -201,6 +201,9 @@ def test_a_resumed_search_may_have_a_larger_budget_of_the_same_kind_on_the_same_
     assert after["budget"]["text"] == "3trials" and len(after["trials"]) == 3
     assert [t["hash"] for t in after["trials"]][:2] == [t["hash"] for t in before["trials"]]
     assert "this run counts trials; give a budget in them" in refused("resume", run, "--budget", "2h")
+    written = (run / "best.yaml").read_text()
+    (run / "best.yaml").write_text("stale")  # as a kill between the journal and the files leaves it
+    assert gpnas("resume", run)[0] == 0 and (run / "best.yaml").read_text() == written
     document = json.loads((data / "annotations" / "instances_train.json").read_text())
     document["annotations"][0]["bbox"] = [12, 16, 40, 23]
     (data / "annotations" / "instances_train.json").write_text(json.dumps(document))

@@ -12,6 +12,7 @@ from gpnas.bench.surrogate_skill import Skill
 from gpnas.report.tables import (
     catalogue_tables,
     correlation_table,
+    counted_table,
     figures_table,
     layers_table,
     published_table,
@@ -44,6 +45,15 @@ def test_a_layer_has_one_more_row_for_each_of_several_channel_groups() -> None:
         "channels 0-3 1-2 1 2",
         "channels 4-7 1-3 5 2 5",
         "stem 3, 8 main 216 1 5 1-3 5 3 7",
+    ]
+
+
+def test_counted_parameters_are_off_by_what_ours_and_the_constants_lack() -> None:
+    rows = lines(counted_table([("a", "train", 1_000_100, 32, 1_000_132), ("b", "fused", 900, 16, 1_000)]))
+    assert rows == [
+        "parameters form ours DFL constants together published off by",
+        "a train 1,000,100 32 1,000,132 1,000,132 0",
+        "b fused 900 16 916 1,000 -84",
     ]
 
 

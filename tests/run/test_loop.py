@@ -145,6 +145,16 @@ def test_only_trials_that_may_climb_and_the_top_keep_their_checkpoints(tmp_path:
     assert sum(i in dominated for i in aps if i not in kept) >= 4
 
 
+def test_what_a_killed_worker_left_half_written_is_removed(tmp_path: Path, workers: InlineWorkers) -> None:
+    folder = tmp_path / "run" / "trials" / "2"
+    with Journal.create(tmp_path / "run", SETTINGS):
+        folder.mkdir(parents=True)
+    for name in ("checkpoint-4.pt.77-0a1b2c3d.tmp", "log.csv"):
+        (folder / name).write_text("half")
+    run_search(tmp_path / "run", workers, Budget("trials", 3))
+    assert not list(folder.glob("*.tmp")) and (folder / "log.csv").exists()
+
+
 @dataclass(frozen=True)
 class Borrowing(GridEvaluator):
     """Leaves its trial's number as the weights of a fidelity, and writes down whose weights it was lent."""
@@ -320,8 +330,6 @@ import sys
 from pathlib import Path
 from gpnas.run.workers import LocalWorkers
 from gpnas.search.budget import Budget
-from gpnas.search.confirm import CONFIRM_SHARE
-from gpnas.search.confirm import CONFIRM_SHARE
 from tests.grid import GridEvaluator
 from tests.run.test_loop import run_search
 if __name__ == "__main__":

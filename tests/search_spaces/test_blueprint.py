@@ -92,6 +92,47 @@ def test_a_multiple_changes_every_width_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
+    ("step", "entry", "hidden", "inner"),
+    [("", 40, 32, 16), (", channel_step: 2", 36, 28, 14), (", channel_step: 1", 36, 27, 14), (", channel_step: 8", 32, 24, 16)],
+)
+def test_a_stage_may_round_its_shares_by_hand(step: str, entry: int, hidden: int, inner: int) -> None:
+    """36 channels: the entry layer is twice half of 36, rounded; a block has 0.75 of the entry, its units half of that."""
+    stage = "block: gelan, width: 36, depth: 1, repeats: 1, unit: plain, split_ratio: 1.0, hidden_ratio: 0.75"
+    csp = TINY[TINY.index("block: csp") : TINY.index("}", TINY.index("block: csp"))]
+    graph = build_blueprint(read_blueprint(TINY.replace(csp, stage + step)))
+    layers = {op.name: op.channels for op in graph.ops if op.weighted and op.name.startswith("p3.")}
+    assert (layers["p3.enter"], layers["p3.block0.transition"], layers["p3.block0.enter"]) == (entry, hidden, inner)
+
+
+SINGLE_CHANNELS = [
+    ("residual, depth: 1, hidden_ratio: 0.5", [9, 18]),
+    ("masked_residual, depth: 1, hidden_ratio: 0.5, mask_ratio: 0.5", [9, 18]),
+    ("csp, depth: 1, unit: plain, split_ratio: 0.5, hidden_ratio: 0.5, fusion: csp", [9, 5, 9, 9, 9, 18]),
+    ("csp, depth: 1, unit: plain, split_ratio: 1.0, hidden_ratio: 0.5, fusion: last", [17, 9, 17, 17, 1]),
+    ("csp, depth: 1, unit: dense, split_ratio: 0.5, hidden_ratio: 1.0, fusion: csp", [9, 10, 5, 9, 9, 9, 18]),
+    ("elan, depth: 1, repeats: 1, split_ratio: 0.5, hidden_ratio: 0.5", [10, 5, 18]),
+    ("osa, depth: 1, repeats: 1, hidden_ratio: 0.5", [9, 18]),
+    ("dense, depth: 1, hidden_ratio: 0.5", [10, 5, 18]),
+]
+
+
+@pytest.mark.parametrize(("stage", "expected"), SINGLE_CHANNELS, ids=[row[0] for row in SINGLE_CHANNELS])
+def test_every_share_of_a_stage_of_18_channels_is_rounded_to_single_channels_by_hand(stage: str, expected: list[int]) -> None:
+    """Halves are rounded up: 4.5 to 5, 8.5 to 9. CSP without a last transition leaves one channel to the other path."""
+    text = f"""
+schema: 1
+name: single
+blocks:
+- {{block: conv, width: 18}}
+- {{name: s, block: {stage}, width: 18, channel_step: 1}}
+- {{block: classifier, classes: 2}}
+"""
+    ops = [op for op in build_blueprint(read_blueprint(text)).ops if op.name.startswith("s.")]
+    assert [op.channels for op in ops if op.weighted] == expected
+    assert [op.kept for op in ops if op.kind == "masked_add"] == [9] * stage.startswith("masked")
+
+
+@pytest.mark.parametrize(
     ("width", "multiple", "expected"),
     [(8, 0.5, 8), (16, 0.5, 8), (24, 0.5, 16), (100, 0.5, 48), (256, 0.5, 128), (40, 1.25, 48), (64, 0.01, 8), (20, 1.0, 24)],
 )
@@ -112,6 +153,12 @@ WRONG = [
     ("routes.1", "routes.x", "blocks[4]: from names 'routes.x', but routes has 2 outputs, counted from 0"),
     ("block: strided, width: 16", "block: strided", "blocks[1]: missing key 'width'"),
     ("split_ratio: 0.5", "split_ratio: 2.5", "blocks[2]: split_ratio must lie in (0, 2], got 2.5"),
+    ("split_ratio: 0.5", "split_ratio: 0.5, channel_step: 0", "blocks[2]: channel_step must lie in [1, 64], got 0"),
+    (
+        "{name: p2, block: strided, width: 16}",
+        "{name: p2, block: plain, width: 16, depth: 1, channel_step: 2}",
+        "blocks[1]: channel_step has no effect in family plain; remove it",
+    ),
     ("{name: p2", "{name: stem", "blocks[1] (stem): name 'stem' is taken"),
     ("{name: p2", "{name: p.2", "blocks[1] (p.2): name 'p.2' is taken or has a dot"),
     ("routes.1, p2", "routes.0, p2", "blocks[4]: fuse4"),

@@ -16,7 +16,9 @@ from gpnas.graph.cost import convolution_weights, cost
 from gpnas.graph.graph import Branch, Graph
 from gpnas.graph.network import Network
 from gpnas.paths.gradient_paths import gradient_paths
-from search_spaces.blueprint import Blueprint, build_blueprint, catalogue, open_catalogue, read_blueprint
+from search_spaces.blueprint import Block, Blueprint, build_blueprint, catalogue, open_catalogue, read_blueprint
+from search_spaces.counted import counted_forms
+from search_spaces.narrowing import widths_of, with_widths
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "figures" / "published.yaml"
 UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
@@ -24,9 +26,9 @@ UNITS = {"K": 1e3, "M": 1e6, "G": 1e9}
 OF_EACH_KIND = (
     *("resnet50-csp", "resnext50-csp", "prn", "vovnet-99-elan", "yolor-elan-1-1", "yolor-prn", "yolor-v3-spp", "yolov5l"),
     *("yolor-csp", "yolor-csp-fusion-last", "yolor-csp-no-fusion"),
-    *("yolor-csp-stop-gradient-block", "yolor-csp-stop-gradient-identity", "yolov9-c", "yolov9-e", "yolov9-s"),
+    *("yolor-csp-stop-gradient-block", "yolor-csp-stop-gradient-identity", "yolov9-c", "yolov9-e", "yolov9-m", "yolov9-s"),
 )
-"""Entries that have, between them, every piece, family, unit, fusion and kind of auxiliary branch of the catalogue."""
+"""Entries that have, between them, every piece, family, unit, fusion, rounding and auxiliary branch of the catalogue."""
 
 
 def entries(quick: Iterable[str]) -> list[str | ParameterSet]:
@@ -39,6 +41,22 @@ def count(text: str) -> tuple[float, float]:
     number, unit = text[:-1], UNITS[text[-1]]
     digits = len(number.partition(".")[2])
     return float(number) * unit, 0.5 * 10**-digits * unit
+
+
+COUNTED = {
+    "gelan-c": (25_498_752, 1, 25_288_768),
+    "gelan-e": (58_114_432, 1, 57_345_920),
+    "gelan-m": (20_124_000, 1, 19_978_672),
+    "gelan-s": (7_226_208, 1, 7_105_888),
+    "yolov7-af": (43_589_728, 1, 43_564_736),
+    "yolov9-c": (51_182_080, 2, 25_288_768),
+    "yolov9-e": (69_529_664, 2, 57_345_920),
+    "yolov9-m": (32_878_432, 2, 19_978_672),
+    "yolov9-s": (9_804_512, 2, 7_105_888),
+    "yolov9-t-class-128": (3_717_680, 2, 2_407_632),
+}
+"""Parameters in the code of YOLOv9's authors: in training form, with how many heads, and fused without the auxiliary branch.
+For each head it counts 16 constants that are no parameters here."""
 
 
 @functools.cache
@@ -59,7 +77,8 @@ def narrow(name: str) -> Graph:
 def test_the_entries_of_each_kind_have_every_block_of_the_catalogue() -> None:
     def kinds(names: Iterable[str]) -> set[tuple[object, ...]]:
         blocks = [block for name in names for block in entry(name).blocks]
-        return {(block.block, *(block.options.get(key) for key in ("unit", "fusion", "branch"))) for block in blocks}
+        options = ("unit", "fusion", "branch", "channel_step")
+        return {(block.block, *(block.options.get(key) for key in options)) for block in blocks}
 
     assert kinds(OF_EACH_KIND) == kinds(catalogue())
 
@@ -101,13 +120,42 @@ def test_the_catalogue_quotes_the_published_figures() -> None:
         assert list(growth.values()) == [str(row[key]) for key in ("params", "shortest_path", "aggregated_features")]
 
 
-def test_train_form_of_gelan_c_has_the_reference_s_integers() -> None:
-    """The reference counts 16 fixed weights of its DFL layer more, which are no parameters here."""
-    graph = graph_of("gelan-c")
-    assert cost(graph, 640, 640, fused=False).params == 25_498_752 - 16
-    assert cost(graph, 640, 640).params == 25_288_768 - 16
-    assert round(cost(graph, 640, 640).flops / 1e9, 2) == 102.14
-    assert cost(graph_of("yolov9-c"), 640, 640, fused=False).params == 51_182_080 - 2 * 16
+@pytest.mark.parametrize("name", COUNTED)
+def test_both_forms_have_the_integers_that_the_authors_code_counts(name: str) -> None:
+    train, heads, fused = COUNTED[name]
+    graph = graph_of(name)
+    assert cost(graph, 640, 640, fused=False).params == train - 16 * heads
+    assert cost(graph.inference(), 640, 640).params == fused - 16
+    assert counted_forms(entry(name)) == [
+        (name, "train", train - 16 * heads, 16 * heads, train),
+        (name, "fused", fused - 16, 16, fused),
+    ]
+
+
+def test_every_entry_that_quotes_integers_is_held_to_them() -> None:
+    assert {name for name in catalogue() if counted_forms(entry(name))} == set(COUNTED)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_integers_tell_a_wrong_width_anywhere(name: str) -> None:
+    original = widths_of(entry(name))
+    for i, width in enumerate(original):
+        wrong = with_widths(entry(name), (*original[:i], width + 8, *original[i + 1 :]))
+        try:
+            graph = build_blueprint(wrong)
+        except GenotypeError:
+            continue  # tensors that are added no longer agree
+        assert cost(graph, 640, 640, fused=False).params > COUNTED[name][0], (name, i, width)
+
+
+@pytest.mark.parametrize("name", ["gelan-m", "yolov9-m"])
+def test_the_integers_of_yolov9_m_tell_how_shares_are_rounded(name: str) -> None:
+    """A GELAN block of 180 channels is halved to 90, a multiple of 2. In multiples of 4 it would be 92."""
+    rows = [{key: value for key, value in block.row.items() if key != "channel_step"} for block in entry(name).blocks]
+    graph = build_blueprint(entry(name).model_copy(update={"blocks": [Block.model_validate(row) for row in rows]}))
+    assert cost(graph, 640, 640, fused=False).params > COUNTED[name][0]
+    enters = [op.channels for op in graph_of(name).ops if op.name.startswith("p4.block") and op.name.endswith("enter")]
+    assert enters == [90, 90]
 
 
 @pytest.mark.parametrize("name", catalogue())

@@ -146,6 +146,7 @@ WRONG: list[tuple[Callable[[Document], object], str]] = [
     (lambda d: d["pgi"].update(weight=0), "weight must lie in (0, 10], got 0 in pgi"),
     (lambda d: d.update(colour="red"), "unknown key 'colour'; remove it or check its spelling"),
     (lambda d: d["backbone"][0].update(widht=8), "unknown key 'widht' in backbone[0]; remove it or check its spelling"),
+    (lambda d: d["backbone"][0].update(channel_step=2), "unknown key 'channel_step' in backbone[0]"),
     (lambda d: d["neck"]["bottom_up"][0].update(downsample="adown"), "unknown key 'downsample' in neck.bottom_up[0]"),
     (lambda d: d.pop("head"), "missing key 'head'"),
     (lambda d: d["backbone"][1].pop("width"), "missing key 'width' in backbone[1]"),

@@ -133,6 +133,16 @@ def test_choices_that_another_family_has_too_keep_their_values() -> None:
     assert sum(kept) > 0.8 * len(kept)  # the others had a second change
 
 
+def test_a_stage_keeps_its_own_rounding_wherever_it_rounds() -> None:
+    rounded = TINY.replace("hidden_ratio: 0.75}", "hidden_ratio: 0.75, channel_step: 2}")
+    space, rng = Neighbourhood(read_blueprint(rounded), 2), random.Random(0)
+    parent = candidate(space.start)
+    stages = [read_blueprint(space.propose([parent], rng).genotype).blocks[4] for _ in range(800)]
+    assert {stage.block for stage in stages} == set(FAMILIES)
+    for stage in stages:
+        assert stage.options.get("channel_step") == (None if stage.block == "plain" else 2)
+
+
 @pytest.mark.parametrize(("width", "others"), [(8, {16}), (16, {8, 24}), (32, {24, 40}), (20, {16, 24})])
 def test_a_step_of_a_width_is_one_of_8_channels_at_least(width: int, others: set[int]) -> None:
     text = TINY.replace("block: gelan, width: 32", f"block: gelan, width: {width}")
