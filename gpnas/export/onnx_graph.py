@@ -92,11 +92,15 @@ def write_network(nodes: OnnxNodes, network: Network, images: str) -> list[str]:
     return [tensors[out.op] for out in network.graph.outputs]
 
 
-def _convolution(nodes: OnnxNodes, op: Op, x: str, conv: nn.Conv2d) -> str:
+def _convolution(nodes: OnnxNodes, op: Op, x: str, conv: nn.Conv2d | nn.ConvTranspose2d) -> str:
     weights = [nodes.constant(conv.weight, f"{op.name}.weight")]
     if conv.bias is not None:
         weights.append(nodes.constant(conv.bias, f"{op.name}.bias"))
-    y = nodes.node("Conv", [x, *weights], f"{op.name}.conv", **_window(op), group=op.groups)
+    if op.kind == "conv_transpose":
+        more = {"output_padding": list(op.output_padding)}
+        y = nodes.node("ConvTranspose", [x, *weights], f"{op.name}.conv", **_window(op), group=op.groups, **more)
+    else:
+        y = nodes.node("Conv", [x, *weights], f"{op.name}.conv", **_window(op), group=op.groups)
     return _activated(nodes, y, op)
 
 

@@ -149,7 +149,7 @@ def test_a_detector_is_called_with_paths_arrays_folders_and_lists(tmp_path: Path
     one = spot(image)
     assert not isinstance(one, list)
     assert one.boxes.tolist() == [[40, 8, 60, 20]] and one.classes.tolist() == [0] and len(one) == 1
-    assert (one.boxes.dtype, one.scores.dtype, one.classes.dtype) == (np.float32, np.float32, np.int64)
+    assert [str(values.dtype) for values in (one.boxes, one.scores, one.classes)] == ["float32", "float32", "int64"]
     assert one.scores == pytest.approx([0.8]) and one.names == ("spot", "other")
     for many in (spot([image, tmp_path / "a.png"]), spot(tmp_path), spot(str(tmp_path))):
         assert isinstance(many, list) and [found.boxes.tolist() for found in many] == [one.boxes.tolist()] * 2
@@ -239,7 +239,9 @@ def test_drawings_of_an_earlier_call_are_no_images(tmp_path: Path) -> None:
 def test_a_drawing_keeps_the_name_of_its_image_where_its_format_can_be_written(name: str, drawing: str) -> None:
     assert drawing_name(Path(name)) == Path(drawing)
     content = encoded(np.full((5, 7, 3), (200, 20, 90), np.uint8), Path(drawing).suffix)
-    colour = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[2, 3, ::-1].astype(int)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    colour = decoded[2, 3, ::-1].astype(int)
     assert np.abs(colour - [200, 20, 90]).max() < 8
 
 

@@ -50,6 +50,19 @@ def test_onnxruntime_computes_what_torch_computes() -> None:
     np.testing.assert_allclose(opened.run(None, {"images": images.numpy()})[0], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_transposed_convolution_computes_what_torch_computes() -> None:
+    b = GraphBuilder()
+    fine = b.conv(b.conv(b.conv(b.image, 8, 3, 2), 12, 3, 2), 16, 3, 2)
+    coarse = b.conv(fine, 20, 3, 2)
+    for feature, stride in ((b.concat([b.conv_transpose(coarse, 10), fine]), 8), (coarse, 16)):
+        b.output(b.conv(feature, 4 * 8 + 3, act="", norm=False, bias=True), "output", stride=stride)
+    graph, images = b.build(), random_images(2)
+    with torch.no_grad():
+        expected = Detector(live_network(graph).fused(), 3, IMGSZ)(images).numpy()
+    result = session(replace(ABOUT, batch=2), graph).run(None, {"images": images.numpy()})[0]
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_a_dynamic_file_takes_any_number_of_images() -> None:
     opened, images = session(replace(ABOUT, dynamic=True)), random_images(5).numpy()
     assert opened.get_inputs()[0].shape[0] == "batch"
