@@ -18,6 +18,7 @@ from search_spaces.gradient_path import GradientPathSpace
 from search_spaces.joined import Joined
 from search_spaces.neighbourhood import Neighbourhood
 from search_spaces.tabular import TabularSpace
+from search_spaces.yolobench import YoloBenchSpace
 from tests.contracts import EvaluatorContract, SpaceContract
 from tests.grid import GridEvaluator, GridSpace, grid_candidate
 
@@ -102,6 +103,12 @@ class TestTabularSpace(SpaceContract):
     def space(self) -> Space:
         candidates = [grid_candidate(width, depth) for width in (4, 8, 32) for depth in (1, 3, 4, 9)]
         return TabularSpace(candidates, [json.loads(candidate.genotype) for candidate in candidates])
+
+
+class TestYoloBenchSpace(SpaceContract):
+    @pytest.fixture
+    def space(self) -> Space:
+        return YoloBenchSpace(classes=3)
 
 
 class TestTabularEvaluator(EvaluatorContract):

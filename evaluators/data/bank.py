@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,12 +14,10 @@ from torch import Tensor
 
 from evaluators.data.cache import DecodedImages, cache_folder, cached
 from evaluators.data.images import DECODING_THREADS, Broken, readable_image
+from evaluators.data.letterbox import GREY, scaled
 from evaluators.data.problems import Findings, Kind, Problem, check_problems
 from evaluators.data.records import Record
 from gpnas.errors import DataError, InputError
-
-GREY = 114
-"""The value of all three channels where no image lies."""
 
 
 @dataclass
@@ -135,9 +132,9 @@ def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
         image = readable_image(records[i])
         if isinstance(image, Broken):
             return image
-        scaled = _scaled(image, size)
-        pixels[i, : scaled.shape[0], : scaled.shape[1]] = scaled
-        return scaled.shape[0], scaled.shape[1]
+        inside = scaled(image, size)
+        pixels[i, : inside.shape[0], : inside.shape[1]] = inside
+        return inside.shape[0], inside.shape[1]
 
     with ThreadPoolExecutor(DECODING_THREADS) as pool:
         placed = list(pool.map(place, range(len(records))))
@@ -152,17 +149,6 @@ def _decoded(records: Sequence[Record], size: int) -> DecodedImages:
 def as_images(pixels: Tensor) -> Tensor:
     """uint8 (batch, height, width, 3) -> float32 (batch, 3, height, width) in [0, 1], channels_last: what a network reads."""
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
-
-
-def _scaled(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    if scale == 1:
-        return image
-    to = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Averages over areas avoid aliasing in an image that shrinks, but show blocks in one that grows.
-    scaled: NDArray[np.uint8] = cv2.resize(image, to, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    return scaled
 
 
 def _padded(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluators.data.bank import GREY, ImageBank
+from evaluators.data.bank import ImageBank
 from evaluators.data.layout import Layout
+from evaluators.data.letterbox import GREY
 
 
 def gathered_images(bank: ImageBank, layout: Layout, colours: Tensor | None) -> Tensor:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.bank import GREY, ImageBank, as_images
+from evaluators.data.bank import ImageBank, as_images
 from evaluators.data.layout import Layout
+from evaluators.data.letterbox import GREY
 
 
 def warped_images(bank: ImageBank, layout: Layout, colours: Tensor | None) -> Tensor:

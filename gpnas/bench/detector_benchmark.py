@@ -29,7 +29,10 @@ Choices = Mapping[str, object]
 
 @dataclass(frozen=True)
 class DetectorBenchmark:
-    """One row for each detector. make_space: from candidates and their choices to the space that proposes these alone."""
+    """One row for each detector. make_space: from candidates and their choices to the space that proposes these alone.
+
+    Where latency is the cost, `macs` and the MACs of `known_costs` are latencies in nanoseconds.
+    """
 
     make_space: Callable[[Sequence[Candidate], Sequence[Choices]], Space]
     candidates: Sequence[Candidate]

@@ -66,11 +66,13 @@ def controlled(
     told: Sequence[float] | None = None,  # of each row: the AP that the controller is told in place of the measured one
     baselines: Sequence[tuple[str, Candidate]] = (),  # rows of the benchmark, with names
     seeds: int = 1,  # with which the controller may explore a row
-    near_limits: bool = False,  # all rows cost about the same: the controller is after AP alone
+    near_limits: bool = False,  # the controller is after AP alone, and prefers rows that come near the limits, if there are any
+    limits: Limits | None = None,
 ) -> Search:
     """The controller. Each decision lacks the results of the last `pending` evaluations."""
     rows = {candidate.hash: i for i, candidate in enumerate(benchmark.candidates)}
-    fidelities = tuple(Fidelity(max(1, benchmark.epochs // EPOCH_GROWTH**k), benchmark.imgsz) for k in (2, 1, 0))
+    epochs = sorted({max(1, benchmark.epochs // EPOCH_GROWTH**k) for k in (2, 1, 0)})  # one rung if only one epoch is known
+    fidelities = tuple(Fidelity(count, benchmark.imgsz) for count in epochs)
     ladder = Ladder(fidelities, WAVE_SIZES[0], pending, seeds)
     pool = 10 * len(rows)  # drawn with replacement: nearly every row is among them
 
@@ -80,7 +82,7 @@ def controlled(
     controller = Controller(
         benchmark.space,
         ladder,
-        Limits(),
+        limits or Limits(),
         imgsz=benchmark.imgsz,
         seed=seed,
         pool=pool,

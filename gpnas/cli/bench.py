@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gpnas.bench.yolobench_table import is_yolobench
 from gpnas.cli.options import cpu_cores
 from gpnas.errors import InputError
 from gpnas.files import write_text
@@ -21,21 +22,50 @@ if TYPE_CHECKING:
     from gpnas.bench.accuracy_benchmark import AccuracyBenchmark
     from gpnas.bench.detector_benchmark import DetectorBenchmark
 
+FEW = (10, 20, 40, 80)
+"""Full trainings after which the shares on YOLOBench are shown."""
+
 FEWEST_DETECTORS = 20
 """A benchmark with fewer trained detectors is refused."""
 
 CellTable = Annotated[Path, typer.Option(help="CSV file of NAS-Bench-201: a column of cells, then columns of accuracies")]
+
+ImageSize = Annotated[int | None, typer.Option(min=32, help="of YOLOBench: detectors of this image size in pixels (320)")]
+
+SkipFirst = Annotated[int, typer.Option(min=0, help="of GP-Bench: leave out the first detectors, this many")]
+
+Merged = Annotated[
+    bool, typer.Option("--merged", help="of YOLOBench: count a RepVGG unit as one layer, without its identity in training")
+]
 
 bench = typer.Typer(no_args_is_help=True, help="Measure what the analysis is worth, on benchmarks with known accuracies.")
 
 
 @bench.command()
 def correlation(
-    table: CellTable,
-    out: Annotated[Path | None, typer.Option(help="CSV file to write the features of every cell to")] = None,
+    table: Annotated[Path, typer.Option(help="CSV file of NAS-Bench-201 cells, or the folder of YOLOBench's two CSV files")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write the features of every cell or structure to")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    imgsz: ImageSize = None,
+    zero_cost: Annotated[
+        Path | None, typer.Option(help="of YOLOBench: JSON lines of zero-cost scores (benchmarks/yolobench_scores.py)")
+    ] = None,
+    merged: Merged = False,
 ) -> None:
-    """Rank correlation of every figure and of the score with accuracy, beside parameters, FLOPs and layers."""
+    """Rank correlation of every figure and of the score with accuracy, beside parameters, FLOPs and layers.
+
+    On YOLOBench, also among structures of like MACs and of like latency, with permutation tests that are corrected for the
+    number of predictors.
+    """
+    if is_yolobench(table):
+        _correlate_structures(table, imgsz, zero_cost, merged, out, as_json)
+        return
+    if imgsz is not None or zero_cost is not None or merged:
+        raise InputError(f"--imgsz, --zero-cost and --merged are for a folder of YOLOBench, {table} is none; leave them out")
+    _correlate_cells(table, out, as_json)
+
+
+def _correlate_cells(table: Path, out: Path | None, as_json: bool) -> None:
     from dataclasses import asdict
 
     from gpnas.bench.accuracy_benchmark import read_accuracies
@@ -56,6 +86,32 @@ def correlation(
         return
     for column in accuracies:
         open_console().print(correlation_table(by_predictor, column))
+
+
+def _correlate_structures(
+    table: Path, imgsz: int | None, zero_cost: Path | None, merged: bool, out: Path | None, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from gpnas.cli.yolobench import IMGSZ, SERIES_COMPARISON, read_structures, replicated_correlations
+    from gpnas.report.tables import like_cost_tables, open_console
+
+    size = IMGSZ if imgsz is None else imgsz
+    structures = read_structures(table, size, zero_cost, merged=merged)
+    if out is not None:
+        columns = {"ap": structures.ap, **structures.costs, **structures.predictors}
+        _write_csv(out, ["structure", *columns], zip(structures.names, *columns.values(), strict=True))
+    comparisons = replicated_correlations(structures)
+    if as_json:
+        plain = {name: {k: asdict(row) for k, row in rows.items()} for name, rows in comparisons.items()}
+        typer.echo(json.dumps({"imgsz": size, "structures": len(structures.names), "comparisons": plain}))
+        return
+    title = f"{len(structures.names)} structures at {size} px"
+    console = open_console()
+    between = {name: rows for name, rows in comparisons.items() if not name.startswith(SERIES_COMPARISON)}
+    within = {name.removeprefix(SERIES_COMPARISON): rows for name, rows in comparisons.items() if name not in between}
+    console.print(like_cost_tables(between, title))
+    console.print(like_cost_tables(within, f"within each series, {title}"))
 
 
 @bench.command("search")
@@ -91,16 +147,27 @@ def bench_surrogate(
     table: Annotated[Path, typer.Option(help="CSV file of NAS-Bench-201 cells, or a folder as for bench front")],
     column: Annotated[
         str | None,
-        typer.Option(help="of a CSV file: the accuracy column (default: the first); of a folder: digits (default) or bccd"),
+        typer.Option(help="of a CSV file: the accuracy column (default: the first); of GP-Bench: digits (default) or bccd"),
     ] = None,
     draws: Annotated[int, typer.Option(help="random sets of trained candidates")] = 20,
-    skip_first: Annotated[int, typer.Option(min=0, help="of a folder: leave out the first detectors, this many")] = 0,
+    skip_first: SkipFirst = 0,
+    imgsz: ImageSize = None,
+    merged: Merged = False,
 ) -> None:
     """How well the surrogate, after 20, 50 and 100 trained candidates, ranks the others, by what it reads of them."""
     from gpnas.bench.surrogate_skill import encodings, skill
     from gpnas.report.tables import open_console, skills_table
 
-    if table.is_dir():
+    if is_yolobench(table):
+        from gpnas.cli.yolobench import IMGSZ, surrogate_benchmark
+
+        if column or skip_first:
+            raise InputError(f"--column and --skip-first are for other tables than YOLOBench ({table}); leave them out")
+        name = f"YOLOBench at {imgsz or IMGSZ} px"
+        benchmark = surrogate_benchmark(table, imgsz or IMGSZ, merged=merged)
+    elif imgsz is not None or merged:
+        raise InputError(f"--imgsz and --merged are for a folder of YOLOBench, {table} is none; leave them out")
+    elif table.is_dir():
         name = column or "digits"
         benchmark = read_detector_benchmark(table, name, skip_first).final_ap()
     elif skip_first:
@@ -119,25 +186,47 @@ def bench_surrogate(
 
 @bench.command("front")
 def bench_front(
-    table: Annotated[Path, typer.Option(help="folder with detectors.jsonl and trainings.jsonl (benchmarks/gp_bench.py)")],
-    data: Annotated[str, typer.Option(help="data of the trainings: digits or bccd")] = "digits",
-    skip_first: Annotated[int, typer.Option(min=0, help="leave out the first detectors, this many")] = 0,
-    epochs: int = 800,
+    table: Annotated[
+        Path,
+        typer.Option(help="folder with detectors.jsonl and trainings.jsonl (benchmarks/gp_bench.py), or YOLOBench's CSV files"),
+    ],
+    data: Annotated[str | None, typer.Option(help="data of the trainings: digits (default) or bccd")] = None,
+    cost: Annotated[str | None, typer.Option(help="of YOLOBench: macs (default), or a device, whose latency counts")] = None,
+    skip_first: SkipFirst = 0,
+    epochs: Annotated[int | None, typer.Option(help="to spend (800); of YOLOBench full trainings (100)")] = None,
     searches: Annotated[int, typer.Option(help="of each strategy")] = 200,
+    merged: Merged = False,
 ) -> None:
-    """The share of the front, and of the best AP, that search strategies reach on trained detectors, by epochs spent."""
+    """The share of the front, and of the best AP, that search strategies reach on trained detectors, by epochs spent.
+
+    On YOLOBench an epoch is a full training, and the image size is a choice of the search.
+    """
     from gpnas.bench.detector_strategies import STRATEGIES, shares
     from gpnas.report.tables import open_console, shares_table
 
-    if epochs < 1 or searches < 2:
-        raise InputError(f"--epochs {epochs} --searches {searches}: must be at least 1 and 2")
-    benchmark = read_detector_benchmark(table, data, skip_first)
+    published = is_yolobench(table)
+    spent = epochs if epochs is not None else 100 if published else 800
+    if spent < 1 or searches < 2:
+        raise InputError(f"--epochs {spent} --searches {searches}: must be at least 1 and 2")
+    if published:
+        from gpnas.cli.yolobench import MACS, detector_benchmark
+
+        if data or skip_first:
+            raise InputError(f"--data and --skip-first are for other tables than YOLOBench ({table}); leave them out")
+        judged = f"YOLOBench, AP over {cost or MACS}"
+        benchmark = detector_benchmark(table, cost or MACS, merged=merged)
+    elif cost or merged:
+        raise InputError(f"--cost and --merged are for a folder of YOLOBench, {table} is none; leave them out")
+    else:
+        judged = data or "digits"
+        benchmark = read_detector_benchmark(table, judged, skip_first)
     curves = {}
     for name, strategy in STRATEGIES.items():
         began = time.monotonic()
-        curves[name] = shares(strategy, benchmark, epochs, searches)
+        curves[name] = shares(strategy, benchmark, spent, searches)
         print(f"{name}: {searches} searches in {time.monotonic() - began:.0f} s", file=sys.stderr)
-    open_console().print(shares_table(curves, f"{len(benchmark.candidates)} detectors, {data}"))
+    title = f"{len(benchmark.candidates)} detectors, {judged}"
+    open_console().print(shares_table(curves, title, FEW) if published else shares_table(curves, title))
 
 
 @bench.command()

@@ -36,7 +36,7 @@ POOLINGS = frozenset({"max_pool", "avg_pool", "global_avg_pool"})
 
 _UNWEIGHTED = frozenset({"act", "upsample", "concat", "slice", "add", "masked_add", "stop_gradient", "zero", "norm"})
 
-KINDS = POOLINGS | _UNWEIGHTED | {"image", "conv", "linear"}
+KINDS = POOLINGS | _UNWEIGHTED | WEIGHTED | {"image"}
 """Kinds that `GraphBuilder` makes and `network.py` runs. `trace.py` makes others too, for analysis only."""
 
 
@@ -225,7 +225,10 @@ class GraphBuilder:
         reduced = enlarged = 1
         while x:
             op = self._ops[x]
-            reduced *= op.stride
+            if op.kind == "conv_transpose":
+                enlarged *= op.stride
+            else:
+                reduced *= op.stride
             enlarged *= op.scale
             x = op.inputs[0]
         return reduced // enlarged
@@ -283,6 +286,12 @@ class GraphBuilder:
     def linear(self, x: int, channels: int, *, bias: bool = True, act: str = "", name: str = "linear") -> int:
         """A fully connected layer. Its input has one pixel."""
         return self._append("linear", (x,), channels, name, bias=bias, act=act)
+
+    def conv_transpose(self, x: int, channels: int, kernel: int = 2, name: str = "conv_transpose") -> int:
+        """A transposed convolution with a bias. It makes `kernel` x `kernel` pixels of each pixel, its stride is its kernel."""
+        if channels < 1 or kernel < 1:
+            raise GraphError(f"{self._scope}{name}: channels and kernel must be at least 1, got {channels} and {kernel}")
+        return self._append("conv_transpose", (x,), channels, name, kernel=kernel, stride=kernel, bias=True)
 
     def act(self, x: int, act: str | None = None, name: str = "act") -> int:
         """An activation that belongs to no layer; None for the builder's activation."""

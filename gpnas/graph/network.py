@@ -34,7 +34,9 @@ def _activation(name: str, fused: bool = False) -> nn.Module | None:
     return None
 
 
-def _convolution(op: Op, in_channels: int, kernel: int, padding: int, bias: bool) -> nn.Conv2d:
+def _convolution(op: Op, in_channels: int, kernel: int, padding: int, bias: bool) -> nn.Conv2d | nn.ConvTranspose2d:
+    if op.kind == "conv_transpose":
+        return nn.ConvTranspose2d(in_channels, op.channels, kernel, op.stride, padding, op.output_padding, op.groups, bias)
     return nn.Conv2d(in_channels, op.channels, kernel, op.stride, padding, groups=op.groups, bias=bias)
 
 
@@ -74,7 +76,7 @@ class Convolution(nn.Module):
         return kernel, bias
 
 
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
+def _folded(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
     if norm is None:
         return conv.weight, conv.bias
     assert norm.running_mean is not None and norm.running_var is not None
@@ -111,7 +113,8 @@ class Network(nn.Module):
         self.is_fused = is_fused
         self.layers = nn.ModuleDict()
         for op in graph.ops:
-            if op.kind not in KINDS or op.tied or op.window or op.dilation != 1:
+            # The kernel of a transposed convolution has its axes in another order, so that `_folded` cannot fold into it.
+            if op.kind not in KINDS or op.tied or op.window or op.dilation != 1 or (op.kind == "conv_transpose" and op.norm):
                 raise GraphError(
                     f"{op.name}: this {op.kind} comes from a traced network, which can be analysed but not built again; "
                     "build the graph with GraphBuilder"

@@ -13,6 +13,7 @@ from gpnas.units import brief, parse_count
 
 if TYPE_CHECKING:
     from gpnas.bench.correlation import Correlation
+    from gpnas.bench.like_cost import Replicated
     from gpnas.bench.surrogate_skill import Skill
 
 
@@ -139,6 +140,28 @@ def correlation_table(correlations: Mapping[str, Mapping[str, Correlation]], col
     return table
 
 
+SIGNIFICANT = 0.05
+
+
+def like_cost_tables(comparisons: Mapping[str, Mapping[str, Replicated]], title: str) -> Group:
+    """{comparison: {predictor: correlations}} as three tables: Spearman, Kendall, and Kendall in the first and the other half.
+
+    A star marks a p-value below SIGNIFICANT after Holm's correction; in the third table that of the other half.
+    """
+    tables = [Table(kind, *comparisons, box=None, title=title) for kind in ("Spearman", "Kendall", "Kendall in the halves")]
+    for name in next(iter(comparisons.values())):
+        rows = [columns[name] for columns in comparisons.values()]
+        tables[0].add_row(name, *(_starred(f"{row.whole.spearman:.2f}", row.whole.holm) for row in rows))
+        tables[1].add_row(name, *(_starred(f"{row.whole.kendall:.2f}", row.whole.holm) for row in rows))
+        halves = ((f"{row.first.kendall:.2f} {row.other.kendall:5.2f}", row.other.holm) for row in rows)
+        tables[2].add_row(name, *(_starred(text, holm) for text, holm in halves))
+    return Group(*tables)
+
+
+def _starred(text: str, holm: float) -> str:
+    return "-" if math.isnan(holm) else text + ("*" if holm < SIGNIFICANT else " ")
+
+
 _SHARES_AT = (50, 100, 200, 400, 800)
 _REGRETS_AT = (10, 20, 50, 100)
 
@@ -164,8 +187,8 @@ def regrets_table(curves: Mapping[str, Any], column: str) -> Group:
     return Group(means, needed)
 
 
-def shares_table(curves: Mapping[str, Any], title: str) -> Group:
-    """curves: (seeds, measures, epochs) by strategy.
+def shares_table(curves: Mapping[str, Any], title: str, after: Sequence[int] = _SHARES_AT) -> Group:
+    """curves: (seeds, measures, epochs) by strategy. after: the epochs at which shares are shown.
 
     For each measure one table shows the mean share and half of its 95 % interval. Another shows the epochs after which the mean
     reaches ENOUGH, and the first strategy's epochs divided by them, with a 90 % interval.
@@ -174,7 +197,7 @@ def shares_table(curves: Mapping[str, Any], title: str) -> Group:
 
     first = next(iter(curves))
     most = min(rows.shape[2] for rows in curves.values())
-    at = [n for n in _SHARES_AT if n <= most] or [most]
+    at = [n for n in after if n <= most] or [most]
     tables = []
     for k, measure in enumerate(MEASURES):
         means = Table(f"share of the {measure}, {title}", *(f"after {n} epochs" for n in at), box=None)

@@ -40,6 +40,7 @@ def three_levels() -> Graph:
         (lambda b: b.add(b.image, b.conv(b.image, 4)), "cannot add 3 and 4 channels; use masked_add"),
         (lambda b: b.masked_add(b.image, b.conv(b.image, 2), 3), r"kept must lie in \[0, 2\], got 3"),
         (lambda b: b.masked_add(b.image, b.image, -1), r"kept must lie in \[0, 3\], got -1"),
+        (lambda b: b.conv_transpose(b.image, 0), "conv_transpose: channels and kernel must be at least 1, got 0 and 2"),
         (lambda b: b.build(), "at least one main output"),
     ],
 )
@@ -48,6 +49,13 @@ def test_builder_names_the_operation_and_the_numbers_that_do_not_fit(
 ) -> None:
     with pytest.raises(GraphError, match=message):
         wrong(GraphBuilder(3))
+
+
+def test_a_transposed_convolution_halves_the_stride() -> None:
+    b = GraphBuilder(3)
+    x = b.conv(b.conv(b.image, 4, 3, 2), 4, 3, 3)
+    y = b.conv_transpose(x, 5)
+    assert (b.stride(x), b.stride(y), b.stride(b.conv_transpose(y, 5, 3))) == (6, 3, 1)
 
 
 def test_an_error_inside_a_scope_names_the_scope() -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
 
+from gpnas.errors import GraphError
 from gpnas.graph.cost import cost
 from gpnas.graph.graph import Branch, Graph, GraphBuilder, Output
 from gpnas.graph.network import Network
@@ -247,3 +248,30 @@ def test_one_operation_may_carry_two_outputs() -> None:
     network = Network(b.build())
     assert len(network.train()(torch.ones(1, 1, 2, 2))) == 2
     assert len(network.eval()(torch.ones(1, 1, 2, 2))) == 1
+
+
+def test_a_transposed_convolution_by_hand() -> None:
+    """Two channels of 1 x 2 pixels with the values 1, 2 and 10, 20 become one channel of 2 x 4 pixels. Every pixel is its own
+    channel's value times the kernel's value at its place, plus that of the other channel, plus the bias."""
+    b = GraphBuilder(2)
+    b.output(b.conv_transpose(b.image, 1), "p", stride=1)
+    network = Network(b.build())
+    (layer,) = (module for module in network.modules() if isinstance(module, nn.ConvTranspose2d))
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]], [[[0.0, 1.0], [0.0, 0.0]]]]))
+        layer.bias.fill_(0.5)  # type: ignore[union-attr]
+    x = torch.tensor([[[[1.0, 2.0]], [[10.0, 20.0]]]])
+    expected = [[1.5, 12.5, 2.5, 24.5], [3.5, 4.5, 6.5, 8.5]]
+    assert network.eval()(x)[0][0, 0].tolist() == expected
+    assert network.fused()(x)[0][0, 0].tolist() == expected
+    found = cost(network.graph, 1, 2)
+    assert (found.params, found.macs) == (2 * 4 + 1, 2 * 4 * 2)
+
+
+def test_a_normalised_transposed_convolution_of_a_trace_is_refused() -> None:
+    b = GraphBuilder(2)
+    b.output(b.conv_transpose(b.image, 1), "p", stride=1)
+    graph = b.build()
+    normalised = Graph((graph.ops[0], graph.ops[1]._replace(norm=True)), graph.outputs)
+    with pytest.raises(GraphError, match="this conv_transpose comes from a traced network"):
+        Network(normalised)
