@@ -57,7 +57,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/$(PIP) -c constraints.txt torch==2.13.0
-	$(BIN)/$(PIP) -c constraints.txt -e '.[nni,wandb,dev]'
+	$(BIN)/$(PIP) -c constraints.txt -e '.[nni,wandb,export,dev]'
 	touch $@
 
 .venv-min/installed: pyproject.toml constraints-min.txt

@@ -104,10 +104,16 @@ def compared(name: str, before: dict[str, Any], commit: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def no_weights() -> Iterator[None]:
-    """Random numbers, which take most of the time that it takes to build a large network, are left out."""
-    drawn = {name: getattr(torch.Tensor, name) for name in ("normal_", "uniform_", "erfinv_")}
-    for name in drawn:
-        setattr(torch.Tensor, name, lambda tensor, *_, **__: tensor)
+    """Random numbers, which take most of the time to build a large network, are their mean or lower bound instead.
+    Memory as it was would not do: torch's `trunc_normal_` draws until all numbers are in bounds, and would never end."""
+    instead = {
+        "normal_": lambda tensor, mean=0.0, *_, **__: tensor.fill_(mean),
+        "uniform_": lambda tensor, low=0.0, *_, **__: tensor.fill_(low),
+        "erfinv_": lambda tensor: tensor,
+    }
+    drawn = {name: getattr(torch.Tensor, name) for name in instead}
+    for name, method in instead.items():
+        setattr(torch.Tensor, name, method)
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gpnas.cli.loading import load as load
     from gpnas.graph.cost import Cost as Cost
     from gpnas.graph.cost import cost as cost
     from gpnas.graph.graph import Branch as Branch
@@ -33,6 +34,7 @@ _MODULES = {
     "Profile": "gpnas.paths.profile",
     "cost": "gpnas.graph.cost",
     "gradient_paths": "gpnas.paths.gradient_paths",
+    "load": "gpnas.cli.loading",
     "profile": "gpnas.paths.profile",
     "trace": "gpnas.graph.trace",
 }

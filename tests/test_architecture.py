@@ -59,6 +59,7 @@ LAYERS = BASE | {
     "gpnas.search": ["gpnas.graph", "gpnas.paths"],
     "gpnas.bench": ["gpnas.graph", "gpnas.paths", "gpnas.search"],
     "gpnas.run": ["gpnas.graph", "gpnas.search"],
+    "gpnas.export": ["gpnas.graph"],
     "gpnas.report": ["gpnas.graph", "gpnas.paths", "gpnas.search", "gpnas.run", "gpnas.bench"],
     "search_spaces": ["gpnas.graph", "gpnas.search.trial"],
     "evaluators.device": [],
@@ -73,7 +74,7 @@ LAYERS = BASE | {
         *("gpnas.graph", "gpnas.search.trial", "evaluators.data", "evaluators.device", "evaluators.judge"),
         "evaluators.training",
     ],
-    "evaluators.predict": ["gpnas.graph", "evaluators.data", "evaluators.device", "evaluators.detector", "evaluators.judge"],
+    "evaluators.predict": ["evaluators.data", "evaluators.detector"],
     "evaluators.tabular": ["gpnas.search.trial"],
     "evaluators.zero_cost": ["gpnas.graph", "evaluators.data", "evaluators.detector"],
 }

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,13 +16,11 @@ from torch import Tensor
 
 from evaluators.data.cache import DecodedImages, cache_folder, cached, is_kept
 from evaluators.data.images import Broken, decoding_threads, readable_image
+from evaluators.data.letterbox import GREY, scaled, scaled_size
 from evaluators.data.memory import bytes_of, check_memory
 from evaluators.data.problems import Findings, Kind, Problem, check_problems
 from evaluators.data.records import Record
 from gpnas.errors import DataError
-
-GREY = 114
-"""The value of all three channels where no image lies."""
 
 
 class Served(NamedTuple):
@@ -211,24 +208,13 @@ def as_images(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
-def scaled_size(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width of an image when its long side has `size` pixels."""
-    scale = size / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
 def draw_scaled(
     image: NDArray[np.uint8],  # (height, width, 3)
     square: NDArray[np.uint8],  # (size, size, 3)
 ) -> None:
     """Scale an image into the top left corner of a square."""
-    before = image.shape[:2]
-    height, width = scaled_size(before[0], before[1], len(square))
-    if (height, width) != before:
-        # Averages over areas avoid aliasing in an image that shrinks, but show blocks in one that grows.
-        way = cv2.INTER_AREA if len(square) < max(before) else cv2.INTER_LINEAR
-        image = cv2.resize(image, (width, height), interpolation=way)
-    square[:height, :width] = image
+    inside = scaled(image, len(square))
+    square[: inside.shape[0], : inside.shape[1]] = inside
 
 
 def _padded(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from evaluators.data.bank import GREY
 from evaluators.data.layout import Layout
+from evaluators.data.letterbox import GREY
 from evaluators.device import in_pieces
 
 MOST_PIXELS = 2**22

@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from evaluators.data.bank import GREY, Bank, Labels, Served, draw_scaled, load_bank, new_labels, sorted_out
+from evaluators.data.bank import Bank, Labels, Served, draw_scaled, load_bank, new_labels, sorted_out
 from evaluators.data.cache import cache_folder
 from evaluators.data.images import Broken, decoding_threads, image_of, readable_image
+from evaluators.data.letterbox import GREY
 from evaluators.data.memory import bytes_of, fits, free_bytes
 from evaluators.data.records import Record
 from gpnas.files import replacing

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluators.data.bank import GREY, as_images
+from evaluators.data.bank import as_images
 from evaluators.data.layout import Layout
+from evaluators.data.letterbox import GREY
 
 
 def warped_images(

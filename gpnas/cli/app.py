@@ -15,8 +15,9 @@ import typer
 from gpnas import __version__
 from gpnas.cli.analyze import analyze
 from gpnas.cli.bench import bench
-from gpnas.cli.catalogue import catalogue, export
+from gpnas.cli.catalogue import catalogue
 from gpnas.cli.data import data
+from gpnas.cli.export import export
 from gpnas.cli.search import report, resume, search, show
 from gpnas.cli.train import predict, train, val
 from gpnas.errors import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILED, GpnasError

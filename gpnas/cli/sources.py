@@ -139,8 +139,9 @@ def for_classes(architecture: Architecture, classes: int, *, stderr: bool = Fals
         change = f"the architecture has a head for {old_classes} classes; it gets one for the {classes} classes of the data"
     else:
         return architecture
+    changed = with_classes(architecture, classes)
     typer.echo(change, err=stderr)
-    return with_classes(architecture, classes)
+    return changed
 
 
 def space_around(name: str, start: Architecture | None, classes: int, levels: str = "3-5") -> Space:

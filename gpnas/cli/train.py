@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gpnas.cli.loading import EXPORTED, RANDOM, exported_detector, open_checkpoint, open_detector
 from gpnas.cli.options import (
     Data,
     Device,
@@ -38,11 +39,10 @@ from gpnas.errors import EXIT_FAILED, InputError
 if TYPE_CHECKING:
     from evaluators.data.open import DataSource
     from evaluators.data.problems import Problem
-    from evaluators.data.records import DetectionData
-    from evaluators.training.checkpoint import DetectorCheckpoint
+    from evaluators.data.records import DetectionData, Record
+    from evaluators.detector.ap import CocoEvaluation, Detections
     from evaluators.training.recipe import Recipe
     from evaluators.training.train_detector import TrainedDetector
-    from gpnas.graph.network import Network
 
 BATCH = "16"
 """Images a step, where `--batch` does not say otherwise."""
@@ -239,59 +239,90 @@ def _write_training_report(folder: Path, source: str, images: DetectionData, don
 
 
 def val(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train")],
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train, or an exported .onnx or .xml file")],
     data: Data = "digits",
     split: Annotated[str, typer.Option(help="train, val, test, or all of them")] = "val",
     imgsz: ImageSize = None,
     device: Device = "auto",
     save: Annotated[Path | None, typer.Option(help="file for the detections, in COCO's results format")] = None,
 ) -> None:
-    """Measure a trained detector with pycocotools: COCO metrics over all classes and for each."""
+    """Measure a trained detector, or an exported file through its runtime, with pycocotools: COCO metrics over all classes and
+    for each."""
     from evaluators.detector.ap import coco_results
-    from evaluators.judge import judge_split
     from gpnas.files import write_text
 
     prepare_file(save, "--save")
-    network, detector = _detector(checkpoint)
-    images = _as_in_training(data, detector)
-    if split == "all":
-        images = replace(images, splits={"all": tuple(record for records in images.splits.values() for record in records)})
-    if split not in images.splits:
-        raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
-    if detector.names != images.names:
-        raise InputError(f"{checkpoint} detects {', '.join(detector.names)}; {data} has {', '.join(images.names)}")
+    judge = _judge_exported if checkpoint.suffix.lower() in EXPORTED else _judge_checkpoint
+    evaluation, detections, records, images = judge(checkpoint, data, split, imgsz, device)
+    for name, (ap, ap50) in evaluation.per_class.items():
+        typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")
+    typer.echo(f"{split}: {metrics_text(evaluation.metrics)}")
+    if save is not None:
+        write_text(save, json.dumps(coco_results(records, images.category_ids, detections)))
+        typer.echo(f"detections: {save}")
+
+
+Judged = tuple["CocoEvaluation", list["Detections"], "Sequence[Record]", "DetectionData"]
+"""The metrics, the detections of each image, the records of the images, and the data."""
+
+
+def _judge_checkpoint(checkpoint: Path, data: str, split: str, imgsz: int | None, device: str) -> Judged:
+    from evaluators.judge import judge_split
+
+    network, detector, _ = open_checkpoint(checkpoint)
+    images = _as_in_training(data, detector.data_digest, detector.split, detector.val)
+    images = _with_split(images, data, split, checkpoint, detector.names)
     size = detector.imgsz if imgsz is None else imgsz
     check_imgsz(size)
     tell_problems(images)
     evaluation, detections, judged = judge_split(network, images, split, size, device=resolved_device(device))
     for problem in judged.bank.problems:
         typer.echo(f"data: {problem}")
-    for name, (ap, ap50) in evaluation.per_class.items():
-        typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")
-    typer.echo(f"{split}: {metrics_text(evaluation.metrics)}")
-    if save is not None:
-        write_text(save, json.dumps(coco_results(judged.records, images.category_ids, detections)))
-        typer.echo(f"detections: {save}")
+    return evaluation, detections, judged.records, images
 
 
-def _as_in_training(data: str, detector: DetectorCheckpoint) -> DetectionData:
-    """The data, divided as for the training of `detector` if it was trained on them, so that no image of its training is
-    taken for validation."""
+def _judge_exported(file: Path, data: str, split: str, imgsz: int | None, device: str) -> Judged:
+    from evaluators.predict import judge_records
+
+    detector, facts = exported_detector(file, imgsz, device)
+    images = _with_split(_as_in_training(data, facts.data_digest, facts.split), data, split, file, detector.names)
+    tell_problems(images)
+    evaluation, detections, records, broken = judge_records(detector, images.splits[split])
+    for what in broken:
+        typer.echo(f"data: {what}")
+    return evaluation, detections, records, images
+
+
+def _with_split(images: DetectionData, data: str, split: str, file: Path, names: Sequence[str]) -> DetectionData:
+    """`images` with the split of that name, which may be "all". Raises InputError for a split that is not there, and for data
+    with other classes than those that `file` detects."""
+    if split == "all":
+        images = replace(images, splits={"all": tuple(record for records in images.splits.values() for record in records)})
+    if split not in images.splits:
+        raise InputError(f"--split {split}: {data} has {', '.join(images.splits)}")
+    if tuple(names) != tuple(images.names):
+        raise InputError(f"{file} detects {', '.join(names)}; {data} has {', '.join(images.names)}")
+    return images
+
+
+def _as_in_training(data: str, trained_on: str, split: str, val: str = "") -> DetectionData:
+    """The data, divided as for a training if the detector was trained on them, so that no image of its training is taken for
+    validation. trained_on: the digest of its data. split, val: the options by which they were divided."""
     from evaluators.data.open import DataSource, open_data
     from evaluators.data.records import digest
 
     images = open_data(data)
-    if not (detector.split or detector.val) or digest(images) == detector.data_digest:
+    if not (split or val) or digest(images) == trained_on:
         return images
     try:
-        divided = open_data(DataSource(data, detector.split, detector.val))
+        divided = open_data(DataSource(data, split, val))
     except InputError:  # other data than those of the training, or the other data set of --val is gone
         return images
-    return divided if digest(divided) == detector.data_digest else images
+    return divided if digest(divided) == trained_on else images
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of gpnas train")],
+    detector: Annotated[str, typer.Argument(help="a checkpoint, a run, or an exported .onnx or .xml file")],
     source: Annotated[Path, typer.Argument(help="an image, or a folder of images")],
     out: Annotated[Path | None, typer.Option(help="folder for the drawn images and predictions.json")] = None,
     score: Annotated[float, typer.Option(help="least score of a detection")] = 0.25,
@@ -303,7 +334,7 @@ def predict(
 
     Exit code 1 when an image cannot be read; the others are predicted."""
     from evaluators.data.images import image_of
-    from evaluators.predict import as_json, drawn, image_records, jpeg
+    from evaluators.predict import PREDICTIONS, as_json, drawing_name, drawn, encoded, image_records
     from evaluators.predict import predict as run_predict
     from gpnas.files import replacing, write_text
 
@@ -311,51 +342,42 @@ def predict(
         raise InputError(f"--score {score}: must lie in [0, 1]")
     if max_detections < 1:
         raise InputError(f"--max-detections {max_detections}: must be at least 1")
-    network, detector = _detector(checkpoint)
-    size = detector.imgsz if imgsz is None else imgsz
-    check_imgsz(size)
-    names = detector.names
+    opened = open_detector(detector, imgsz, device)
+    if opened.weights == RANDOM:
+        raise InputError(f"{detector} has no weights, so it finds nothing; give a checkpoint of `gpnas train`")
     records, broken = image_records(source)
     folder = out or new_run_folder("predict")
+    top = source if source.is_dir() else source.parent
+    drawings = {record.image_id: folder / drawing_name((record.path or source).relative_to(top)) for record in records}
+    _check_drawings(folder, drawings.values())
     prepare_folder(folder, f"--out {folder}")
+    write_text(folder / PREDICTIONS, "[]")  # marks the folder, so that even after a kill no later call predicts on its drawings
     rows = []
-    for record, boxes in run_predict(
-        network,
-        records,
-        imgsz=size,
-        names=names,
-        least_score=score,
-        most=max_detections,
-        device=resolved_device(device),
-        tell=broken.append,
-    ):
-        path = record.path or source
-        relative = path.relative_to(source) if source.is_dir() else Path(path.name)
-        picture = folder / relative.with_name(f"{relative.name}.jpg")  # a.png and a.bmp do not become one file
+    for record, boxes in run_predict(opened, records, least_score=score, most=max_detections, tell=broken.append):
+        picture = drawings[record.image_id]
         picture.parent.mkdir(parents=True, exist_ok=True)
         with replacing(picture) as temporary:
-            temporary.write_bytes(jpeg(drawn(image_of(record), boxes, names)))
-        rows.append(as_json(record, boxes, names))
+            temporary.write_bytes(encoded(drawn(image_of(record), boxes, opened.names), picture.suffix))
+        rows.append(as_json(record, boxes, opened.names))
         more = " (the most that --max-detections allows)" if len(boxes) == max_detections else ""
-        typer.echo(f"{relative}: {len(boxes)} objects{more}")
-    write_text(folder / "predictions.json", json.dumps(rows, indent=1))
-    typer.echo(f"{len(rows)} images, {sum(len(row['boxes']) for row in rows)} objects: {folder}, {folder}/predictions.json")
+        typer.echo(f"{(record.path or source).relative_to(top)}: {len(boxes)} objects{more}")
+    write_text(folder / PREDICTIONS, json.dumps(rows, indent=1))
+    typer.echo(f"{len(rows)} images, {sum(len(row['boxes']) for row in rows)} objects: {folder}, {folder}/{PREDICTIONS}")
     for what in broken:
         typer.echo(f"gpnas: {what}", err=True)
     if broken:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _detector(checkpoint: Path) -> tuple[Network, DetectorCheckpoint]:
-    """The network of a checkpoint with its weights, and the checkpoint."""
-    from evaluators.training.checkpoint import load_detector, load_weights
-    from gpnas.graph.network import Network
-    from search_spaces.architecture import candidate, read_architecture
+def _check_drawings(folder: Path, drawings: Iterable[Path]) -> None:
+    """Raises InputError when a drawing would replace a file that `gpnas predict` did not write."""
+    from evaluators.predict import PREDICTIONS, is_predictions
 
-    detector = load_detector(checkpoint)
-    network = Network(candidate(read_architecture(detector.genotype, str(checkpoint))).graph)
-    load_weights(network, detector.weights, checkpoint)
-    return network, detector
+    if is_predictions(folder / PREDICTIONS):
+        return
+    taken = next((path for path in (*drawings, folder / PREDICTIONS) if path.exists()), None)
+    if taken is not None:
+        raise InputError(f"--out {folder}: {taken} is there already and would be replaced; give another folder")
 
 
 def _epoch_line() -> Callable[[dict[str, Any]], None]:

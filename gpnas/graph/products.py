@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import fx
 
-from gpnas.graph.axes import Axis, Part, in_order
+from gpnas.graph.axes import Axis, Part, flattened, in_order
 from gpnas.graph.moved_channels import rebuilt
 from gpnas.graph.traced_values import Features, TracedOps, Value, name_in_module, operation_name, shape_of
 
@@ -58,10 +58,11 @@ def product(ops: TracedOps, node: fx.Node, a: Factor, b: Factor, result: str, *,
         )
         for f, axes in zip((a, b), of, strict=True)
     )
-    axes = tuple(
+    placed = (
         tuple(steps[_Slot(letter, i, part.size)] if part.step else part for i, part in enumerate(target[letter]))
         for letter in result
     )
+    axes = tuple(tuple(flattened((axis,))) for axis in placed)  # as few parts as in a tensor that was never divided
     made = Features(0, axes)
     channels_made = math.prod(slot.size for slot in slots)
     name = name_in_module(node, operation_name(node))

@@ -76,13 +76,6 @@ def test_a_module_that_cannot_be_imported_is_named(refused: Refused, tmp_path: P
     assert "./mods:network: cannot be imported (" in refused("analyze", "./mods:network")
 
 
-@pytest.mark.parametrize("name", ["net.onnx", "net.pt", "net"])
-def test_export_refuses_a_file_that_would_not_be_yaml(refused: Refused, tmp_path: Path, name: str) -> None:
-    told = refused("export", "gelan-t", "--out", tmp_path / name)
-    assert told == f"gpnas: --out {tmp_path / name}: export writes YAML; give a name that ends in .yaml\n"
-    assert not (tmp_path / name).exists()
-
-
 def test_files_are_written_into_folders_that_were_not_there(gpnas: Gpnas, tmp_path: Path) -> None:
     code, _, err = gpnas("export", "gelan-t", "--out", tmp_path / "new" / "a.yaml")
     assert (code, err) == (0, "") and (tmp_path / "new" / "a.yaml").read_text().startswith("schema: 1")

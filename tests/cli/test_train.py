@@ -90,7 +90,7 @@ def test_a_short_training_is_reported_measured_and_predicts(
     objects = sum(len(row["boxes"]) for row in rows)
     assert f"16 images, {objects} objects: {seen}, {seen}/predictions.json" in out
     assert f"0.png: {len(rows[0]['boxes'])} objects" in out
-    assert sorted(path.name for path in seen.glob("*.jpg")) == sorted(f"{i}.png.jpg" for i in range(16))
+    assert sorted(path.name for path in seen.glob("*.png")) == sorted(f"{i}.png" for i in range(16))
     assert not list(seen.glob("*.tmp"))
 
 
@@ -104,9 +104,9 @@ def test_images_that_cannot_be_predicted_on(
     for suffix in ("png", "bmp"):
         cv2.imwrite(str(nested / f"a.{suffix}"), np.zeros((48, 80, 3), np.uint8))
     assert gpnas("predict", best, tmp_path / "nested", "--out", tmp_path / "seen", "--device", "cpu")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "seen" / "deep").iterdir()) == ["a.bmp.jpg", "a.png.jpg"]
+    assert sorted(path.name for path in (tmp_path / "seen" / "deep").iterdir()) == ["a.bmp", "a.png"]
     assert gpnas("predict", best, images / "0.png", "--out", tmp_path / "one", "--device", "cpu")[0] == 0
-    assert (tmp_path / "one" / "0.png.jpg").is_file()
+    assert (tmp_path / "one" / "0.png").is_file()
     assert "no image or folder" in refused("predict", best, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "holds no images" in refused("predict", best, tmp_path / "empty")
@@ -118,6 +118,25 @@ def test_images_that_cannot_be_predicted_on(
     assert code == 1 and err == f"gpnas: the image {nested}/b.png is truncated; it is left out\n"
     assert len(json.loads((tmp_path / "some/predictions.json").read_text())) == 2 and "2 images" in out
     assert "--max-detections 0: must be at least 1" in refused("predict", best, images, "--max-detections", "0")
+
+
+def test_drawings_replace_no_file_of_the_user_and_are_not_predicted_on_again(
+    gpnas: Gpnas, refused: Refused, architecture: Path, data: Path, tmp_path: Path
+) -> None:
+    train(gpnas, architecture, data, tmp_path / "full", 1)
+    best, photos = tmp_path / "full" / "best.pt", tmp_path / "photos"
+    photos.mkdir()
+    content = (data / "images" / "0.png").read_bytes()
+    (photos / "0.png").write_bytes(content)
+    told = refused("predict", best, photos, "--out", photos, "--device", "cpu")
+    assert told == f"gpnas: --out {photos}: {photos}/0.png is there already and would be replaced; give another folder\n"
+    for _ in range(2):  # the second call finds the drawing of the first one below the folder
+        code, out, err = gpnas("predict", best, photos, "--out", photos / "seen", "--score", "0", "--device", "cpu")
+        assert code == 0 and out.splitlines()[-1].startswith("1 images, "), err
+    assert (photos / "0.png").read_bytes() == content != (photos / "seen" / "0.png").read_bytes()
+    assert "holds only drawings" in refused("predict", best, photos / "seen", "--device", "cpu")
+    told = refused("predict", architecture, photos, "--device", "cpu")
+    assert told == f"gpnas: {architecture} has no weights, so it finds nothing; give a checkpoint of `gpnas train`\n"
 
 
 @pytest.mark.slow
@@ -138,7 +157,7 @@ def test_a_trained_detector_is_measured_as_coco_does_and_finds_its_objects(
     hits = [row for row in rows if row["boxes"]]
     assert code == 0 and hits
     assert all(box["class"] == "bar" and box["score"] >= 0.1 for row in hits for box in row["boxes"])
-    drawn = cv2.imread(str(tmp_path / "seen" / f"{Path(hits[0]['file']).name}.jpg"))
+    drawn = cv2.imread(str(tmp_path / "seen" / Path(hits[0]["file"]).name))
     assert drawn.shape == (64, 64, 3) and (drawn.std(axis=2) > 20).any()  # colours on a grey image
 
 

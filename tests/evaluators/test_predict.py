@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +12,26 @@ import torch
 from numpy.typing import NDArray
 
 import evaluators.predict
-from evaluators.data.bank import load_bank
+from evaluators.data.letterbox import letterbox
+from evaluators.data.records import Record
 from evaluators.judge import detect, load_split
-from evaluators.predict import as_json, drawn, image_records, jpeg, predict
+from evaluators.predict import (
+    Detector,
+    as_json,
+    detections,
+    drawing_name,
+    drawn,
+    encoded,
+    image_records,
+    is_predictions,
+    jpeg,
+    judge_records,
+    predict,
+)
 from evaluators.training.loop import new_network
-from gpnas.errors import DataError
+from gpnas.errors import DataError, InputError
+from gpnas.export.decoding import Detector as Decoding
+from gpnas.graph.network import Network
 from tests.small_detector import NAMES, small_graph
 
 ROWS = np.array([[10.04, 20.0, 50.0, 80.006, 0.87654, 2], [30.0, 25.0, 90.0, 60.0, 0.5, 0]])
@@ -50,29 +65,134 @@ def test_nothing_to_read_is_named(tmp_path: Path) -> None:
         image_records(tmp_path)
 
 
+def detector(network: Network, imgsz: int, batch: int | None = None) -> Detector:
+    decoding = Decoding(network.fused(), 3, imgsz)
+
+    def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert batch is None or len(images) == batch
+        with torch.no_grad():
+            return decoding(torch.from_numpy(images)).numpy()
+
+    return Detector(NAMES, imgsz, run, batch=batch)
+
+
+def excited_network(imgsz: int) -> Network:
+    network = new_network(small_graph(8), 3, imgsz, 0)
+    torch.nn.init.normal_(next(network.parameters()), std=3.0)
+    return network
+
+
 def test_every_image_has_its_detections_above_the_score_whatever_the_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for i, (width, height) in enumerate([(64, 48), (40, 64), (90, 50)]):
-        write(tmp_path / f"{i}.png", width, height)
-    records, network = image_records(tmp_path)[0], new_network(small_graph(8), 3, 64, 0)
-    torch.nn.init.normal_(next(network.parameters()), std=3.0)
+    """Square images have no grey, so the detections are those of the trainer's own path."""
+    for i, size in enumerate([64, 48, 90]):
+        write(tmp_path / f"{i}.png", size, size)
+    records, network = image_records(tmp_path)[0], excited_network(64)
     expected = detect(network, load_split(records, 64), 3)
     score = float(np.median(np.concatenate(expected)[:, 4]))
-    batches: list[int] = []
-
-    def counted(records: Any, *rest: Any, **more: Any) -> Any:
-        batches.append(len(records))
-        return load_bank(records, *rest, **more)
-
-    monkeypatch.setattr(evaluators.predict, "load_bank", counted)
     monkeypatch.setattr(evaluators.predict, "_BATCH", 2)
-    pairs = list(predict(network, records, imgsz=64, names=NAMES, least_score=score, device="cpu"))
-    assert batches == [2, 1] and [record for record, _ in pairs] == records
-    for (_, rows), every in zip(pairs, expected, strict=True):
-        np.testing.assert_allclose(rows, every[every[:, 4] >= score], rtol=1e-4, atol=1e-3)
-    kept = sum(len(rows) for _, rows in pairs)
-    assert 0 < kept < sum(len(rows) for rows in expected)
+    for batch in (None, 2):  # a file of a fixed batch gets a black image with the third one
+        pairs = list(predict(detector(network, 64, batch), records, least_score=score, most=100))
+        assert [record for record, _ in pairs] == records
+        for (_, rows), every in zip(pairs, expected, strict=True):
+            np.testing.assert_allclose(rows, every[every[:, 4] >= score], rtol=1e-4, atol=1e-3)
+        kept = sum(len(rows) for _, rows in pairs)
+        assert 0 < kept < sum(len(rows) for rows in expected)
+
+
+def bright_spot(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A detector of one class that finds the bright pixels of each image, and a second, worse box in the left grey."""
+    found = []
+    for image in images:
+        ys, xs = np.nonzero(image[0] > 0.9)
+        x1, y1, x2, y2 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+        found.append([[(x1 + x2) / 2, 0.5], [(y1 + y2) / 2, 0.5], [x2 - x1, 1], [y2 - y1, 1], [0.8, 0.4]])
+    return np.array(found, dtype=np.float32)
+
+
+def suppressed_spot(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same, as a file with suppression gives it: three rows, the last one empty."""
+    centred = bright_spot(images).transpose(0, 2, 1)
+    half = centred[..., 2:4] / 2
+    rows = np.concatenate([centred[..., :2] - half, centred[..., :2] + half, centred[..., 4:], 0 * half[..., :1]], axis=-1)
+    return np.concatenate([rows, 0 * rows[:, :1]], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(80, 40), (40, 100), (64, 64)])
+@pytest.mark.parametrize("is_suppressed", [False, True])
+def test_boxes_are_in_pixels_of_the_image_wherever_it_lay_in_the_square(size: tuple[int, int], is_suppressed: bool) -> None:
+    height, width = size
+    image = np.zeros((height, width, 3), np.uint8)
+    image[10:30, 20:35] = 255
+    run = suppressed_spot if is_suppressed else bright_spot
+    [rows] = detections(Detector(("spot",), max(size), run, is_suppressed), [image])
+    assert rows[0] == pytest.approx([20, 10, 35, 30, 0.8, 0])
+    # The box of one pixel at the top left corner of the square lies in the image only where there is no grey.
+    assert len(rows) == (2 if height == width else 1)
+
+
+def test_an_image_of_twice_the_size_has_boxes_of_twice_the_size() -> None:
+    image = np.zeros((60, 120, 3), np.uint8)
+    image[20:40, 50:90] = 255
+    [rows] = detections(Detector(("spot",), 60, bright_spot), [image])
+    assert rows[0, :4] == pytest.approx([50, 20, 90, 40])
+    assert letterbox(image, 60).top == 15
+
+
+def test_a_detector_is_called_with_paths_arrays_folders_and_lists(tmp_path: Path) -> None:
+    spot = Detector(("spot", "other"), 64, bright_spot)
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[8:20, 40:60] = 255
+    for name in ("b.png", "a.png"):
+        assert cv2.imwrite(str(tmp_path / name), image)
+    one = spot(image)
+    assert not isinstance(one, list)
+    assert one.boxes.tolist() == [[40, 8, 60, 20]] and one.classes.tolist() == [0] and len(one) == 1
+    assert [str(values.dtype) for values in (one.boxes, one.scores, one.classes)] == ["float32", "float32", "int64"]
+    assert one.scores == pytest.approx([0.8]) and one.names == ("spot", "other")
+    for many in (spot([image, tmp_path / "a.png"]), spot(tmp_path), spot(str(tmp_path))):
+        assert isinstance(many, list) and [found.boxes.tolist() for found in many] == [one.boxes.tolist()] * 2
+    assert len(spot(image, score=0.9)) == 0
+    with pytest.raises(InputError, match=r"array \(height, width, 3\) of uint8 in RGB, got shape \(32, 64\) of uint8$"):
+        spot(image[..., 0])
+    with pytest.raises(InputError, match=r"got shape .* of float64"):
+        spot(image / 255)
+    with pytest.raises(DataError, match=r"c\.png cannot be read"):
+        spot(tmp_path / "c.png")
+
+
+def test_supervision_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    image = np.full((8, 8, 3), 255, np.uint8)
+    with pytest.raises(InputError, match="to_supervision needs supervision, which is not installed"):
+        Detector(("spot",), 8, bright_spot)(image).to_supervision()
+
+
+def test_supervision_gets_the_same_boxes() -> None:
+    pytest.importorskip("supervision", reason="it is no dependency: pip install supervision")
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[8:20, 40:60] = 255
+    theirs = Detector(("spot",), 64, bright_spot)(image).to_supervision()
+    assert theirs.xyxy.tolist() == [[40, 8, 60, 20]] and theirs.class_id.tolist() == [0]
+    assert theirs.confidence == pytest.approx([0.8]) and theirs.data["class_name"].tolist() == ["spot"]
+
+
+def test_detections_are_judged_by_coco_and_broken_images_are_left_out(tmp_path: Path) -> None:
+    image = np.zeros((32, 64, 3), np.uint8)
+    image[8:20, 40:60] = 255
+    files = [tmp_path / f"{i}.png" for i in range(3)]
+    for file in files:
+        assert cv2.imwrite(str(file), image)
+    files[1].write_bytes(files[1].read_bytes()[:-20])
+    box, label = np.array([[40, 8, 60, 20]], np.float32), np.zeros(1, np.int64)
+    records = [Record(i, 64, 32, box, label, path=file) for i, file in enumerate(files)]
+    evaluation, found, read, broken = judge_records(Detector(("spot",), 64, bright_spot), records)
+    assert evaluation.metrics["ap"] == pytest.approx(1.0)
+    assert len(found) == 2 and read == [records[0], records[2]]
+    assert broken == [f"the image {files[1]} is truncated; it is left out"]
+    with pytest.raises(DataError, match=r"no image can be used: the image .* is truncated; it is left out; restore the files"):
+        judge_records(Detector(("spot",), 64, bright_spot), records[1:2])
 
 
 def test_images_that_cannot_be_read_are_named_and_the_others_predicted(tmp_path: Path) -> None:
@@ -85,7 +205,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_predicted(tmp_path:
     assert len(records) == 4 and len(broken) == 1 and "0.png has no readable header" in broken[0]
     told: list[str] = []
     network = new_network(small_graph(8), 3, 64, 0)
-    pairs = list(predict(network, records, imgsz=64, names=NAMES, least_score=0.5, device="cpu", tell=told.append))
+    pairs = list(predict(detector(network, 64), records, least_score=0.5, tell=told.append))
     assert [record.path for record, _ in pairs] == [tmp_path / "2.png"]
     assert told == [f"the image {tmp_path}/{i}.png is truncated; it is left out" for i in (1, 3, 4)]
 
@@ -94,10 +214,35 @@ def test_images_that_cannot_be_read_are_named_and_the_others_predicted(tmp_path:
 def test_as_many_detections_are_found_as_are_asked_for(tmp_path: Path, most: int) -> None:
     """COCO counts 100; an untrained network finds something in every cell."""
     write(tmp_path / "a.png", 256, 256)
-    network = new_network(small_graph(8), 3, 256, 0)
-    torch.nn.init.normal_(next(network.parameters()), std=3.0)
-    [(_, rows)] = predict(network, image_records(tmp_path)[0], imgsz=256, names=NAMES, least_score=0.0, most=most, device="cpu")
+    [(_, rows)] = predict(detector(excited_network(256), 256), image_records(tmp_path)[0], least_score=0.0, most=most)
     assert len(rows) == most and (np.diff(rows[:, 4]) <= 0).all()
+
+
+def test_drawings_of_an_earlier_call_are_no_images(tmp_path: Path) -> None:
+    photo = write(tmp_path / "photos" / "a.png", 40, 30)
+    write(tmp_path / "photos" / "seen" / "deep" / "a.png", 40, 30)
+    assert len(image_records(tmp_path / "photos")[0]) == 2
+    (tmp_path / "photos" / "seen" / "predictions.json").write_text('[{"file": "a.png", "boxes": []}]')
+    assert [record.path for record in image_records(tmp_path / "photos")[0]] == [photo]
+    with pytest.raises(DataError, match="seen holds only drawings of `gpnas predict`; give the folder of the images"):
+        image_records(tmp_path / "photos" / "seen")
+    for text in ('{"file": 1}', '[{"file": "a.png"}]', "no json"):  # the file of another program
+        (tmp_path / "photos" / "seen" / "predictions.json").write_text(text)
+        assert not is_predictions(tmp_path / "photos" / "seen" / "predictions.json")
+        assert len(image_records(tmp_path / "photos")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "drawing"),
+    [("00001.jpg", "00001.jpg"), ("b/a.PNG", "b/a.PNG"), ("c.jfif", "c.jfif"), ("d.tif", "d.tif"), ("e.gif", "e.gif.jpg")],
+)
+def test_a_drawing_keeps_the_name_of_its_image_where_its_format_can_be_written(name: str, drawing: str) -> None:
+    assert drawing_name(Path(name)) == Path(drawing)
+    content = encoded(np.full((5, 7, 3), (200, 20, 90), np.uint8), Path(drawing).suffix)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    colour = decoded[2, 3, ::-1].astype(int)
+    assert np.abs(colour - [200, 20, 90]).max() < 8
 
 
 def test_json_rounds_scores_and_pixels(tmp_path: Path) -> None:

@@ -12,30 +12,8 @@ from torch.nn import functional as F
 
 from gpnas.errors import TraceError
 from gpnas.graph.cost import cost
-from gpnas.graph.graph import Graph, Op
 from gpnas.graph.trace import trace
-from tests.graph.traced_models import Joined, conv, small
-
-Row = tuple[str, tuple[int, ...], int, dict[str, Any]]
-"""Kind, inputs, channels, and the other fields that are not at their default."""
-
-
-def rows(graph: Graph) -> list[Row]:
-    """All operations after the image."""
-    return [
-        (op.kind, op.inputs, op.channels, {name: getattr(op, name) for name, default in Op._field_defaults.items()
-         if getattr(op, name) != default})
-        for op in graph.ops[1:]
-    ]  # fmt: skip
-
-
-def traced(forward: Callable[[Any, Tensor], object], image: Tensor | None = None, **layers: Any) -> Graph:
-    return trace(Joined(forward, **layers), (small() if image is None else image,))
-
-
-def read(*tensors: Callable[[Any, Tensor], Tensor], image: Tensor | None = None, **layers: Any) -> list[Row]:
-    """The operations of a network that returns each of `tensors`, computed from the image."""
-    return rows(traced(lambda m, x: tuple(tensor(m, x) for tensor in tensors), image, **layers))
+from tests.graph.traced_models import Joined, Row, conv, read, rows, small, traced
 
 
 def alone(layer: nn.Module, image: Tensor | None = None) -> Row:
@@ -384,46 +362,6 @@ def test_zeros_of_a_buffer_stop_the_gradient_of_their_channels() -> None:
     ]
     features = read(lambda m, x: (x * m.mask).relu(), image=torch.zeros(2, 3), mask=torch.tensor([[1.0, 0, 1], [0, 1, 1]]))
     assert features == [("act", (0,), 3, {"act": "relu"})]  # each channel is open for one of the two images
-
-
-def test_a_rep_conv_in_training_is_one_layer() -> None:
-    def branches(kernel: int = 3, **options: Any) -> dict[str, Any]:
-        layers = {"large": nn.Conv2d(3, 4, kernel, padding=kernel // 2, bias=False, **options)}
-        layers |= {"small": nn.Conv2d(3, 4, 1, bias=False, **{k: v for k, v in options.items() if k == "stride"})}
-        return layers | {"a": nn.BatchNorm2d(4), "b": nn.BatchNorm2d(4)}
-
-    def added(m: Any, x: Tensor) -> Tensor:
-        return F.silu(m.a(m.large(x)) + m.b(m.small(x)))
-
-    rep = {"kernel": 3, "padding": 1, "norm": True, "act": "silu", "rep": True}
-    assert read(added, **branches()) == [("conv", (0,), 4, rep)]
-    assert read(lambda m, x: F.silu(m.b(m.small(x)) + m.a(m.large(x))), **branches()) == [("conv", (0,), 4, rep)]
-    assert read(added, **branches(stride=2)) == [("conv", (0,), 4, rep | {"stride": 2})]
-    plain = ["conv", "conv", "add", "act"]
-    assert [row[0] for row in read(added, **branches(kernel=5))] == plain
-    no_norm = read(lambda m, x: F.silu(m.a(m.large(x)) + m.small(x)), **branches())
-    assert [row[0] for row in no_norm] == plain
-    two_inputs = read(lambda m, x: F.silu(m.a(m.large(x)) + m.b(m.small(x.abs()))), **branches())
-    assert [row[0] for row in two_inputs] == ["conv", "act", "conv", "add", "act"]
-
-    def read_again(m: Any, x: Tensor) -> Tensor:
-        y = m.b(m.small(x))
-        return torch.cat([m.a(m.large(x)) + y, y], 1)
-
-    assert [row[0] for row in read(read_again, **branches())] == ["conv", "conv", "add", "concat"]
-
-
-def test_a_layer_after_a_merged_one_reads_the_rep_conv() -> None:
-    def forward(m: Any, x: Tensor) -> Tensor:
-        return m.last(m.a(m.large(x)) + m.b(m.small(x)))
-
-    layers: dict[str, Any] = {
-        **{"large": nn.Conv2d(3, 4, 3, padding=1, bias=False), "small": nn.Conv2d(3, 4, 1, bias=False)},
-        "last": conv(4, 2),
-    }
-    graph = traced(forward, **layers, a=nn.BatchNorm2d(4), b=nn.BatchNorm2d(4))
-    assert [(op.name, op.inputs) for op in graph.ops] == [("image", ()), ("large", (0,)), ("last", (1,))]
-    assert graph.outputs[0].op == 2
 
 
 @pytest.mark.parametrize(

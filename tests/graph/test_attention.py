@@ -25,6 +25,8 @@ from gpnas.paths.flows import offset_at, sources_of
 from gpnas.paths.gradient_paths import gradient_paths
 from tests.graph.traced_models import Joined, conv
 
+Forward = Callable[[Any, Tensor], Tensor]
+
 Sources = dict[tuple[str, int], set[tuple[str, int]]]
 """For (layer, output channel): the (consumer layer, input channel) pairs that send it a gradient."""
 
@@ -241,6 +243,29 @@ def relative_positions(m: Any, y: Tensor) -> Tensor:
     return m.last(merged((q @ k.transpose(2, 3) + skewed).softmax(-1) @ v))
 
 
+def turned_pairs(x: Tensor, angles: Tensor) -> Tensor:
+    """Channels 2i and 2i + 1 turned by an angle for each pixel (rotary positions, arXiv:2104.09864)."""
+    return x * angles.cos() + torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2) * angles.sin()
+
+
+def turned_halves(x: Tensor, angles: Tensor) -> Tensor:
+    """The same with channels i and i + half."""
+    a, b = x.chunk(2, -1)
+    return x * angles.cos() + torch.cat([-b, a], -1) * angles.sin()
+
+
+def rotary(turned: Callable[[Tensor, Tensor], Tensor]) -> Forward:
+    """The values are turned too, so that it shows which channels are. The class token is not."""
+
+    def forward(m: Any, y: Tensor) -> Tensor:
+        z = torch.cat([m.token.expand(y.shape[0], -1, -1), tokens(y)], 1)
+        parts = (heads(part, 2) for part in m.qkv(z).chunk(3, -1))
+        q, k, v = (torch.cat([part[:, :, :1], turned(part[:, :, 1:], m.angles)], 2) for part in parts)
+        return m.last(merged(F.scaled_dot_product_attention(q, k, v)))
+
+    return forward
+
+
 def attention(**more: Any) -> dict[str, Any]:
     return {"qkv": nn.Linear(8, 24), "last": nn.Linear(8, 2), **more}
 
@@ -253,7 +278,7 @@ def learned(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(*shape))
 
 
-Forward = Callable[[Any, Tensor], Tensor]
+ANGLES = 0.3 + torch.arange(12 * 4).view(12, 4) / 7
 CASES: dict[str, tuple[Forward, dict[str, Any]]] = {
     "self-attention": (self_attention, attention()),
     "heads before query, key, value": (heads_first, attention()),
@@ -280,6 +305,8 @@ CASES: dict[str, tuple[Forward, dict[str, Any]]] = {
     "zeros as channels": (zeros_as_channels, {"twice": conv(16, 2)}),
     "channels as pixels": (channels_as_pixels, {"one": conv1d(1, 2)}),
     "relative positions": (relative_positions, attention(distances=nn.Linear(4, 11, bias=False))),
+    "rotary positions, pairs": (rotary(turned_pairs), attention(token=learned(1, 1, 8), angles=ANGLES)),
+    "rotary positions, halves": (rotary(turned_halves), attention(token=learned(1, 1, 8), angles=ANGLES)),
     "a layer along channels": (layer_over_channels, {"line": nn.Conv1d(1, 1, 3, padding=1), "last": nn.Linear(8, 2)}),
 }
 
@@ -291,7 +318,10 @@ def model_of(name: str) -> Joined:
     return Joined(lambda m, x: forward(m, torch.tanh(m.stem(x))), stem=conv(3, 8), **layers).double()
 
 
-NARROW = ("heads in the batch", "a class token", "mixed tokens")
+NARROW = (
+    *("heads in the batch", "a class token", "mixed tokens"),
+    *("rotary positions, pairs", "rotary positions, halves"),
+)
 """These have an image of 12 pixels, others one of 24."""
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from evaluators.data.bank import GREY, as_images, load_bank
+from evaluators.data.bank import as_images, load_bank
+from evaluators.data.letterbox import GREY
 from evaluators.data.open import open_data
 from gpnas.errors import DataError
 from tests.evaluators.data.small_data import (

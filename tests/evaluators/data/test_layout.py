@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluators.data.augment import Augmentation
-from evaluators.data.bank import GREY, as_images, load_bank
+from evaluators.data.bank import as_images, load_bank
 from evaluators.data.batches import Renderer, augmented
 from evaluators.data.gather import gathered_images
 from evaluators.data.layout import Layout, draw_layout, moved_boxes
+from evaluators.data.letterbox import GREY
 from evaluators.data.records import Record
 from evaluators.data.warp import warped_images
 from tests.evaluators.data.painted import GEOMETRY, SIZE, painted_bank, seeded
