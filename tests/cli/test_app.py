@@ -44,7 +44,7 @@ def test_errors_are_one_line_and_an_exit_code(
     def fail(source: str) -> None:
         raise error
 
-    monkeypatch.setattr("gpnas.cli.catalogue.read_source", fail)
+    monkeypatch.setattr("gpnas.cli.export.read_source", fail)
     assert gpnas("export", "yolov9-t") == (code, "", line)
 
 
@@ -54,7 +54,7 @@ def test_an_error_that_gpnas_does_not_raise_on_purpose_keeps_its_traceback(monke
     def fail(source: str) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("gpnas.cli.catalogue.read_source", fail)
+    monkeypatch.setattr("gpnas.cli.export.read_source", fail)
     monkeypatch.setattr("sys.argv", ["gpnas", "export", "yolov9-t"])
     with pytest.raises(ZeroDivisionError):
         main()

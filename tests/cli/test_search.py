@@ -142,6 +142,7 @@ def test_a_search_writes_its_results_and_can_be_shown_reported_and_exported(
         "device": "cpu",
         "batch_size": 8,
         "seed": 5,
+        "sharers": 2,
     }
     assert out.startswith("a worker does 10.22G training FLOPs a second here\n")
     head = out.splitlines()[1:3]

@@ -90,13 +90,18 @@ def test_every_image_has_its_detections_above_the_score_whatever_the_batches(
         write(tmp_path / f"{i}.png", size, size)
     records, network = image_records(tmp_path)[0], excited_network(64)
     expected = detect(network, load_split(records, 64), 3)
-    score = float(np.median(np.concatenate(expected)[:, 4]))
+    scores = np.sort(np.concatenate(expected)[:, 4])
+    middle = len(scores) // 3 + int(np.diff(scores)[len(scores) // 3 : -len(scores) // 3].argmax())
+    score = float(scores[middle : middle + 2].mean())  # in a gap: rounding, which batches change, moves no score across it
     monkeypatch.setattr(evaluators.predict, "_BATCH", 2)
     for batch in (None, 2):  # a file of a fixed batch gets a black image with the third one
         pairs = list(predict(detector(network, 64, batch), records, least_score=score, most=100))
         assert [record for record, _ in pairs] == records
         for (_, rows), every in zip(pairs, expected, strict=True):
-            np.testing.assert_allclose(rows, every[every[:, 4] >= score], rtol=1e-4, atol=1e-3)
+            above = every[every[:, 4] >= score]
+            assert len(rows) == len(above)
+            for row in rows:  # equal scores may change places
+                assert np.isclose(above, row, rtol=1e-4, atol=1e-3).all(axis=1).any()
         kept = sum(len(rows) for _, rows in pairs)
         assert 0 < kept < sum(len(rows) for rows in expected)
 
