@@ -1,7 +1,7 @@
 """A detector in use, whatever computes it: images of any size in; boxes, scores and classes out.
 
-    detector = Detector(names, imgsz=640, run=...)               # gpnas.cli.loading makes them from checkpoints and exported
-    files found = detector(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))   # or the path of a file or a folder, or a list of both
+    detector = Detector(names, imgsz=640, run=...)          # gpnas.cli.loading makes it from a checkpoint or an exported file
+    found = detector(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))       # or the path of a file or a folder, or a list of images
     found.boxes, found.scores, found.classes
 
     records, broken = image_records(Path("photos"))

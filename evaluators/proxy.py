@@ -29,7 +29,7 @@ from evaluators.training.checkpoint import load_matching, read_checkpoint, save_
 from evaluators.training.history import write_history
 from evaluators.training.loop import FitResult, fit, new_network
 from evaluators.training.recipe import Recipe, for_data
-from gpnas.errors import InputError, TrainingDiverged, is_out_of_memory
+from gpnas.errors import InputError, TrainingDiverged, first_line, is_out_of_memory
 from gpnas.graph.network import Network
 from gpnas.search.trial import (
     CHECKPOINTS,
@@ -94,7 +94,7 @@ class ProxyEvaluator:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            return failure(Cause.OOM, _first_line(error), time.perf_counter() - began, epochs)
+            return failure(Cause.OOM, first_line(error), time.perf_counter() - began, epochs)
         finally:
             free_cache(pick_device(self.device))  # for the other processes on that GPU
         return Evaluation(TrialState.COMPLETE, metrics, time.perf_counter() - began, epochs, message=message)
@@ -207,10 +207,6 @@ def _seed(seed: int, candidate_hash: str, fidelity: Fidelity) -> int:
     """A seed of its own for each candidate and fidelity, the same in every process."""
     text = json.dumps([seed, candidate_hash, fidelity.epochs, fidelity.imgsz, fidelity.data_share, fidelity.seed])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def load_images(data: DetectionData, fidelity: Fidelity, seed: int) -> tuple[Problem, ...]:

@@ -83,3 +83,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     of_a_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
     return of_a_library and any(text in str(error).lower() for text in _OUT_OF_MEMORY_TEXTS)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

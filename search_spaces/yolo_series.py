@@ -27,6 +27,10 @@ LARGEST_WIDTH = {1.0: 512, 0.67: 768, 0.33: 1024}
 """The widest layers of YOLOv8 by depth, in channels before they are scaled. Deep members are narrower at stride 32."""
 
 
+Part = Callable[..., int]
+"""A function (builder, input, width, ...) -> output."""
+
+
 class Scale(NamedTuple):
     """depth, width: factors of the counts of repeated units and of the widths. largest: what a width is cut to before."""
 
@@ -73,18 +77,20 @@ def _residuals(b: GraphBuilder, x: int, width: int, count: int) -> int:
     return x
 
 
-def _darknet_stem(b: GraphBuilder, scale: Scale) -> int:
-    """The backbone of YOLOv3 and of Scaled-YOLOv4 up to stride 2."""
-    return _residuals(b, b.conv(b.image, scale.channels(32), 3), scale.channels(64), 1)
+def _darknet(b: GraphBuilder, scale: Scale, stage: Part) -> tuple[int, int, int]:
+    """The backbone of YOLOv3 and of Scaled-YOLOv4, whose stages differ: its levels of stride 8, 16 and 32."""
+    width, repeats = scale.channels, scale.repeats
+    with b.scope("backbone"):
+        x = _residuals(b, b.conv(b.image, width(32), 3), width(64), 1)
+        x = stage(b, x, width(128), repeats(2))
+        at8 = stage(b, x, width(256), repeats(8))
+        at16 = stage(b, at8, width(512), repeats(8))
+        return at8, at16, stage(b, at16, width(1024), repeats(4))
 
 
 def _yolo3(b: GraphBuilder, scale: Scale) -> list[int]:
     width, repeats = scale.channels, scale.repeats
-    with b.scope("backbone"):
-        x = _residuals(b, _darknet_stem(b, scale), width(128), repeats(2))
-        at8 = _residuals(b, x, width(256), repeats(8))
-        at16 = _residuals(b, at8, width(512), repeats(8))
-        x = _residuals(b, at16, width(1024), repeats(4))
+    at8, at16, x = _darknet(b, scale, _residuals)
     with b.scope("neck"):
         x = b.conv(_residual(b, x, width(512), add=False), width(512))
         coarse = b.conv(b.conv(x, width(1024), 3), width(512))
@@ -134,11 +140,7 @@ def _csp_spp4(b: GraphBuilder, x: int, width: int) -> int:
 
 def _yolo4(b: GraphBuilder, scale: Scale) -> list[int]:
     width, repeats = scale.channels, scale.repeats
-    with b.scope("backbone"):
-        x = _csp4(b, _darknet_stem(b, scale), width(128), repeats(2))
-        at8 = _csp4(b, x, width(256), repeats(8))
-        at16 = _csp4(b, at8, width(512), repeats(8))
-        x = _csp4(b, at16, width(1024), repeats(4))
+    at8, at16, x = _darknet(b, scale, _csp4)
     with b.scope("neck"):
         coarse = _csp_spp4(b, x, width(512))
         up = b.upsample(b.conv(coarse, width(256)))
@@ -216,10 +218,6 @@ def _rep_vgg(b: GraphBuilder, x: int, width: int, stride: int = 1) -> int:
 
 def _silu_layer(b: GraphBuilder, x: int, width: int, stride: int = 1) -> int:
     return b.conv(x, width, 3, stride, act="silu")
-
-
-Part = Callable[..., int]
-"""A function (builder, input, width, ...) -> output."""
 
 
 def _chain(b: GraphBuilder, x: int, width: int, count: int, *, unit: Part, act: str) -> int:

@@ -123,19 +123,11 @@ def load_bank(
     else:
         images = _decoded(records, size)
     labels = new_labels(records, size, images.kept, images.broken, accept_broken=accept_broken)
-    return ImageBank(
-        pixels=torch.from_numpy(images.pixels).to(device),
-        sizes=labels.sizes,
-        boxes=labels.boxes,
-        classes=labels.classes,
-        scales=labels.scales,
-        records=labels.records,
-        problems=labels.problems,
-    )
+    return ImageBank(torch.from_numpy(images.pixels).to(device), *labels)
 
 
 class Labels(NamedTuple):
-    """All of a bank but its pixels, on the CPU; `Bank` says what each is."""
+    """All of a bank but its pixels, on the CPU, in the order of ImageBank's fields; `Bank` says what each is."""
 
     sizes: Tensor
     boxes: Tensor

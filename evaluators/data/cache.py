@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,22 +68,38 @@ def cached(
     except OSError:
         return decode()  # it says which file cannot be read
     path = folder / f"{sha.hexdigest()[:32]}.npz"
-    try:
-        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as entry:
-            images = DecodedImages(*(entry[name] for name in DecodedImages._fields))
-        os.utime(path)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        images = decode()
-        _store(path, images)
+    arrays = stored_arrays(path, *DecodedImages._fields)
+    if arrays is not None:
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return DecodedImages(*arrays)
+    images = decode()
+    _store(path, images)
     return images
 
 
 def _store(path: Path, images: DecodedImages) -> None:
-    with contextlib.suppress(OSError):  # on a full or read-only disk the next process decodes again
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
         _make_room(path.parent, MOST_BYTES - images.pixels.nbytes)
+    store_arrays(path, **images._asdict())
+
+
+def store_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays to a file of the cache, by name. On a full or read-only disk nothing is written, and the next process
+    computes them again."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **images._asdict())
+            np.savez(file, **arrays)
+
+
+def stored_arrays(path: Path, *names: str) -> list[NDArray[Any]] | None:
+    """The arrays of these names that `store_arrays` wrote; None where they cannot be read."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as entry:
+            return [entry[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _make_room(folder: Path, most: int) -> None:

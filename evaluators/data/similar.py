@@ -9,7 +9,6 @@ neighbour, to the right (64 bits) and below (64 bits). Another size, another com
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,9 +21,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from evaluators.data.cache import cache_folder
+from evaluators.data.cache import cache_folder, store_arrays, stored_arrays
 from evaluators.data.images import decoding_threads
-from gpnas.files import replacing
 
 MOST_BITS = 7
 """Bits of 128 in which two images that look the same may differ. Two hashes with so few differences agree in at least one of
@@ -101,17 +99,13 @@ def difference_hashes(paths: Sequence[Path]) -> Hashes:
     """
     stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:32]
-    stored = cache_folder().parent / "hashes" / f"{key}.npy"
-    with contextlib.suppress(OSError, ValueError):
-        hashes: Hashes = np.load(stored, allow_pickle=False)
-        if hashes.shape == (len(paths), _PIECES):
-            return hashes
+    path = cache_folder().parent / "hashes" / f"{key}.npz"
+    stored = stored_arrays(path, "hashes")
+    if stored is not None and stored[0].shape == (len(paths), _PIECES):
+        return stored[0]
     with ThreadPoolExecutor(decoding_threads()) as pool:
-        hashes = np.array(list(pool.map(_hash, paths)), dtype=np.uint16).reshape(-1, _PIECES)
-    with contextlib.suppress(OSError):  # where the cache cannot be written, the next process decodes again
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(stored) as temporary, temporary.open("wb") as file:
-            np.save(file, hashes)
+        hashes: Hashes = np.array(list(pool.map(_hash, paths)), dtype=np.uint16).reshape(-1, _PIECES)
+    store_arrays(path, hashes=hashes)
     return hashes
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,12 +22,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from evaluators.data.bank import Bank, Labels, Served, draw_scaled, load_bank, new_labels, sorted_out
-from evaluators.data.cache import cache_folder
+from evaluators.data.cache import cache_folder, store_arrays, stored_arrays
 from evaluators.data.images import Broken, decoding_threads, image_of, readable_image
 from evaluators.data.letterbox import GREY
 from evaluators.data.memory import bytes_of, fits, free_bytes
 from evaluators.data.records import Record
-from gpnas.files import replacing
 
 _AHEAD = 4  # images that are decoded ahead, for each thread ...
 _MOST_BATCHES = 16  # ... in so many batches at most
@@ -160,8 +158,9 @@ def _checked(records: Sequence[Record]) -> tuple[NDArray[np.int64], NDArray[np.s
     key = hashlib.sha256(repr(files).encode()).hexdigest()[:32]
     stored = cache_folder().parent / "checked" / f"{key}.npz"
     if len(files) == len(records):
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(stored) as entry:
-            return entry["kept"], entry["broken"]
+        arrays = stored_arrays(stored, "kept", "broken")
+        if arrays is not None:
+            return arrays[0], arrays[1]
 
     def what_is_wrong(record: Record) -> Broken | None:
         image = readable_image(record)
@@ -170,8 +169,5 @@ def _checked(records: Sequence[Record]) -> tuple[NDArray[np.int64], NDArray[np.s
     with ThreadPoolExecutor(decoding_threads()) as pool:
         kept, broken = sorted_out(list(pool.map(what_is_wrong, records)))
     if len(files) == len(records):
-        with contextlib.suppress(OSError):  # where the cache cannot be written, the next process decodes again
-            stored.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(stored) as temporary, temporary.open("wb") as file:
-                np.savez(file, kept=kept, broken=broken)
+        store_arrays(stored, kept=kept, broken=broken)
     return kept, broken

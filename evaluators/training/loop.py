@@ -36,7 +36,7 @@ from evaluators.training.recipe import Recipe
 from evaluators.training.state import TrainingState
 from evaluators.training.step import GradientAccumulator, Losses
 from evaluators.training.sync_norm import synchronise_norms
-from gpnas.errors import OutOfMemory, TrainingDiverged, is_out_of_memory
+from gpnas.errors import OutOfMemory, TrainingDiverged, first_line, is_out_of_memory
 from gpnas.graph.graph import Graph, Output
 from gpnas.graph.network import NORM_MOMENTUM, Network
 from gpnas.search.trial import Report
@@ -138,7 +138,7 @@ def _told_in_one_line(imgsz: int) -> Iterator[None]:
     except (RuntimeError, MemoryError, cv2.error) as error:
         if not is_out_of_memory(error):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise OutOfMemory(f"a training at {imgsz} pixels ran out of memory ({reason}); use a smaller batch") from error
 
 

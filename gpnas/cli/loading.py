@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gpnas.cli.options import check_imgsz, resolved_device
 from gpnas.cli.sources import for_classes, is_run, read_source, searched_imgsz
 from gpnas.errors import InputError
+from gpnas.export.metadata import RUNNABLE
 
 if TYPE_CHECKING:
     from evaluators.predict import Detector
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from gpnas.export.metadata import FileFacts
     from gpnas.graph.network import Network
     from search_spaces.architecture import Architecture
-
-EXPORTED = (".onnx", ".xml")
-"""Suffixes of exported files that gpnas runs; `gpnas.export.runtimes` opens them."""
 
 _BEST = "best.pt"
 
@@ -55,7 +53,7 @@ RANDOM = "random (seed 0)"
 
 def open_detector(source: str | Path, imgsz: int | None = None, device: str = "auto") -> Detector:
     """`load`, without a warning for random weights."""
-    if Path(source).suffix.lower() in EXPORTED:
+    if Path(source).suffix.lower() in RUNNABLE:
         return exported_detector(Path(source), imgsz, device)[0]
     loaded = open_network(str(source))
     size = loaded.imgsz if imgsz is None else imgsz
@@ -109,11 +107,11 @@ def torch_detector(loaded: LoadedNetwork, imgsz: int, device: str = "auto") -> D
 
     from evaluators.judge import check_network
     from evaluators.predict import Detector
-    from gpnas.export.decoding import Detector as Decoding
+    from gpnas.export.decoding import DecodedNetwork
 
     check_network(loaded.network.graph, len(loaded.names), imgsz)
     place = torch.device(resolved_device(device))
-    module = Decoding(loaded.network.fused(), len(loaded.names), imgsz).to(place)
+    module = DecodedNetwork(loaded.network.fused(), len(loaded.names), imgsz).to(place)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(images):  # type: ignore[no-untyped-def]  # NDArray -> NDArray, whose names would load numpy

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gpnas.cli.loading import EXPORTED, RANDOM, exported_detector, open_checkpoint, open_detector
+from gpnas.cli.loading import RANDOM, exported_detector, open_checkpoint, open_detector
 from gpnas.cli.options import (
     Data,
     Device,
@@ -35,6 +35,7 @@ from gpnas.cli.options import (
 )
 from gpnas.cli.sources import for_classes, read_source, searched_imgsz, with_trial
 from gpnas.errors import EXIT_FAILED, InputError
+from gpnas.export.metadata import RUNNABLE
 
 if TYPE_CHECKING:
     from evaluators.data.open import DataSource
@@ -252,7 +253,7 @@ def val(
     from gpnas.files import write_text
 
     prepare_file(save, "--save")
-    judge = _judge_exported if checkpoint.suffix.lower() in EXPORTED else _judge_checkpoint
+    judge = _judge_exported if checkpoint.suffix.lower() in RUNNABLE else _judge_checkpoint
     evaluation, detections, records, images = judge(checkpoint, data, split, imgsz, device)
     for name, (ap, ap50) in evaluation.per_class.items():
         typer.echo(f"  {name:20} AP {ap:.3f}  AP50 {ap50:.3f}")

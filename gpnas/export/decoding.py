@@ -61,7 +61,7 @@ def cells_of(graph: Graph, classes: int, imgsz: int) -> Cells:
     return Cells(as_floats[0], as_floats[1], tuple(counts), all_bins.pop(), classes)
 
 
-class Detector(nn.Module):
+class DecodedNetwork(nn.Module):
     """A fused network and the decoding of its outputs, for the formats that torch writes."""
 
     def __init__(self, network: Network, classes: int, imgsz: int) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 
 from gpnas.errors import InputError
 
+RUNNABLE = (".onnx", ".xml")
+"""Suffixes of exported files that gpnas runs (runtimes.py)."""
+
 
 class Layout(enum.StrEnum):
     """For which program inputs and outputs are laid out. `onnx_file` has the shapes; triton is plain, in a model repository."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpnas.errors import InputError
-from gpnas.export.metadata import FileFacts, read_facts
+from gpnas.errors import InputError, first_line
+from gpnas.export.metadata import RUNNABLE, FileFacts, read_facts
 from gpnas.export.onnx_file import needed
 from gpnas.export.openvino_file import SECTION
 
@@ -42,16 +42,12 @@ def open_exported(path: Path) -> ExportedDetector:
     return opener(path)
 
 
-RUNNABLE = (".onnx", ".xml")
-"""Suffixes of files that `open_exported` opens."""
-
-
 def _open_onnx(path: Path) -> ExportedDetector:
     runtime = needed("onnxruntime")
     try:
         session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common class
-        raise InputError(f"{path}: onnxruntime cannot read it ({_first_line(error)}); export it again") from None
+        raise InputError(f"{path}: onnxruntime cannot read it ({first_line(error)}); export it again") from None
     facts = read_facts(session.get_modelmeta().custom_metadata_map, str(path))
     entry = session.get_inputs()[0]
     _check_output(list(session.get_outputs()[0].shape), facts, path)
@@ -71,7 +67,7 @@ def _open_openvino(path: Path) -> ExportedDetector:
         # Some CPUs would compute in bfloat16 by default, which is not what was exported.
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     except RuntimeError as error:
-        raise InputError(f"{path}: OpenVINO cannot read it ({_first_line(error)}); export it again") from None
+        raise InputError(f"{path}: OpenVINO cannot read it ({first_line(error)}); export it again") from None
     facts = read_facts(_runtime_information(model), str(path))
     batch = model.input(0).partial_shape[0]
     _check_output([dim.get_length() if dim.is_static else None for dim in model.output(0).partial_shape], facts, path)
@@ -96,8 +92,4 @@ def _check_output(shape: list[Any], facts: FileFacts, path: Path) -> None:
         raise InputError(f"{path}: its output is {shown}, not batch x (4 + classes) x anchors; export it with --layout plain")
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-_OPENERS = {".onnx": _open_onnx, ".xml": _open_openvino}
+_OPENERS = dict(zip(RUNNABLE, (_open_onnx, _open_openvino), strict=True))

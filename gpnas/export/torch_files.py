@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from gpnas.export.decoding import Detector
+from gpnas.export.decoding import DecodedNetwork
 from gpnas.export.metadata import Metadata
 from gpnas.graph.network import Network
 
@@ -22,7 +22,7 @@ METADATA = "config.txt"
 
 def write_torchscript(network: Network, about: Metadata, path: Path) -> list[Path]:
     """Write the trace of a fused detector. It takes any batch. Raises ValueError as `cells_of` does."""
-    detector = Detector(network, len(about.names), about.imgsz)
+    detector = DecodedNetwork(network, len(about.names), about.imgsz)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch calls its TorchScript deprecated; libtorch still loads nothing else
         traced = torch.jit.trace(detector, _example(about))  # type: ignore[no-untyped-call]
@@ -32,7 +32,7 @@ def write_torchscript(network: Network, about: Metadata, path: Path) -> list[Pat
 
 def write_exported_program(network: Network, about: Metadata, path: Path) -> list[Path]:
     """Write the exported program of a fused detector. Raises ValueError as `cells_of` does."""
-    detector = Detector(network, len(about.names), about.imgsz)
+    detector = DecodedNetwork(network, len(about.names), about.imgsz)
     sizes = {"images": {0: torch.export.Dim("batch", min=1)}} if about.dynamic else None
     # An example of one image would fix a dynamic batch at 1.
     example = _example(about).expand(2, -1, -1, -1) if about.dynamic else _example(about)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from gpnas.cli.loading import open_checkpoint
-from gpnas.export.decoding import Detector
+from gpnas.export.decoding import DecodedNetwork
 from gpnas.export.graph_file import read_graph
 from gpnas.export.runtimes import open_exported
 from gpnas.graph.cost import deployed_cost
@@ -134,7 +134,7 @@ def test_a_checkpoint_becomes_torchscript_with_its_weights_names_and_size(gpnas:
     assert ast.literal_eval(about["names"]) == {0: "cell0", 1: "cell1"} and about["imgsz"] == "[64, 64]"
     assert about["description"] == f"gpnas detector of {best}, trained"
     with torch.no_grad():
-        expected = Detector(open_checkpoint(best)[0].fused(), 2, 64)(images)
+        expected = DecodedNetwork(open_checkpoint(best)[0].fused(), 2, 64)(images)
         torch.testing.assert_close(loaded(images), expected, rtol=1e-5, atol=1e-4)
     code, _, err = gpnas("export", best, "--out", tmp_path / "best.yaml")
     assert code == 0 and read_architecture((tmp_path / "best.yaml").read_text()).to_json() == genotype, err
@@ -183,7 +183,7 @@ def test_a_checkpoint_becomes_onnx_and_openvino_that_compute_the_same(gpnas: Gpn
     assert code == 0 and f"wrote {tmp_path}/best.xml" in out and f"wrote {tmp_path}/best.bin" in out, err
     images = random_images(1)
     with torch.no_grad():
-        expected = Detector(open_checkpoint(best)[0].fused(), 2, 64)(images).numpy()
+        expected = DecodedNetwork(open_checkpoint(best)[0].fused(), 2, 64)(images).numpy()
     for name in ("best.onnx", "best.xml"):
         file = open_exported(tmp_path / name)
         assert file.facts.names == ("cell0", "cell1") and file.facts.weights == "best.pt, epoch 7, AP 0.250 on val"

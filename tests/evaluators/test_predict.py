@@ -30,7 +30,7 @@ from evaluators.predict import (
 )
 from evaluators.training.loop import new_network
 from gpnas.errors import DataError, InputError
-from gpnas.export.decoding import Detector as Decoding
+from gpnas.export.decoding import DecodedNetwork
 from gpnas.graph.network import Network
 from tests.small_detector import NAMES, small_graph
 
@@ -66,7 +66,7 @@ def test_nothing_to_read_is_named(tmp_path: Path) -> None:
 
 
 def detector(network: Network, imgsz: int, batch: int | None = None) -> Detector:
-    decoding = Decoding(network.fused(), 3, imgsz)
+    decoding = DecodedNetwork(network.fused(), 3, imgsz)
 
     def run(images: NDArray[np.float32]) -> NDArray[np.float32]:
         assert batch is None or len(images) == batch

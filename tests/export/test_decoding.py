@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from evaluators.detector.head import decode
-from gpnas.export.decoding import Detector, cells_of
+from gpnas.export.decoding import DecodedNetwork, cells_of
 from tests.export.detectors import IMGSZ, live_network, random_images
 from tests.small_detector import small_graph
 
@@ -22,7 +22,7 @@ def test_cells_lie_row_by_row_and_level_by_level() -> None:
 def test_the_decoding_is_that_of_the_head_with_boxes_as_centre_and_size() -> None:
     fused, images = live_network().fused(), random_images(2)
     with torch.no_grad():
-        output = Detector(fused, 3, IMGSZ)(images)
+        output = DecodedNetwork(fused, 3, IMGSZ)(images)
         boxes, scores = decode(fused(images), [out.stride for out in fused.graph.outputs], 3)
     assert output.shape == (2, 4 + 3, 64 + 16)
     centres, sizes = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
@@ -46,5 +46,5 @@ def test_what_is_no_head_of_these_classes_at_this_size_is_named(classes: int, im
 
 def test_the_module_has_no_parameters_of_its_own() -> None:
     fused = live_network().fused()
-    counts = [sum(p.numel() for p in module.parameters()) for module in (fused, Detector(fused, 3, IMGSZ))]
+    counts = [sum(p.numel() for p in module.parameters()) for module in (fused, DecodedNetwork(fused, 3, IMGSZ))]
     assert counts[0] == counts[1] == sum(fused.graph.parameters)

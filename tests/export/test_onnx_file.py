@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from evaluators.detector.head import decode, non_max_suppression
 from gpnas.errors import InputError
-from gpnas.export.decoding import Detector
+from gpnas.export.decoding import DecodedNetwork
 from gpnas.export.metadata import Layout, Metadata
 from gpnas.export.onnx_file import needed, onnx_model
 from gpnas.graph.graph import Graph, GraphBuilder
@@ -46,7 +46,7 @@ def test_onnxruntime_computes_what_torch_computes() -> None:
     (entry,), (result,) = opened.get_inputs(), opened.get_outputs()
     assert (entry.name, entry.shape, result.name, result.shape) == ("images", [3, 3, 64, 64], "output0", [3, 7, 80])
     with torch.no_grad():
-        expected = Detector(live_network().fused(), 3, IMGSZ)(images).numpy()
+        expected = DecodedNetwork(live_network().fused(), 3, IMGSZ)(images).numpy()
     np.testing.assert_allclose(opened.run(None, {"images": images.numpy()})[0], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_a_transposed_convolution_computes_what_torch_computes() -> None:
         b.output(b.conv(feature, 4 * 8 + 3, act="", norm=False, bias=True), "output", stride=stride)
     graph, images = b.build(), random_images(2)
     with torch.no_grad():
-        expected = Detector(live_network(graph).fused(), 3, IMGSZ)(images).numpy()
+        expected = DecodedNetwork(live_network(graph).fused(), 3, IMGSZ)(images).numpy()
     result = session(replace(ABOUT, batch=2), graph).run(None, {"images": images.numpy()})[0]
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
 
@@ -79,7 +79,7 @@ def test_opencv_reads_the_file() -> None:
     network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
     network.setInput(images.numpy())
     with torch.no_grad():
-        expected = Detector(live_network().fused(), 3, IMGSZ)(images).numpy()
+        expected = DecodedNetwork(live_network().fused(), 3, IMGSZ)(images).numpy()
     np.testing.assert_allclose(network.forward(), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gpnas.errors import InputError
-from gpnas.export.decoding import Detector
+from gpnas.export.decoding import DecodedNetwork
 from gpnas.export.metadata import Layout, Metadata
 from gpnas.export.onnx_file import onnx_model
 from gpnas.export.openvino_file import write_openvino
@@ -24,7 +24,7 @@ from tests.export.test_onnx_file import WHY
 
 def expected(images: torch.Tensor) -> np.ndarray:
     with torch.no_grad():
-        return Detector(live_network().fused(), 3, IMGSZ)(images).numpy()
+        return DecodedNetwork(live_network().fused(), 3, IMGSZ)(images).numpy()
 
 
 def write(tmp_path: Path, suffix: str, about: Metadata) -> Path:
